@@ -142,7 +142,9 @@ mod tests {
         let json = serde_json::to_string(&check).unwrap();
         assert_eq!(json, "\"0001abff04050607\"");
         assert_eq!(serde_json::from_str::<Check>(&json).unwrap(), check);
-        for bad in ["\"\"", "\"0001abff0405060\"", "\"zz01abff04050607\"", "\"+001abff04050607\"", "\"ééabff04050607\"", "7"] {
+        for bad in
+            ["\"\"", "\"0001abff0405060\"", "\"zz01abff04050607\"", "\"+001abff04050607\"", "\"ééabff04050607\"", "7"]
+        {
             let parsed = serde_json::from_str::<Check>(bad);
             assert!(parsed.is_err(), "{bad} was taken for a check: {parsed:?}");
         }

@@ -131,7 +131,9 @@ impl Message {
         let payload = envelope.payload.as_deref();
         let body = match (envelope.command, envelope.success, envelope.event) {
             (Some(tag), None, None) => Command::read(&tag, payload).map(Body::Command),
-            (None, Some(true), None) => Reply::read(envelope.reply.as_deref().unwrap_or("done"), payload).map(Body::Reply),
+            (None, Some(true), None) => {
+                Reply::read(envelope.reply.as_deref().unwrap_or("done"), payload).map(Body::Reply)
+            }
             (None, Some(false), None) => match envelope.error {
                 Some(error) => Ok(Body::Refusal(error)),
                 None => return Err(refuse(id, &"a refusal needs an error")),
@@ -148,8 +150,15 @@ impl Message {
     /// If an `Unknown` case was made by hand around text that is not JSON; what was parsed always writes.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let mut envelope =
-            Envelope { id: self.id, command: None, success: None, reply: None, event: None, payload: None, error: None };
+        let mut envelope = Envelope {
+            id: self.id,
+            command: None,
+            success: None,
+            reply: None,
+            event: None,
+            payload: None,
+            error: None,
+        };
         let payload = match &self.body {
             Body::Command(command) => {
                 envelope.command = Some(command.tag().into());

@@ -217,7 +217,15 @@ impl<'de> Deserialize<'de> for RoomEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let form = RoomEventForm::deserialize(deserializer)?;
         let change = RoomChange::read(&form.change, form.detail.as_deref()).map_err(D::Error::custom)?;
-        Ok(Self { room: form.room, seq: form.seq, check: form.check, posts: form.posts, ts: form.ts, by: form.by, change })
+        Ok(Self {
+            room: form.room,
+            seq: form.seq,
+            check: form.check,
+            posts: form.posts,
+            ts: form.ts,
+            by: form.by,
+            change,
+        })
     }
 }
 

@@ -474,6 +474,4 @@ pub enum Deadline {
     Reconnect,
     /// The outbox may go on after a retryable refusal.
     Resend,
-    /// The connection has lasted: the backoff starts over at the next loss.
-    Stable,
 }

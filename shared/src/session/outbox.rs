@@ -1,0 +1,291 @@
+//! Durable requests on their way: queued, sent in order within a window, settled by an answer.
+//!
+//! Must not live here: storage, sockets, words. Invariant: an item leaves only by an acknowledgement, its own echo, or
+//! the person's wish; a lost connection changes nothing but that it is sent again, under the same key.
+//!
+//! ```text
+//! Waiting ──pump──▶ Sent ──ack or echo──▶ gone
+//!    ▲  ▲            │ retryable refusal, `behind`, connection lost
+//!    │  └────────────┤
+//!    │ retry         │ final refusal
+//! Parked ◀───────────┘
+//!    └──forget──▶ gone
+//! ```
+
+use std::collections::BTreeMap;
+
+use crate::error::{ErrorCode, WireError};
+use crate::ids::{ClientId, RequestId};
+use crate::limits::{OUTBOX_ITEMS, SEND_WINDOW};
+use crate::message::{Command as WireCommand, SendDelete, SendEdit, SendPost, SendReact};
+use crate::time::Timestamp;
+
+use super::io::{OutboxItem, SendOp};
+
+/// An acknowledgement later than this is late, in milliseconds.
+pub const ACK_LATE_MS: u64 = 5_000;
+/// The wait after a retryable refusal that names none, in milliseconds; doubles up to [`RESEND_CAP_MS`].
+pub const RESEND_MS: u64 = 1_000;
+/// The longest wait between two tries of a refused item, in milliseconds.
+pub const RESEND_CAP_MS: u64 = 30_000;
+/// So many internal errors, or closes for what was sent, and an item is parked rather than block the rest.
+pub const POISON_TRIES: u32 = 3;
+/// Bytes of an envelope around a post, escapes not counted.
+const ENVELOPE_BYTES: usize = 512;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flight {
+    Waiting,
+    Sent { id: RequestId, at: Timestamp },
+    Parked,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    item: OutboxItem,
+    flight: Flight,
+    /// Its number on this connection, once it was sent there.
+    n: Option<u64>,
+    strikes: u32,
+    /// The newest write of this item to the device; zero before the first.
+    put_serial: u64,
+}
+
+/// What became of a refused item.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum AfterRefusal {
+    /// It will be sent again.
+    Again,
+    /// It is parked for good, for this reason.
+    Parked(ClientId, WireError),
+    /// It was not in flight.
+    Unknown,
+}
+
+/// All unsent items of one client, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outbox {
+    entries: BTreeMap<u64, Entry>,
+    by_id: BTreeMap<ClientId, u64>,
+    next_order: u64,
+    next_n: u64,
+    in_flight: usize,
+    resend: Option<Timestamp>,
+    refusals_in_a_row: u32,
+}
+
+impl Outbox {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &OutboxItem> {
+        self.entries.values().map(|entry| &entry.item)
+    }
+
+    pub(super) fn get(&self, client_id: ClientId) -> Option<&OutboxItem> {
+        self.entries.get(self.by_id.get(&client_id)?).map(|entry| &entry.item)
+    }
+
+    fn entry_mut(&mut self, client_id: ClientId) -> Option<&mut Entry> {
+        self.entries.get_mut(self.by_id.get(&client_id)?)
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.entries.len() >= OUTBOX_ITEMS
+    }
+
+    /// Puts an item at the end. Its order is chosen here. Returns false if it is already there.
+    pub(super) fn push(&mut self, mut item: OutboxItem) -> bool {
+        if self.by_id.contains_key(&item.client_id) {
+            return false;
+        }
+        item.order = self.next_order;
+        self.next_order += 1;
+        let flight = if item.refused.is_some() { Flight::Parked } else { Flight::Waiting };
+        self.by_id.insert(item.client_id, item.order);
+        let entry = Entry { item, flight, n: None, strikes: 0, put_serial: 0 };
+        self.entries.insert(entry.item.order, entry);
+        true
+    }
+
+    /// Starts orders at `order`, so that what this process queues sorts after what an earlier one stored.
+    pub(super) fn start_order_at(&mut self, order: u64) {
+        self.next_order = self.next_order.max(order);
+    }
+
+    fn remove(&mut self, client_id: ClientId) -> Option<Entry> {
+        let order = self.by_id.remove(&client_id)?;
+        let entry = self.entries.remove(&order)?;
+        if matches!(entry.flight, Flight::Sent { .. }) {
+            self.in_flight -= 1;
+        }
+        Some(entry)
+    }
+
+    /// Takes an item out that is committed. Returns it once; later answers to it find nothing.
+    pub(super) fn settle(&mut self, client_id: ClientId) -> Option<OutboxItem> {
+        let entry = self.remove(client_id)?;
+        self.refusals_in_a_row = 0;
+        Some(entry.item)
+    }
+
+    /// Takes out an item that was never attempted.
+    pub(super) fn cancel(&mut self, client_id: ClientId) -> bool {
+        let untouched = self.get(client_id).is_some_and(|item| !item.attempted && item.refused.is_none());
+        untouched && self.remove(client_id).is_some()
+    }
+
+    /// Takes out a parked item.
+    pub(super) fn discard(&mut self, client_id: ClientId) -> bool {
+        let parked = self.get(client_id).is_some_and(|item| item.refused.is_some());
+        parked && self.remove(client_id).is_some()
+    }
+
+    /// Puts a parked item back, at the end.
+    pub(super) fn retry(&mut self, client_id: ClientId) -> bool {
+        if self.get(client_id).is_none_or(|item| item.refused.is_none()) {
+            return false;
+        }
+        let Some(mut entry) = self.remove(client_id) else { return false };
+        entry.item.refused = None;
+        self.push(entry.item)
+    }
+
+    /// Finds an item too large for any message and parks it, before it costs the connection.
+    pub(super) fn park_oversized(&mut self, client_id: ClientId, message_bytes: u64) -> Option<WireError> {
+        let entry = self.entry_mut(client_id)?;
+        let body = match &entry.item.op {
+            SendOp::Post { body } | SendOp::Edit { body, .. } => body,
+            SendOp::Delete { .. } | SendOp::React { .. } => return None,
+        };
+        // JSON may need six bytes for a control character; a body that fits escaped fits surely.
+        let escaped = serde_json::to_string(body).map_or(usize::MAX, |json| json.len());
+        if (escaped.saturating_add(ENVELOPE_BYTES) as u64) <= message_bytes {
+            return None;
+        }
+        let error = WireError::new(ErrorCode::PostTooLong, "The post is larger than any message may be.");
+        entry.item.refused = Some(error.clone());
+        entry.flight = Flight::Parked;
+        Some(error)
+    }
+
+    /// Takes the next item to send, if the window is open and no refusal is being waited out. The caller chose `id`.
+    pub(super) fn next_send(&mut self, id: RequestId, now: Timestamp) -> Option<(ClientId, WireCommand)> {
+        if self.in_flight >= SEND_WINDOW || self.resend.is_some_and(|resend| now < resend) {
+            return None;
+        }
+        self.resend = None;
+        let entry = self.entries.values_mut().find(|entry| entry.flight == Flight::Waiting)?;
+        let n = *entry.n.get_or_insert_with(|| {
+            self.next_n += 1;
+            self.next_n
+        });
+        entry.flight = Flight::Sent { id, at: now };
+        entry.item.attempted = true;
+        self.in_flight += 1;
+        Some((entry.item.client_id, wire_command(&entry.item, n)))
+    }
+
+    /// Takes a refusal of the send `id`.
+    pub(super) fn refused(
+        &mut self,
+        client_id: ClientId,
+        id: RequestId,
+        error: WireError,
+        now: Timestamp,
+    ) -> AfterRefusal {
+        let Some(entry) = self.entry_mut(client_id) else { return AfterRefusal::Unknown };
+        if !matches!(entry.flight, Flight::Sent { id: in_flight, .. } if in_flight == id) {
+            return AfterRefusal::Unknown;
+        }
+        let poison = matches!(error.code, ErrorCode::Internal | ErrorCode::Unknown(_));
+        if poison {
+            entry.strikes += 1;
+        }
+        let parked = !error.retryable || entry.strikes >= POISON_TRIES;
+        if parked {
+            entry.flight = Flight::Parked;
+            entry.item.refused = Some(error.clone());
+        } else {
+            entry.flight = Flight::Waiting;
+        }
+        self.in_flight -= 1;
+        if parked {
+            return AfterRefusal::Parked(client_id, error);
+        }
+        if error.code != ErrorCode::Behind {
+            let doubled = (RESEND_MS << self.refusals_in_a_row.min(8)).min(RESEND_CAP_MS);
+            self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
+            let wait = error.retry_after_ms.unwrap_or(doubled).clamp(1, RESEND_CAP_MS);
+            let resend = now.plus(wait);
+            self.resend = Some(self.resend.map_or(resend, |earlier| earlier.max(resend)));
+        }
+        AfterRefusal::Again
+    }
+
+    /// Notes that the connection is gone: everything in flight waits again. `blamed` says that the close was for what
+    /// was sent; the oldest in flight is then struck, and parked after [`POISON_TRIES`].
+    pub(super) fn lost(&mut self, blamed: Option<WireError>) -> Option<(ClientId, WireError)> {
+        let mut parked = None;
+        let mut blamed = blamed;
+        for entry in self.entries.values_mut() {
+            entry.n = None;
+            if !matches!(entry.flight, Flight::Sent { .. }) {
+                continue;
+            }
+            entry.flight = Flight::Waiting;
+            if let Some(error) = blamed.take() {
+                entry.strikes += 1;
+                if entry.strikes >= POISON_TRIES {
+                    entry.flight = Flight::Parked;
+                    entry.item.refused = Some(error.clone());
+                    parked = Some((entry.item.client_id, error));
+                }
+            }
+        }
+        self.in_flight = 0;
+        self.next_n = 0;
+        self.resend = None;
+        self.refusals_in_a_row = 0;
+        parked
+    }
+
+    /// Returns when sending goes on after a refusal.
+    pub(super) fn resend_at(&self) -> Option<Timestamp> {
+        let waiting = self.entries.values().any(|entry| entry.flight == Flight::Waiting);
+        self.resend.filter(|_| waiting)
+    }
+
+    /// Returns when the oldest send becomes late.
+    pub(super) fn late_at(&self) -> Option<Timestamp> {
+        let sent = self.entries.values().filter_map(|entry| match entry.flight {
+            Flight::Sent { at, .. } => Some(at),
+            Flight::Waiting | Flight::Parked => None,
+        });
+        sent.min().map(|at| at.plus(ACK_LATE_MS))
+    }
+
+    /// Notes which write carries the newest form of an item.
+    pub(super) fn put(&mut self, client_id: ClientId, serial: u64) {
+        if let Some(entry) = self.entry_mut(client_id) {
+            entry.put_serial = serial;
+        }
+    }
+
+    /// Finds the item whose newest form was written by `serial`.
+    pub(super) fn written(&self, serial: u64) -> Option<ClientId> {
+        self.entries.values().find(|entry| entry.put_serial == serial).map(|entry| entry.item.client_id)
+    }
+}
+
+fn wire_command(item: &OutboxItem, n: u64) -> WireCommand {
+    let OutboxItem { client_id, room, op, .. } = item;
+    let (client_id, room, n) = (*client_id, *room, Some(n));
+    match op {
+        SendOp::Post { body } => WireCommand::Post(SendPost { n, client_id, room, body: body.clone() }),
+        SendOp::Edit { post, body } => {
+            WireCommand::Edit(SendEdit { n, client_id, room, post: *post, body: body.clone() })
+        }
+        SendOp::Delete { post } => WireCommand::Delete(SendDelete { n, client_id, room, post: *post }),
+        SendOp::React { post, emoji, on } => {
+            WireCommand::React(SendReact { n, client_id, room, post: *post, emoji: emoji.clone(), on: *on })
+        }
+    }
+}

@@ -1,2 +1,56 @@
-//! Skeleton.
-fn main() {}
+//! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`.
+//!
+//! Lives here: the commands, and what each needs from the machine. Must not live here: anything the server, the page
+//! or the command line need at run time. Invariant: a command either does what it says or ends with a non-zero code
+//! and one paragraph that names what is missing and the command that mends it; nothing is skipped quietly.
+
+mod dist;
+mod error;
+mod html;
+mod machine;
+mod page;
+mod process;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Failure;
+
+/// What the project does to itself.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the page and the server, start them on <http://127.0.0.1:8080>.
+    Run(run::Options),
+    /// Build the page from index.html into dist/.
+    Page(page::Options),
+    /// Run every check and every test, in order of cost; or only the steps named.
+    Test(test::Options),
+    /// Build what is released: one server binary with the page inside, and the command line.
+    Dist(dist::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(options) => run::run(&options),
+        Command::Page(options) => page::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Dist(options) => dist::run(&options),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(Failure(words)) => {
+            eprintln!("\nerror: {words}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,2 +1,5 @@
-//! Skeleton.
-fn main() {}
+//! The page's entry.
+
+fn main() {
+    web_client::start();
+}

@@ -12,6 +12,8 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod model;
+pub mod roster;
 pub mod session;
 pub mod tagged;
 pub mod time;
+pub mod timeline;

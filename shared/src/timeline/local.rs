@@ -1,0 +1,235 @@
+//! What this person has written and the room's events have not brought back yet.
+//!
+//! Must not live here: committed rows ([`super::confirmed`]). Invariant: an item is here from the moment it is queued
+//! until its own event, or a jump over it, has reached the timeline; it is never here and among the committed rows at once.
+
+use std::sync::Arc;
+
+use super::row::{PendingChange, PostRow, RowKey, Status};
+use crate::error::WireError;
+use crate::ids::{ClientId, Seq, UserId};
+use crate::message::Ack;
+use crate::session::{OutboxItem, SendOp};
+use crate::time::Timestamp;
+
+/// My posts and changes on their way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Local {
+    /// Posts acknowledged before their event came, by seq.
+    landed: Vec<Arc<PostRow>>,
+    /// Posts not acknowledged, in the order of the outbox.
+    unsent: Vec<(u64, Arc<PostRow>)>,
+    /// Edits, deletions and reactions, in the order of the outbox.
+    changes: Vec<LocalChange>,
+}
+
+/// A change of mine, and the seq of its event once that is known.
+#[derive(Clone, Debug)]
+struct LocalChange {
+    order: u64,
+    post: Seq,
+    committed: Option<Seq>,
+    shown: PendingChange,
+}
+
+/// Which committed row shows an item, or that the item is a row of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Touched {
+    /// No such item.
+    Nothing,
+    /// A row of its own changed.
+    Own,
+    /// A change to this post changed.
+    Post(Seq),
+}
+
+impl Local {
+    pub(super) fn len(&self) -> usize {
+        self.landed.len() + self.unsent.len()
+    }
+
+    pub(super) fn row(&self, index: usize) -> Option<&Arc<PostRow>> {
+        match index.checked_sub(self.landed.len()) {
+            None => self.landed.get(index),
+            Some(index) => self.unsent.get(index).map(|(_, row)| row),
+        }
+    }
+
+    pub(super) fn index_of(&self, key: RowKey) -> Option<usize> {
+        (0..self.len()).find(|index| self.row(*index).is_some_and(|row| row.key == key))
+    }
+
+    /// Returns the changes of mine that the row of a post shows.
+    pub(super) fn pending(&self, post: Seq) -> Vec<PendingChange> {
+        self.changes.iter().filter(|change| change.post == post).map(|change| change.shown.clone()).collect()
+    }
+
+    /// Takes an item in, or takes its newer state over.
+    pub(super) fn queue(&mut self, item: &OutboxItem, me: UserId, name: Arc<str>) -> Touched {
+        let status = match (&item.refused, item.attempted) {
+            (Some(error), _) => Status::Refused(error.clone()),
+            (None, true) => Status::Sending,
+            (None, false) => Status::Queued,
+        };
+        match &item.op {
+            SendOp::Post { body } => {
+                let key = RowKey::Post { by: me, client_id: item.client_id };
+                if self.landed.iter().any(|row| row.key == key) {
+                    return Touched::Nothing;
+                }
+                self.unsent.retain(|(_, row)| row.key != key);
+                let at = self.unsent.partition_point(|(order, _)| *order <= item.order);
+                let row = fresh_row(item, body, key, me, name, status);
+                self.unsent.insert(at, (item.order, Arc::new(row)));
+                Touched::Own
+            }
+            SendOp::Edit { post, .. } | SendOp::Delete { post } | SendOp::React { post, .. } => {
+                self.changes.retain(|change| change.shown.client_id != item.client_id);
+                let at = self.changes.partition_point(|change| change.order <= item.order);
+                let shown = PendingChange { client_id: item.client_id, op: item.op.clone(), status };
+                self.changes.insert(at, LocalChange { order: item.order, post: *post, committed: None, shown });
+                self.show_on_landed(*post);
+                Touched::Post(*post)
+            }
+        }
+    }
+
+    /// Notes that an item is on the device. One that was already sent has come further than that.
+    pub(super) fn saved(&mut self, client_id: ClientId) -> Touched {
+        self.set_status(client_id, |status| match status {
+            Status::Queued => *status = Status::Saved,
+            Status::Saved | Status::Sending | Status::Sent | Status::Refused(_) => {}
+        })
+    }
+
+    /// Notes that an item was written to a socket.
+    pub(super) fn sending(&mut self, client_id: ClientId) -> Touched {
+        self.set_status(client_id, |status| match status {
+            Status::Queued | Status::Saved | Status::Refused(_) => *status = Status::Sending,
+            Status::Sending | Status::Sent => {}
+        })
+    }
+
+    /// Notes that an item was refused for good.
+    pub(super) fn refused(&mut self, client_id: ClientId, error: &WireError) -> Touched {
+        self.set_status(client_id, |status| *status = Status::Refused(error.clone()))
+    }
+
+    fn set_status(&mut self, client_id: ClientId, set: impl Fn(&mut Status)) -> Touched {
+        if let Some((_, row)) = self.unsent.iter_mut().find(|(_, row)| row.client_id == client_id) {
+            set(&mut Arc::make_mut(row).status);
+            return Touched::Own;
+        }
+        let Some(change) = self.changes.iter_mut().find(|change| change.shown.client_id == client_id) else {
+            return Touched::Nothing;
+        };
+        set(&mut change.shown.status);
+        let post = change.post;
+        self.show_on_landed(post);
+        Touched::Post(post)
+    }
+
+    /// Takes an acknowledgement in. `head` is how far the room's events have come: an item at or below it has had its
+    /// event, or lies in a hole, and is no longer kept here.
+    pub(super) fn acked(&mut self, ack: &Ack, head: Seq) -> Touched {
+        if let Some(at) = self.unsent.iter().position(|(_, row)| row.client_id == ack.client_id) {
+            let (_, mut row) = self.unsent.remove(at);
+            if ack.seq > head {
+                let landed = Arc::make_mut(&mut row);
+                landed.seq = Some(ack.seq);
+                landed.ts = ack.ts;
+                landed.status = Status::Sent;
+                landed.pending = self.pending(ack.seq);
+                let at = self.landed.partition_point(|other| other.seq < row.seq);
+                self.landed.insert(at, row);
+            }
+            return Touched::Own;
+        }
+        let Some(at) = self.changes.iter().position(|change| change.shown.client_id == ack.client_id) else {
+            return Touched::Nothing;
+        };
+        let post = self.changes[at].post;
+        if ack.seq > head {
+            self.changes[at].committed = Some(ack.seq);
+            self.changes[at].shown.status = Status::Sent;
+        } else {
+            self.changes.remove(at);
+        }
+        self.show_on_landed(post);
+        Touched::Post(post)
+    }
+
+    /// Forgets an item.
+    pub(super) fn discard(&mut self, client_id: ClientId) -> Touched {
+        if let Some(at) = self.unsent.iter().position(|(_, row)| row.client_id == client_id) {
+            self.unsent.remove(at);
+            return Touched::Own;
+        }
+        let Some(at) = self.changes.iter().position(|change| change.shown.client_id == client_id) else {
+            return Touched::Nothing;
+        };
+        let post = self.changes.remove(at).post;
+        self.show_on_landed(post);
+        Touched::Post(post)
+    }
+
+    /// Forgets the row of a post that is now among the committed ones.
+    pub(super) fn came_back(&mut self, key: RowKey) {
+        self.landed.retain(|row| row.key != key);
+        self.unsent.retain(|(_, row)| row.key != key);
+    }
+
+    /// Forgets what the room's events have passed; returns the posts whose pending changes are now in them.
+    pub(super) fn reached(&mut self, head: Seq) -> Vec<Seq> {
+        self.landed.retain(|row| row.seq > Some(head));
+        let mut settled = Vec::new();
+        self.changes.retain(|change| {
+            let passed = change.committed.is_some_and(|seq| seq <= head);
+            if passed {
+                settled.push(change.post);
+            }
+            !passed
+        });
+        settled
+    }
+
+    /// Tells whether nothing waits for an event.
+    pub(super) fn is_settled(&self) -> bool {
+        self.landed.is_empty() && self.changes.iter().all(|change| change.committed.is_none())
+    }
+
+    /// Gives my rows the name I go by now.
+    pub(super) fn rename(&mut self, name: &Arc<str>) {
+        for row in self.landed.iter_mut().chain(self.unsent.iter_mut().map(|(_, row)| row)) {
+            Arc::make_mut(row).name = Arc::clone(name);
+        }
+    }
+
+    fn show_on_landed(&mut self, post: Seq) {
+        let pending = self.pending(post);
+        if let Some(row) = self.landed.iter_mut().find(|row| row.seq == Some(post)) {
+            Arc::make_mut(row).pending = pending;
+        }
+    }
+}
+
+/// Makes the row of a post that is not committed.
+fn fresh_row(item: &OutboxItem, body: &str, key: RowKey, me: UserId, name: Arc<str>, status: Status) -> PostRow {
+    PostRow {
+        key,
+        client_id: item.client_id,
+        seq: None,
+        rev: Seq(0),
+        ordinal: None,
+        by: me,
+        name,
+        ts: Timestamp(item.queued_at.0),
+        body: Some(Arc::from(body)),
+        edited: None,
+        reactions: Vec::new(),
+        status,
+        mine: true,
+        stale: false,
+        pending: Vec::new(),
+    }
+}

@@ -37,6 +37,8 @@ pub enum Action {
     ListRooms,
     /// Load posts before this seq: scroll-back, or a hole.
     LoadHistory(RoomId, Seq),
+    /// The oldest row on the screen, or nothing while following the end: rows there are the last to be let go.
+    LookAt(RoomId, Option<Seq>),
     /// The composer's text changed. Stored, not queued.
     SetDraft(RoomId, String),
     /// Send the draft of a room: as a new post, or as the edit that was begun.

@@ -7,9 +7,12 @@ use std::rc::Rc;
 use shared::ids::{RoomId, Seq, UserId};
 use shared::message::WireLimits;
 use shared::model::{Person, RoomSummary};
+use shared::roster::Roster;
 use shared::session::ConnectionState;
 use shared::time::Timestamp;
+use shared::timeline::Timeline;
 
+use super::part::Part;
 use super::state::{Dialog, Draft, Panel, Phase, Place, RoomRow, RoomView, State, StorageState, Theme};
 use crate::status::{Dot, Status};
 use crate::words::Language;
@@ -17,7 +20,8 @@ use crate::words::Language;
 /// Makes the state of somebody signed in, live, in a room called `general` among three.
 #[must_use]
 pub fn mock() -> State {
-    let me = Person { id: UserId::from_bytes([1; 16]), name: "Robin".into() };
+    let me_id = UserId::from_bytes([1; 16]);
+    let me = Person { id: me_id, name: "Robin".into() };
     let rooms = [("general", 0, 0), ("build", 12, 5), ("重构讨论", 3, 3)];
     let rows = rooms.iter().zip(1_u8..).map(|((name, posts, read), n)| RoomRow {
         summary: RoomSummary {
@@ -45,8 +49,8 @@ pub fn mock() -> State {
         place: Place::Room(current),
         view: Some(Rc::new(RoomView {
             room: current,
-            timeline: Rc::default(),
-            roster: Rc::default(),
+            timeline: Part::new(Timeline::new(me_id)),
+            roster: Part::new(Roster::new(me_id)),
             typing: Rc::default(),
             divider: None,
             loading: None,

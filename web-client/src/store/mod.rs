@@ -6,10 +6,10 @@
 
 mod actions;
 mod mock;
-mod pending;
+mod part;
 mod state;
 
 pub use actions::{Action, Actions};
 pub use mock::mock;
-pub use pending::{Roster, Timeline};
+pub use part::Part;
 pub use state::*;

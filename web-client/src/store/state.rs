@@ -5,15 +5,18 @@
 //! by [`crate::words`].
 
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::pending::{Roster, Timeline};
 use shared::error::WireError;
 use shared::ids::{AttemptId, ClientId, ConnectionId, RoomId, Seq, UserId};
 use shared::message::WireLimits;
 use shared::model::{Person, RoomSummary, ServerInfo};
+use shared::roster::Roster;
 use shared::session::{ConnectionState, Happened};
 use shared::time::Timestamp;
+use shared::timeline::Timeline;
 
+use super::part::Part;
 use crate::status::Status;
 use crate::words::Language;
 
@@ -201,11 +204,11 @@ pub struct RoomView {
     /// Which.
     pub room: RoomId,
     /// Its posts, holes and unacknowledged items.
-    pub timeline: Rc<Timeline>,
+    pub timeline: Part<Timeline>,
     /// Who is in it and who is here.
-    pub roster: Rc<Roster>,
-    /// Who is writing, me excluded.
-    pub typing: Rc<Vec<Person>>,
+    pub roster: Part<Roster>,
+    /// The names of those who are writing, me excluded.
+    pub typing: Rc<Vec<Arc<str>>>,
     /// The "New" divider stands before the first post with a greater ordinal; frozen until the room is left.
     pub divider: Option<u64>,
     /// Older posts are being loaded before this seq.

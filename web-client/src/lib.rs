@@ -4,6 +4,7 @@
 //! [`status`], [`words`]) and the browser's own things ([`platform`]). Must not live here: rules of the conversation,
 //! which are `shared`'s. Invariant: everything but `platform` and `driver` is pure and tested natively.
 
+pub mod components;
 pub mod status;
 pub mod store;
 pub mod words;

@@ -54,10 +54,14 @@ impl Icon {
             Self::Close => "M6 6l12 12M18 6L6 18",
             Self::Copy => "M9 9h10.5v11H9zM5 15H4.5V4H15v1",
             Self::Down => "M12 5v13M6 12.5l6 6 6-6",
-            Self::Help => "M12 3.5a8.5 8.5 0 1 1 0 17 8.5 8.5 0 0 1 0-17zM9.6 9.4a2.5 2.5 0 1 1 3.6 2.3c-.8.4-1.2.9-1.2 1.8M12 16.6v.1",
+            Self::Help => {
+                "M12 3.5a8.5 8.5 0 1 1 0 17 8.5 8.5 0 0 1 0-17zM9.6 9.4a2.5 2.5 0 1 1 3.6 2.3c-.8.4-1.2.9-1.2 1.8M12 16.6v.1"
+            }
             Self::More => "M5.5 12h.01M12 12h.01M18.5 12h.01",
             Self::Pencil => "M4.5 19.5l1-4.5L16 4.5l3.5 3.5L9 18.5zM13.5 7l3.5 3.5",
-            Self::People => "M9 5a3.3 3.3 0 1 1 0 6.6A3.3 3.3 0 0 1 9 5zM3 19c0-3 2.6-4.8 6-4.8s6 1.8 6 4.8M16 5.4a3.3 3.3 0 0 1 0 5.9M17.5 14.6c2.2.6 3.5 2.2 3.5 4.4",
+            Self::People => {
+                "M9 5a3.3 3.3 0 1 1 0 6.6A3.3 3.3 0 0 1 9 5zM3 19c0-3 2.6-4.8 6-4.8s6 1.8 6 4.8M16 5.4a3.3 3.3 0 0 1 0 5.9M17.5 14.6c2.2.6 3.5 2.2 3.5 4.4"
+            }
             Self::Plus => "M12 5v14M5 12h14",
             Self::Retry => "M19 12a7 7 0 1 1-2.2-5.1L19 9M19 4.5V9h-4.5",
             Self::Search => "M10.5 4.5a6 6 0 1 1 0 12 6 6 0 0 1 0-12zM15 15l4.5 4.5",
@@ -65,18 +69,18 @@ impl Icon {
             Self::SignOut => "M10 4.5H5v15h5M14 8l4 4-4 4M18 12H9.5",
             Self::Trash => "M4.5 7h15M9.5 7V4.5h5V7M6.5 7l1 12.5h9l1-12.5M10.3 10.5v5.5M13.7 10.5v5.5",
             Self::Warning => "M12 3.5a8.5 8.5 0 1 1 0 17 8.5 8.5 0 0 1 0-17zM12 7.8v5.4M12 16.3v.1",
-            Self::Offline => "M4 4l16 16M8.8 13.2a5.5 5.5 0 0 1 5.4.6M5.6 9.9a10 10 0 0 1 3-1.7M12 7.2c2.5 0 4.7 1 6.4 2.7M12 17.5v.1",
+            Self::Offline => {
+                "M4 4l16 16M8.8 13.2a5.5 5.5 0 0 1 5.4.6M5.6 9.9a10 10 0 0 1 3-1.7M12 7.2c2.5 0 4.7 1 6.4 2.7M12 17.5v.1"
+            }
         }
     }
 
     /// Draws it.
-    #[must_use]
     pub fn draw(self) -> Html {
         self.drawn(classes!("icon"))
     }
 
     /// Draws it at 14 px.
-    #[must_use]
     pub fn draw_small(self) -> Html {
         self.drawn(classes!("icon", "small"))
     }
@@ -87,7 +91,6 @@ impl Icon {
 }
 
 /// The mark of the program: a line that holds.
-#[must_use]
 pub fn mark() -> Html {
     html! {
         <svg class="mark" viewBox="0 0 32 32" aria-hidden="true">

@@ -33,6 +33,12 @@ impl<K: Copy + Eq + Hash> Heights<K> {
         self.keys.len()
     }
 
+    /// Tells whether there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Returns the key of a row.
     #[must_use]
     pub fn key(&self, index: usize) -> Option<K> {
@@ -46,9 +52,11 @@ impl<K: Copy + Eq + Hash> Heights<K> {
         if head == len && len == self.keys.len() {
             return;
         }
-        let tail = (1..=shorter - head).take_while(|back| self.keys[self.keys.len() - back] == key_at(len - back)).count();
+        let tail =
+            (1..=shorter - head).take_while(|back| self.keys[self.keys.len() - back] == key_at(len - back)).count();
         let old = head..self.keys.len() - tail;
-        let known: HashMap<K, f64> = self.keys[old.clone()].iter().copied().zip(self.measured[old.clone()].iter().copied()).collect();
+        let known: HashMap<K, f64> =
+            self.keys[old.clone()].iter().copied().zip(self.measured[old.clone()].iter().copied()).collect();
         let keys: Vec<K> = (head..len - tail).map(key_at).collect();
         let measured: Vec<f64> = keys.iter().map(|key| known.get(key).copied().unwrap_or(f64::NAN)).collect();
         self.keys.splice(old.clone(), keys);

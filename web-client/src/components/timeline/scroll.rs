@@ -63,7 +63,8 @@ impl<K: Copy + Eq + Hash> Scroll<K> {
             self.heights.sync(len, key_at);
             return;
         };
-        let followers: Vec<K> = (self.held..self.heights.len()).take(MAX_ROWS).filter_map(|i| self.heights.key(i)).collect();
+        let followers: Vec<K> =
+            (self.held..self.heights.len()).take(MAX_ROWS).filter_map(|i| self.heights.key(i)).collect();
         self.heights.sync(len, key_at);
         let kept = std::iter::once(key).chain(followers).find_map(|key| find(key).map(|index| (key, index)));
         match kept {
@@ -156,7 +157,7 @@ impl<K: Copy + Eq + Hash> Scroll<K> {
     }
 
     fn around(&self, more: f64) -> Range<usize> {
-        if self.heights.len() == 0 {
+        if self.heights.is_empty() {
             return 0..0;
         }
         let from = self.target() - self.head;

@@ -1,0 +1,4 @@
+//! The list of posts.
+
+pub mod heights;
+pub mod scroll;

@@ -134,6 +134,7 @@ mod tests {
         assert_eq!(cursor.offer(Seq(5)), Offer::Deliver);
         assert_eq!(cursor.offer(Seq(6)), Offer::Gap);
         assert_eq!(cursor.offer(Seq(u64::MAX)), Offer::Gap);
+        assert_eq!(cursor_at(u64::MAX).offer(Seq(u64::MAX)), Offer::Duplicate);
     }
 
     #[test]

@@ -116,10 +116,10 @@ number_id! {
 }
 
 impl Seq {
-    /// Returns the next sequence number.
+    /// Returns the next sequence number, saturating: a peer may send any.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -1,1 +1,20 @@
-//! Skeleton.
+//! What the end-to-end tests stand on: the real server binary, clients that behave and clients that do not, a link that
+//! breaks on command, a real browser, and an oracle that knows what must be true afterwards.
+//!
+//! Must not live here: tests (they are in `tests/`), or anything the product itself uses. Invariant: nothing here waits
+//! by sleeping for a while and hoping; every wait is for a condition, with a deadline and words for when it passes.
+
+pub mod browser;
+pub mod client;
+pub mod http;
+pub mod proxy;
+pub mod raw;
+pub mod server;
+pub mod wait;
+
+pub use browser::{Stage, Tab};
+pub use client::Client;
+pub use http::Http;
+pub use proxy::{FaultProxy, Weather};
+pub use raw::RawSocket;
+pub use server::ServerProcess;

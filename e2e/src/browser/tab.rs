@@ -1,0 +1,480 @@
+//! One window with the page: what a person does in it and what it shows.
+//!
+//! Must not live here: the browser's life. Invariant: elements are found by `data-testid`, so words and looks are free to
+//! change; words are only compared where the words are what the test is about.
+
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use chromiumoxide::Page;
+use chromiumoxide::cdp::browser_protocol::emulation::SetUserAgentOverrideParams;
+use chromiumoxide::cdp::browser_protocol::input::{
+    DispatchKeyEventParams, DispatchKeyEventType, ImeSetCompositionParams, InsertTextParams,
+};
+use chromiumoxide::cdp::browser_protocol::log::{EventEntryAdded, LogEntryLevel};
+use chromiumoxide::cdp::browser_protocol::page::AddScriptToEvaluateOnNewDocumentParams;
+use chromiumoxide::cdp::js_protocol::runtime::{
+    ConsoleApiCalledType, EventConsoleApiCalled, EventExceptionThrown,
+};
+use chromiumoxide::page::ScreenshotParams;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{LOAD_DEADLINE, Said, SharedSaid, see};
+
+/// Turns a violation of the page's own policy into an error that is seen like any other.
+const REPORT_VIOLATIONS: &str = "document.addEventListener('securitypolicyviolation', (e) => \
+    console.error(`CSP violated: ${e.violatedDirective} by ${e.blockedURI} at ${e.sourceFile}:${e.lineNumber}`))";
+
+/// Reads every row that is in the DOM, in the order it is laid out.
+const READ_ROWS: &str = "[...document.querySelectorAll('[data-testid=row]')].map((row) => ({
+    key: row.dataset.key ?? '',
+    seq: row.dataset.seq ? Number(row.dataset.seq) : null,
+    status: row.dataset.status ?? '',
+    saved: row.dataset.saved === 'true',
+    author: row.querySelector('[data-testid=row-author]')?.textContent ?? null,
+    body: row.querySelector('[data-testid=row-body]')?.textContent ?? '',
+}))";
+
+/// A row of the page as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Row {
+    /// Its identity, which never changes.
+    pub key: String,
+    /// Its place, once committed.
+    pub seq: Option<u64>,
+    /// `queued`, `sending`, `sent` or `refused`.
+    pub status: String,
+    /// Whether it says that it is stored on the device.
+    pub saved: bool,
+    /// Whose it is; absent where grouped under the row above.
+    pub author: Option<String>,
+    /// The text as shown.
+    pub body: String,
+}
+
+/// A window with the page. Clones are the same window.
+#[derive(Clone, Debug)]
+pub struct Tab {
+    page: Page,
+    said: SharedSaid,
+}
+
+impl Tab {
+    /// Takes an empty window and hears everything it will say, from before the first byte of the page.
+    pub(super) async fn listen(page: Page, language: &str) -> Self {
+        let tab = Self {
+            page,
+            said: SharedSaid::default(),
+        };
+        tab.hear().await;
+        let agent = tab
+            .page
+            .user_agent()
+            .await
+            .expect("a browser has a user agent");
+        let mut identity = SetUserAgentOverrideParams::new(agent);
+        identity.accept_language = Some(language.to_owned());
+        tab.page
+            .execute(identity)
+            .await
+            .expect("the language is set");
+        let script = AddScriptToEvaluateOnNewDocumentParams::new(REPORT_VIOLATIONS);
+        tab.page.execute(script).await.expect("the script is set");
+        tab
+    }
+
+    async fn hear(&self) {
+        self.page
+            .enable_runtime()
+            .await
+            .expect("the console can be heard");
+        self.page.enable_log().await.expect("the log can be heard");
+        let mut console = self
+            .page
+            .event_listener::<EventConsoleApiCalled>()
+            .await
+            .expect("a listener");
+        let mut thrown = self
+            .page
+            .event_listener::<EventExceptionThrown>()
+            .await
+            .expect("a listener");
+        let mut entries = self
+            .page
+            .event_listener::<EventEntryAdded>()
+            .await
+            .expect("a listener");
+        let said = self.said.clone();
+        // Each ends with the window.
+        tokio::spawn(async move {
+            while let Some(event) = console.next().await {
+                let words: Vec<String> = event.args.iter().map(words_of).collect();
+                let bad = matches!(
+                    event.r#type,
+                    ConsoleApiCalledType::Error | ConsoleApiCalledType::Assert
+                );
+                Said::note(
+                    &said,
+                    format!("console.{:?}: {}", event.r#type, words.join(" ")),
+                    bad,
+                );
+            }
+        });
+        let said = self.said.clone();
+        tokio::spawn(async move {
+            while let Some(event) = thrown.next().await {
+                let details = &event.exception_details;
+                let exception = details
+                    .exception
+                    .as_ref()
+                    .and_then(|object| object.description.clone())
+                    .unwrap_or_default();
+                Said::note(
+                    &said,
+                    format!("exception: {} {exception}", details.text),
+                    true,
+                );
+            }
+        });
+        let said = self.said.clone();
+        tokio::spawn(async move {
+            while let Some(event) = entries.next().await {
+                let entry = &event.entry;
+                let line = format!(
+                    "log {:?}: {} {}",
+                    entry.source,
+                    entry.text,
+                    entry.url.as_deref().unwrap_or_default()
+                );
+                Said::note(&said, line, entry.level == LogEntryLevel::Error);
+            }
+        });
+    }
+
+    /// Lets the page log errors with these words, because the test provokes them.
+    pub fn allow(&self, words: &str) {
+        self.said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .allowed
+            .push(words.to_owned());
+    }
+
+    /// Returns the complaints so far.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        self.said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .complaints
+            .clone()
+    }
+
+    /// Returns everything it logged so far.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.said
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .log
+            .clone()
+    }
+
+    /// Goes to an address.
+    ///
+    /// # Panics
+    /// If the browser cannot even try.
+    pub async fn goto(&self, url: &str) {
+        self.page
+            .goto(url)
+            .await
+            .unwrap_or_else(|error| panic!("going to {url}: {error}"));
+    }
+
+    /// Loads the page again.
+    ///
+    /// # Panics
+    /// If the browser cannot even try.
+    pub async fn reload(&self) {
+        self.page
+            .reload()
+            .await
+            .unwrap_or_else(|error| panic!("reloading: {error}"));
+    }
+
+    /// Closes the window as a person does.
+    ///
+    /// # Panics
+    /// If it is closed already.
+    pub async fn close(&self) {
+        self.page
+            .clone()
+            .close()
+            .await
+            .unwrap_or_else(|error| panic!("closing the window: {error}"));
+    }
+
+    /// Evaluates an expression in the page; `None` where the page is not there to answer, as during a load.
+    pub async fn evaluate<T: DeserializeOwned>(&self, expression: &str) -> Option<T> {
+        self.page.evaluate(expression).await.ok()?.into_value().ok()
+    }
+
+    /// Returns the text of an element; `None` where there is none.
+    pub async fn text(&self, test_id: &str) -> Option<String> {
+        self.evaluate::<Option<String>>(&format!(
+            "document.querySelector('[data-testid=\"{test_id}\"]')?.textContent ?? null"
+        ))
+        .await
+        .flatten()
+    }
+
+    /// Returns an attribute of an element; `None` where either is missing.
+    pub async fn attribute(&self, test_id: &str, attribute: &str) -> Option<String> {
+        let read = format!(
+            "document.querySelector('[data-testid=\"{test_id}\"]')?.getAttribute('{attribute}') ?? null"
+        );
+        self.evaluate::<Option<String>>(&read).await.flatten()
+    }
+
+    /// Returns how many elements there are.
+    pub async fn count(&self, test_id: &str) -> usize {
+        self.evaluate(&format!(
+            "document.querySelectorAll('[data-testid=\"{test_id}\"]').length"
+        ))
+        .await
+        .unwrap_or(0)
+    }
+
+    /// Waits until an element is there.
+    pub async fn wait_for(&self, test_id: &str, deadline: Duration) {
+        see(
+            &format!("`{test_id}` appears"),
+            deadline,
+            async || self.count(test_id).await,
+            |count| *count > 0,
+        )
+        .await;
+    }
+
+    /// Clicks an element with the mouse.
+    ///
+    /// # Panics
+    /// If it is not there or cannot be clicked.
+    pub async fn click(&self, test_id: &str) {
+        self.wait_for(test_id, LOAD_DEADLINE).await;
+        let element = self
+            .page
+            .find_element(format!("[data-testid=\"{test_id}\"]"))
+            .await;
+        element
+            .unwrap_or_else(|error| panic!("`{test_id}`: {error}"))
+            .click()
+            .await
+            .unwrap_or_else(|error| panic!("`{test_id}`: {error}"));
+    }
+
+    /// Writes text where the focus is, whatever its characters.
+    ///
+    /// # Panics
+    /// If the browser does not take it.
+    pub async fn insert(&self, text: &str) {
+        self.page
+            .execute(InsertTextParams::new(text))
+            .await
+            .expect("text goes where the focus is");
+    }
+
+    /// Presses and releases a key, as `KeyboardEvent.key` names it.
+    ///
+    /// # Panics
+    /// If the browser does not take it.
+    pub async fn press(&self, key: &str) {
+        let focused = self
+            .page
+            .find_element(":focus")
+            .await
+            .expect("something has the focus");
+        focused
+            .press_key(key)
+            .await
+            .unwrap_or_else(|error| panic!("pressing {key}: {error}"));
+    }
+
+    /// Shows a composition in progress, as an input method does: the text under the cursor is not yet text.
+    ///
+    /// # Panics
+    /// If the browser does not take it.
+    pub async fn compose(&self, text: &str) {
+        let end = i64::try_from(text.encode_utf16().count()).expect("a short text");
+        self.page
+            .execute(ImeSetCompositionParams::new(text, end, end))
+            .await
+            .expect("a composition goes where the focus is");
+    }
+
+    /// Presses Enter as an input method reports it during a composition: key code 229.
+    ///
+    /// # Panics
+    /// If the browser does not take it.
+    pub async fn press_enter_in_composition(&self) {
+        let mut down = DispatchKeyEventParams::new(DispatchKeyEventType::RawKeyDown);
+        down.key = Some("Enter".to_owned());
+        down.code = Some("Enter".to_owned());
+        down.windows_virtual_key_code = Some(229);
+        self.page
+            .execute(down.clone())
+            .await
+            .expect("a key goes where the focus is");
+        down.r#type = DispatchKeyEventType::KeyUp;
+        self.page
+            .execute(down)
+            .await
+            .expect("a key goes where the focus is");
+    }
+
+    /// Types a name, signs in and waits until the page is live.
+    pub async fn sign_in(&self, name: &str) {
+        self.click("sign-in-name").await;
+        self.insert(name).await;
+        self.click("sign-in-submit").await;
+        self.wait_state("live", LOAD_DEADLINE).await;
+        self.wait_for("composer", LOAD_DEADLINE).await;
+    }
+
+    /// Writes a post and sends it with Enter.
+    pub async fn post(&self, text: &str) {
+        self.write(text).await;
+        self.press("Enter").await;
+    }
+
+    /// Writes into the composer without sending.
+    pub async fn write(&self, text: &str) {
+        self.click("composer").await;
+        self.insert(text).await;
+    }
+
+    /// Returns what stands in the composer.
+    pub async fn draft(&self) -> String {
+        self.evaluate("document.querySelector('[data-testid=composer]')?.value ?? ''")
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Returns every row in the DOM, in the order it is laid out.
+    pub async fn rows(&self) -> Vec<Row> {
+        self.evaluate(READ_ROWS).await.unwrap_or_default()
+    }
+
+    /// Returns the texts of the rows in the DOM.
+    pub async fn bodies(&self) -> Vec<String> {
+        self.rows().await.into_iter().map(|row| row.body).collect()
+    }
+
+    /// Waits until the rows are as wanted, and returns them.
+    pub async fn wait_rows(
+        &self,
+        what: &str,
+        deadline: Duration,
+        good: impl Fn(&[Row]) -> bool,
+    ) -> Vec<Row> {
+        see(
+            what,
+            deadline,
+            async || self.rows().await,
+            |rows| good(rows),
+        )
+        .await
+    }
+
+    /// Waits until exactly one row shows this text and is committed; returns it.
+    ///
+    /// # Panics
+    /// If there is none in time, or more than one.
+    pub async fn wait_sent(&self, text: &str, deadline: Duration) -> Row {
+        let sent = |row: &Row| row.body == text && row.seq.is_some();
+        let rows = self
+            .wait_rows(&format!("{text:?} is shown as sent"), deadline, |rows| {
+                rows.iter().any(sent)
+            })
+            .await;
+        let mut found = rows.into_iter().filter(|row| row.body == text);
+        let row = found.next().expect("just seen");
+        assert_eq!(found.next(), None, "{text:?} is shown twice");
+        row
+    }
+
+    /// Returns the connection state the page claims.
+    pub async fn state(&self) -> String {
+        self.attribute("status", "data-state")
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Waits until the page claims a connection state.
+    pub async fn wait_state(&self, state: &str, deadline: Duration) {
+        see(
+            &format!("the state `{state}`"),
+            deadline,
+            async || self.state().await,
+            |seen| seen == state,
+        )
+        .await;
+    }
+
+    /// Waits until the page claims one of these connection states, and returns which.
+    pub async fn wait_state_in(&self, states: &[&str], deadline: Duration) -> String {
+        see(
+            &format!("one of the states {states:?}"),
+            deadline,
+            async || self.state().await,
+            |seen| states.contains(&seen.as_str()),
+        )
+        .await
+    }
+
+    /// Cuts the device's network, or gives it back.
+    ///
+    /// # Panics
+    /// If the browser does not take it.
+    #[expect(
+        deprecated,
+        reason = "the pair of commands that replaces it is newer than the Chromium many have installed"
+    )]
+    pub async fn offline(&self, offline: bool) {
+        use chromiumoxide::cdp::browser_protocol::network::EmulateNetworkConditionsParams;
+        let conditions = EmulateNetworkConditionsParams::new(offline, 0.0, -1.0, -1.0);
+        self.page
+            .execute(conditions)
+            .await
+            .expect("the network is emulated");
+    }
+
+    /// Keeps a picture of the window; says whether there was one to take.
+    pub async fn picture(&self, path: &Path) -> bool {
+        let picture = tokio::time::timeout(
+            Duration::from_secs(5),
+            self.page.save_screenshot(ScreenshotParams::default(), path),
+        )
+        .await;
+        matches!(picture, Ok(Ok(_)))
+    }
+
+    /// Gives everything else the browser can do.
+    #[must_use]
+    pub fn page(&self) -> &Page {
+        &self.page
+    }
+}
+
+/// Puts a console argument into words.
+fn words_of(object: &chromiumoxide::cdp::js_protocol::runtime::RemoteObject) -> String {
+    match (&object.value, &object.description) {
+        (Some(serde_json::Value::String(text)), _) => text.clone(),
+        (Some(value), _) => value.to_string(),
+        (None, Some(description)) => description.clone(),
+        (None, None) => String::new(),
+    }
+}

@@ -1,0 +1,394 @@
+//! The real server binary as a child process: started on port 0, killed, stopped, started again on the same port.
+//!
+//! Must not live here: anything that speaks to it. Invariant: the child never outlives the test, even if the test is
+//! killed, and what it wrote to stderr is shown when the test fails.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// How long the server may take to print its address. Generous: a cold debug binary on a busy machine.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// What the command line promises: SIGTERM ends the server within this.
+pub const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
+/// Lines of stderr kept for the report.
+const STDERR_LINES: usize = 400;
+
+/// What to start.
+#[derive(Clone, Debug, Default)]
+pub struct ServerOptions {
+    args: Vec<String>,
+    wrapper: Vec<String>,
+    data_dir: Option<PathBuf>,
+}
+
+impl ServerOptions {
+    /// Starts from the server's own defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one flag with its value.
+    #[must_use]
+    pub fn flag(mut self, name: &str, value: impl ToString) -> Self {
+        self.args.push(format!("--{name}"));
+        self.args.push(value.to_string());
+        self
+    }
+
+    /// Adds one flag that takes no value.
+    #[must_use]
+    pub fn switch(mut self, name: &str) -> Self {
+        self.args.push(format!("--{name}"));
+        self
+    }
+
+    /// Lets one person post and ask as fast as the machine can, for tests that are not about rates.
+    #[must_use]
+    pub fn without_rates(self) -> Self {
+        self.flag("posts-burst", 100_000)
+            .flag("posts-per-s", 100_000)
+            .flag("frames-burst", 100_000)
+            .flag("frames-per-s", 100_000)
+    }
+
+    /// Runs the server under another program, such as `strace`.
+    #[must_use]
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Keeps the data in a folder that exists, instead of in a fresh temporary one.
+    #[must_use]
+    pub fn data_dir(mut self, dir: &Path) -> Self {
+        self.data_dir = Some(dir.to_owned());
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    ///
+    /// # Panics
+    /// If it does not come up; with its stderr.
+    #[must_use]
+    pub fn start(self) -> ServerProcess {
+        let temporary = self
+            .data_dir
+            .is_none()
+            .then(|| tempfile::tempdir().expect("a temporary folder"));
+        let data_dir = self
+            .data_dir
+            .clone()
+            .or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()))
+            .expect("one of the two is set");
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let running = Running::start(&self, &data_dir, any_port);
+        ServerProcess {
+            options: self,
+            data_dir,
+            _temporary: temporary,
+            address: running.address,
+            running: Some(running),
+        }
+    }
+}
+
+/// A server binary that runs, or ran.
+#[derive(Debug)]
+pub struct ServerProcess {
+    // First, so that the process ends before its folder goes.
+    running: Option<Running>,
+    options: ServerOptions,
+    data_dir: PathBuf,
+    _temporary: Option<tempfile::TempDir>,
+    address: SocketAddr,
+}
+
+impl ServerProcess {
+    /// Starts a server with its own defaults.
+    #[must_use]
+    pub fn start() -> Self {
+        ServerOptions::new().start()
+    }
+
+    /// Returns where it listens; the same after a restart.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns the origin of its page.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Returns the folder with its database.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Returns the id of the process that was started (the wrapper's, where there is one).
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.running().child.id()
+    }
+
+    /// Returns what it wrote to stderr so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.running
+            .as_ref()
+            .map(Running::stderr)
+            .unwrap_or_default()
+    }
+
+    /// Ends it with SIGKILL, as a crash would, and reaps it.
+    pub fn kill(&mut self) {
+        drop(self.running.take());
+    }
+
+    /// Sends SIGTERM and returns at once.
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Sends a signal to the process.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.running().child);
+        kill_process(pid, signal).expect("a child of ours takes signals");
+    }
+
+    /// Waits for it to end by itself, and says how.
+    ///
+    /// # Panics
+    /// If it still runs after `deadline`.
+    pub fn wait_for_exit(&mut self, deadline: Duration) -> ExitStatus {
+        let mut running = self.running.take().expect("the server runs");
+        let status = wait::until("the server exits", deadline, || {
+            running.child.try_wait().expect("a child of ours")
+        });
+        running.exited = true;
+        status
+    }
+
+    /// Starts it again on the same port with the same data.
+    ///
+    /// # Panics
+    /// If it still runs, or does not come up.
+    pub fn restart(&mut self) {
+        assert!(
+            self.running.is_none(),
+            "kill or stop the server before starting it again"
+        );
+        self.running = Some(Running::start(&self.options, &self.data_dir, self.address));
+    }
+
+    /// Changes the flags a later [`Self::restart`] uses.
+    pub fn set_options(&mut self, change: impl FnOnce(ServerOptions) -> ServerOptions) {
+        self.options = change(std::mem::take(&mut self.options));
+    }
+
+    /// Returns the resident memory in KiB, as Linux accounts it.
+    ///
+    /// # Panics
+    /// Where `/proc` does not say.
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("/proc tells of our child");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("a running process has a resident size");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|kib| kib.parse().ok())
+            .expect("a number of KiB")
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().expect("the server runs")
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    address: SocketAddr,
+    stderr: Arc<Mutex<Vec<String>>>,
+    exited: bool,
+}
+
+impl Running {
+    fn start(options: &ServerOptions, data_dir: &Path, listen: SocketAddr) -> Self {
+        let server = server_binary();
+        let mut line = die_with_parent();
+        line.extend(options.wrapper.iter().cloned());
+        if !options.wrapper.is_empty() {
+            line.extend(die_with_parent());
+        }
+        line.push(server.display().to_string());
+        let (program, arguments) = line.split_first().expect("the server at least");
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .args(["--listen", &listen.to_string(), "--data-dir"])
+            .arg(data_dir)
+            .args(&options.args);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = spawn(command)
+            .unwrap_or_else(|error| panic!("{} does not start: {error}", server.display()));
+
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&stderr);
+        let pipe = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        std::thread::spawn(move || {
+            for line in pipe.lines().map_while(Result::ok) {
+                let mut lines = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if lines.len() == STDERR_LINES {
+                    lines.remove(0);
+                }
+                lines.push(line);
+            }
+        });
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let mut running = Self {
+            child,
+            address: listen,
+            stderr,
+            exited: false,
+        };
+        running.address = running.await_address(stdout);
+        running
+    }
+
+    /// Reads stdout until the one line other programs rely on.
+    fn await_address(&self, stdout: impl BufRead + Send + 'static) -> SocketAddr {
+        let (found, listening) = mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if let Some(address) = line.strip_prefix("listening on http://") {
+                    // The receiver may have given up waiting; the rest of stdout is still drained.
+                    found.try_send(address.trim().to_owned()).ok();
+                }
+            }
+        });
+        let end = Instant::now() + START_DEADLINE;
+        match listening.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(address) => address
+                .parse()
+                .unwrap_or_else(|_| panic!("the server says it listens on {address:?}")),
+            Err(RecvTimeoutError::Timeout) => panic!(
+                "no `listening on` within {START_DEADLINE:?}\n{}",
+                self.stderr()
+            ),
+            Err(RecvTimeoutError::Disconnected) => {
+                panic!("the server ended before it listened\n{}", self.stderr())
+            }
+        }
+    }
+
+    fn stderr(&self) -> String {
+        self.stderr
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .join("\n")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.exited {
+            // Already gone is as good as killed.
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- stderr of the server ---\n{}\n---", self.stderr());
+        }
+    }
+}
+
+/// Finds the server binary: `HOLDFAST_SERVER`, or the one built into the same target folder as this test.
+///
+/// # Panics
+/// If there is none; with the command that builds it.
+#[must_use]
+pub fn server_binary() -> PathBuf {
+    let path = std::env::var_os("HOLDFAST_SERVER")
+        .map_or_else(|| beside_this_test("server"), PathBuf::from);
+    assert!(
+        path.is_file(),
+        "{} does not exist; build it with `cargo build -p server`, or use `cargo xtask test`",
+        path.display()
+    );
+    path
+}
+
+/// Returns the path of a binary of this workspace, built into the same target folder as this test.
+///
+/// # Panics
+/// If the test does not know its own path.
+#[must_use]
+pub fn beside_this_test(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let deps = test.parent().expect("a test lies in a folder");
+    let profile = if deps.ends_with("deps") {
+        deps.parent().expect("deps lies in a folder")
+    } else {
+        deps
+    };
+    profile.join(name)
+}
+
+/// The start of a command line whose process dies when the one that started it does. Linux only.
+fn die_with_parent() -> Vec<String> {
+    if cfg!(target_os = "linux") {
+        ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned).into()
+    } else {
+        Vec::new()
+    }
+}
+
+/// What the spawner thread is asked: a command, and where its child goes.
+type SpawnRequest = (Command, SyncSender<std::io::Result<Child>>);
+
+/// Starts a process from one thread that lives as long as this test executable. "Parent" in `PR_SET_PDEATHSIG` means
+/// the *thread* that forked, and threads of a test harness and of a runtime come and go.
+fn spawn(command: Command) -> std::io::Result<Child> {
+    static SPAWNER: OnceLock<SyncSender<SpawnRequest>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (requests, todo): (_, Receiver<SpawnRequest>) = mpsc::sync_channel(16);
+        std::thread::spawn(move || {
+            for (mut command, answer) in todo {
+                answer.send(command.spawn()).ok();
+            }
+        });
+        requests
+    });
+    let (answer, child) = mpsc::sync_channel(1);
+    spawner
+        .send((command, answer))
+        .expect("the spawner lives as long as the process");
+    child.recv().expect("the spawner answers")
+}

@@ -4,5 +4,6 @@
 //! Invariant: nothing is acknowledged or shown before it is committed.
 
 pub mod config;
+pub mod log;
 pub mod people;
 pub mod ws;

@@ -1,0 +1,259 @@
+//! The one thread that writes: takes everything waiting as the next record, commits it, tells the sink, then answers.
+//!
+//! Must not live here: how a record is stored, which is the [`Backend`]'s. Invariant: an answer is sent only after
+//! `commit` has returned; after a fatal error nothing is answered again.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::{oneshot, watch};
+
+use super::record::{Applied, Entry, RECORD_VERSION, Record};
+use super::tables::{StorageError, StorageErrorKind};
+use super::{Health, LogError, LogOptions, OpenError, Published};
+
+/// Where one proposer waits.
+type Answer = oneshot::Sender<Result<Applied, LogError>>;
+/// Who hears of committed records.
+pub(super) type BoxedSink = Box<dyn FnMut(&Published) + Send>;
+
+/// What the writer is handed.
+pub(super) enum Work {
+    /// Apply this and answer there.
+    Propose(Entry, Answer),
+    /// Finish what came before, then end.
+    Stop,
+}
+
+/// A store of records. Lives on the writer's thread.
+pub(super) trait Backend: Send + 'static {
+    /// Applies a record and commits it. Everything committed is told in [`Committed::published`], unless nothing was.
+    ///
+    /// # Errors
+    /// [`StorageErrorKind::Full`] and [`StorageErrorKind::Busy`] promise that nothing of the record is or will be
+    /// stored.
+    fn commit(&mut self, record: &Record) -> Result<Committed, StorageError>;
+    /// Finds out, by writing, whether there is room again.
+    ///
+    /// # Errors
+    /// As for [`Backend::commit`].
+    fn probe(&mut self) -> Result<(), StorageError>;
+    /// Does what can wait until the answers are out, such as moving pages.
+    ///
+    /// # Errors
+    /// As for [`Backend::commit`].
+    fn tidy(&mut self) -> Result<(), StorageError>;
+    /// Ends in good order.
+    ///
+    /// # Errors
+    /// As for [`Backend::commit`].
+    fn close(&mut self) -> Result<(), StorageError>;
+}
+
+/// What became of a record.
+pub(super) struct Committed {
+    /// One for each entry, in order.
+    pub(super) applied: Vec<Applied>,
+    /// What was changed; `None` if nothing was.
+    pub(super) published: Option<Published>,
+}
+
+/// Why the log stopped for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fatal {
+    /// The storage's words, for logs.
+    pub message: String,
+}
+
+impl fmt::Display for Fatal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the log stopped, because what is on the disk is no longer known: {}", self.message)
+    }
+}
+
+impl std::error::Error for Fatal {}
+
+/// The running writer. The server waits on [`Writer::stopped`] beside everything else, and exits non-zero if it comes
+/// unasked.
+pub struct Writer {
+    queue: SyncSender<Work>,
+    ended: oneshot::Receiver<Result<(), Fatal>>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Waits until the writer ends. Cancel-safe; to be called again after a result, it says so again only once.
+    ///
+    /// # Errors
+    /// [`Fatal`] if it ended because the storage failed.
+    pub async fn stopped(&mut self) -> Result<(), Fatal> {
+        (&mut self.ended).await.unwrap_or_else(|_| Err(Fatal { message: "the writer panicked".to_owned() }))
+    }
+
+    /// Commits what was proposed before, then ends the writer. Blocks until it has.
+    ///
+    /// # Errors
+    /// [`Fatal`] if the storage failed on the way or before.
+    pub fn shutdown(mut self) -> Result<(), Fatal> {
+        // A writer that has ended already takes nothing, and says below how it ended.
+        let _ = self.queue.send(Work::Stop);
+        let panicked = self.thread.join().is_err();
+        match self.ended.try_recv() {
+            Ok(ended) => ended,
+            Err(_) if panicked => Err(Fatal { message: "the writer panicked".to_owned() }),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Starts the writer's thread.
+pub(super) fn start(
+    backend: impl Backend,
+    options: &LogOptions,
+    sink: BoxedSink,
+) -> Result<(SyncSender<Work>, watch::Receiver<Health>, Writer), OpenError> {
+    let (queue, work) = sync_channel(options.queue_entries);
+    let (health, watched) = watch::channel(Health::Writable);
+    let (end, ended) = oneshot::channel();
+    let mut writing = Writing { backend, sink, work, health, options: options.clone() };
+    let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
+        let outcome = writing.run();
+        writing.health.send_replace(Health::Stopped);
+        // Nobody may be listening: then `shutdown` was not asked either, and the process is going.
+        let _ = end.send(outcome);
+    })?;
+    Ok((queue.clone(), watched, Writer { queue, ended, thread }))
+}
+
+/// What the thread owns.
+struct Writing<B> {
+    backend: B,
+    sink: BoxedSink,
+    work: Receiver<Work>,
+    health: watch::Sender<Health>,
+    options: LogOptions,
+}
+
+/// What one turn of the loop ends with.
+enum Turn {
+    Again,
+    End,
+}
+
+impl<B: Backend> Writing<B> {
+    fn run(&mut self) -> Result<(), Fatal> {
+        loop {
+            match self.turn() {
+                Ok(Turn::Again) => {}
+                Ok(Turn::End) => return self.backend.close().map_err(fatal),
+                Err(error) => return Err(fatal(error)),
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<Turn, StorageError> {
+        let health = *self.health.borrow();
+        let first = match health {
+            Health::Full => match self.work.recv_timeout(self.options.probe_every) {
+                Ok(work) => work,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.probe()?;
+                    return Ok(Turn::Again);
+                }
+                Err(RecvTimeoutError::Disconnected) => return Ok(Turn::End),
+            },
+            Health::Writable | Health::Stopped => match self.work.recv() {
+                Ok(work) => work,
+                Err(_) => return Ok(Turn::End),
+            },
+        };
+        let (entries, answers, turn) = self.gather(first);
+        if !entries.is_empty() {
+            self.commit(entries, answers)?;
+        }
+        Ok(turn)
+    }
+
+    /// Takes everything waiting, up to the limits of a record.
+    fn gather(&self, first: Work) -> (Vec<Entry>, Vec<Answer>, Turn) {
+        let (mut entries, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let mut next = Ok(first);
+        loop {
+            match next {
+                Ok(Work::Propose(entry, answer)) => {
+                    bytes += entry.op.weight();
+                    entries.push(entry);
+                    answers.push(answer);
+                }
+                Ok(Work::Stop) | Err(TryRecvError::Disconnected) => return (entries, answers, Turn::End),
+                Err(TryRecvError::Empty) => return (entries, answers, Turn::Again),
+            }
+            if entries.len() >= self.options.record_entries || bytes >= self.options.record_bytes {
+                return (entries, answers, Turn::Again);
+            }
+            next = self.work.try_recv();
+        }
+    }
+
+    fn commit(&mut self, entries: Vec<Entry>, answers: Vec<Answer>) -> Result<(), StorageError> {
+        let record = Record { v: RECORD_VERSION, entries };
+        let refusal = match self.backend.commit(&record) {
+            Ok(committed) => {
+                if let Some(published) = &committed.published {
+                    self.set_health(Health::Writable);
+                    (self.sink)(published);
+                }
+                for (answer, applied) in answers.into_iter().zip(committed.applied) {
+                    // Whoever stopped waiting finds the answer under the same key when they ask again.
+                    let _ = answer.send(Ok(applied));
+                }
+                return self.backend.tidy();
+            }
+            Err(error) => match error.kind {
+                StorageErrorKind::Full => {
+                    self.set_health(Health::Full);
+                    LogError::Full
+                }
+                StorageErrorKind::Busy => LogError::Busy,
+                // The answers are dropped unsent.
+                StorageErrorKind::Failed => return Err(error),
+            },
+        };
+        for answer in answers {
+            let _ = answer.send(Err(refusal));
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), StorageError> {
+        match self.backend.probe() {
+            Ok(()) => self.set_health(Health::Writable),
+            Err(error) => match error.kind {
+                StorageErrorKind::Full | StorageErrorKind::Busy => {}
+                StorageErrorKind::Failed => return Err(error),
+            },
+        }
+        Ok(())
+    }
+
+    fn set_health(&self, to: Health) {
+        self.health.send_if_modified(|health| {
+            let changed = *health != to;
+            if changed {
+                match to {
+                    Health::Writable => tracing::info!("the log takes writes again"),
+                    Health::Full => tracing::error!("the disk is full: nothing is stored until there is room"),
+                    Health::Stopped => tracing::info!("the log has stopped"),
+                }
+            }
+            *health = to;
+            changed
+        });
+    }
+}
+
+fn fatal(error: StorageError) -> Fatal {
+    tracing::error!(error = %error, "the log stops");
+    Fatal { message: error.message }
+}

@@ -1,0 +1,591 @@
+//! The timeline against a model: whatever arrives in whatever order, people see what the room holds.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use common::{Deed, Room, at, client_id, room, runner, user};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use shared::error::{ErrorCode, WireError};
+use shared::ids::Seq;
+use shared::message::Ack;
+use shared::model::{HistoryPage, OpenOutcome, Opened, Post, ResetReason, Snapshot};
+use shared::session::{OutboxItem, SendOp};
+use shared::time::Timestamp;
+use shared::timeline::{PostRow, Row, RowKey, Status, Timeline};
+
+const ME: u8 = 1;
+const PAGE: usize = 4;
+
+fn opened(outcome: OpenOutcome) -> Opened {
+    Opened { room: room(), outcome, roster: Vec::new(), members: 0 }
+}
+
+fn fresh(snapshot: Snapshot) -> Opened {
+    opened(OpenOutcome::Fresh { snapshot })
+}
+
+fn item(number: u64, op: SendOp) -> OutboxItem {
+    let queued_at = Timestamp(5);
+    OutboxItem {
+        client_id: client_id(number),
+        room: room(),
+        op,
+        queued_at,
+        order: number,
+        attempted: false,
+        refused: None,
+    }
+}
+
+fn my_post(number: u64) -> OutboxItem {
+    item(number, SendOp::Post { body: format!("mine {number}") })
+}
+
+fn ack(number: u64, seq: Seq) -> Ack {
+    Ack { client_id: client_id(number), room: room(), seq, ts: at(seq), duplicate: false }
+}
+
+fn bodies(timeline: &Timeline) -> Vec<String> {
+    let text = |row: Row| match row {
+        Row::Post(post) => post.body.as_deref().unwrap_or("(deleted)").to_owned(),
+        Row::Hole(hole) => format!("({} missing)", hole.missing),
+        Row::Unknown(unknown) => format!("({})", unknown.kind),
+    };
+    timeline.rows().map(text).collect()
+}
+
+/// Every post is a row, in one hole, or earlier; rows are in order; keys are unique and lead back to their rows.
+fn assert_sound(timeline: &Timeline) {
+    let mut counted = timeline.earlier();
+    let mut last_seq = Seq(0);
+    let mut unsent = false;
+    let mut keys = BTreeSet::new();
+    let rows: Vec<Row> = timeline.rows().collect();
+    for (index, row) in rows.iter().enumerate() {
+        assert!(keys.insert(row.key()), "two rows are {}", row.key());
+        assert_eq!(timeline.index_of(row.key()), Some(index));
+        match row {
+            Row::Post(post) => match (post.seq, post.ordinal) {
+                (Some(seq), Some(ordinal)) => {
+                    counted += 1;
+                    assert_eq!(ordinal, counted, "a post is neither shown nor counted: {rows:#?}");
+                    assert!(seq > last_seq && !unsent);
+                    last_seq = seq;
+                }
+                (Some(seq), None) => {
+                    assert!(seq > last_seq && seq > timeline.head() && !unsent);
+                    last_seq = seq;
+                }
+                (None, _) => unsent = true,
+            },
+            Row::Hole(hole) => {
+                assert!(hole.missing > 0 && hole.after == last_seq && hole.before > hole.after && index > 0);
+                assert!(!matches!(rows[index - 1], Row::Hole(_)));
+                counted += hole.missing;
+            }
+            Row::Unknown(unknown) => {
+                assert!(unknown.seq > last_seq && !unsent);
+                last_seq = unknown.seq;
+            }
+        }
+    }
+}
+
+fn assert_shows(row: &PostRow, post: &Post) {
+    let as_shown = Post {
+        seq: row.seq.unwrap(),
+        rev: row.rev,
+        ordinal: row.ordinal.unwrap(),
+        by: row.by,
+        client_id: row.client_id,
+        ts: row.ts,
+        body: row.body.as_deref().map(str::to_owned),
+        edited: row.edited,
+        reactions: row.reactions.clone(),
+    };
+    assert_eq!(as_shown, *post);
+    assert_eq!(row.mine, row.by == user(ME));
+    assert_eq!(row.status, Status::Sent);
+}
+
+/// What is not marked stale is as the room was when its last event, or a later page, came.
+fn assert_true(timeline: &Timeline, model: &Room) {
+    for row in timeline.rows() {
+        if let Row::Post(row) = row
+            && row.ordinal.is_some()
+            && !row.stale
+        {
+            let find = |as_of| model.posts(as_of).into_iter().find(|post| Some(post.seq) == row.seq);
+            assert_shows(&row, &find(row.rev).unwrap());
+            if let Some(then) = find(timeline.head()) {
+                assert!(then.rev <= row.rev, "a change up to {} is missing in {row:?}", timeline.head());
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Somebody does something.
+    Act(u8, Deed),
+    /// The next event arrives.
+    Next,
+    /// Events up to the head arrive.
+    CatchUp,
+    /// An event that came before arrives again.
+    Again(usize),
+    /// The room is opened anew, from a snapshot taken now; the events go on from there.
+    Jump,
+    /// The server proves the history another one: start over.
+    Reset,
+    /// A page is read, before a row or whatever is needed, and stays on its way.
+    Ask(Option<usize>),
+    /// A page on its way arrives; one in two stays, to arrive again.
+    Page(usize, bool),
+    /// I write.
+    Write,
+    /// I edit a row.
+    Change(usize),
+    /// The server takes the next item of mine, and its acknowledgement is on its way.
+    Commit,
+    /// An acknowledgement arrives; one in two stays, to arrive again.
+    Ack(usize, bool),
+    /// The next item of mine is refused.
+    Refuse,
+    /// A refused item is thrown away.
+    Discard,
+    /// I look at a row, or follow the end.
+    Look(Option<usize>),
+}
+
+fn deeds() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        6 => Just(Deed::Post),
+        2 => any::<usize>().prop_map(Deed::Edit),
+        1 => any::<usize>().prop_map(Deed::Delete),
+        2 => (any::<usize>(), any::<u8>(), any::<bool>()).prop_map(|(post, emoji, on)| Deed::React(post, emoji, on)),
+        1 => Just(Deed::Rename),
+        1 => Just(Deed::Join),
+        1 => Just(Deed::Unknown),
+    ]
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => (2..5_u8, deeds()).prop_map(|(by, deed)| Step::Act(by, deed)),
+        10 => Just(Step::Next),
+        2 => Just(Step::CatchUp),
+        2 => any::<usize>().prop_map(Step::Again),
+        2 => Just(Step::Jump),
+        1 => Just(Step::Reset),
+        5 => any::<Option<usize>>().prop_map(Step::Ask),
+        5 => any::<(usize, bool)>().prop_map(|(page, stays)| Step::Page(page, stays)),
+        3 => Just(Step::Write),
+        1 => any::<usize>().prop_map(Step::Change),
+        3 => Just(Step::Commit),
+        3 => any::<(usize, bool)>().prop_map(|(ack, stays)| Step::Ack(ack, stays)),
+        1 => Just(Step::Refuse),
+        1 => Just(Step::Discard),
+        1 => any::<Option<usize>>().prop_map(Step::Look),
+    ]
+}
+
+/// One client of one room, and everything on its way to it.
+struct World {
+    model: Room,
+    timeline: Timeline,
+    /// The last event delivered.
+    cursor: Seq,
+    pages: Vec<(HistoryPage, Seq)>,
+    acks: Vec<Ack>,
+    outbox: Vec<OutboxItem>,
+    refused: Vec<OutboxItem>,
+    sent: u64,
+}
+
+impl World {
+    fn new(rows_kept: usize) -> Self {
+        let (model, timeline) = (Room::default(), Timeline::keeping(user(ME), rows_kept));
+        let (pages, acks, outbox, refused) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { model, timeline, cursor: Seq(0), pages, acks, outbox, refused, sent: 0 }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Act(by, deed) => self.model.act(user(by), deed),
+            Step::Next => drop(self.next()),
+            Step::CatchUp => while self.next() {},
+            Step::Again(number) if self.cursor > Seq(0) => {
+                let seq = Seq(1 + number as u64 % self.cursor.0);
+                self.timeline.event(self.model.event(seq));
+            }
+            Step::Jump => {
+                self.cursor = self.model.head();
+                let snapshot = self.model.snapshot(PAGE);
+                self.timeline.opened(&opened(OpenOutcome::Jumped { snapshot, hole: 0 }));
+            }
+            Step::Reset => {
+                self.cursor = self.model.head();
+                let snapshot = self.model.snapshot(PAGE);
+                self.timeline.opened(&opened(OpenOutcome::Reset { reason: ResetReason::Forked, snapshot }));
+            }
+            Step::Ask(row) => {
+                let seq = |row| match self.timeline.row(row) {
+                    Some(Row::Post(post)) => post.seq,
+                    Some(Row::Hole(hole)) => Some(hole.before),
+                    Some(Row::Unknown(unknown)) => Some(unknown.seq),
+                    None => None,
+                };
+                let len = self.timeline.len();
+                let before = row.map_or_else(|| self.timeline.needed(0, len), |row| seq(row % len.max(1)));
+                if let Some(before) = before {
+                    self.pages.push((self.model.history(before, PAGE), before));
+                }
+            }
+            Step::Page(number, stays) if !self.pages.is_empty() => {
+                let at = number % self.pages.len();
+                let (page, before) = if stays { self.pages[at].clone() } else { self.pages.remove(at) };
+                self.timeline.history(&page, before);
+            }
+            Step::Write => {
+                self.sent += 1;
+                self.queue(my_post(self.sent));
+            }
+            Step::Change(row) => {
+                let picked = self.timeline.row(row % self.timeline.len().max(1));
+                if let Some(post) = picked.as_ref().and_then(Row::as_post).and_then(|post| post.seq) {
+                    self.sent += 1;
+                    self.queue(item(self.sent, SendOp::Edit { post, body: "edited by me".to_owned() }));
+                }
+            }
+            Step::Commit => self.commit(),
+            Step::Ack(number, stays) if !self.acks.is_empty() => {
+                let at = number % self.acks.len();
+                let ack = if stays { self.acks[at] } else { self.acks.remove(at) };
+                self.timeline.acked(&ack);
+            }
+            Step::Refuse if !self.outbox.is_empty() => {
+                let item = self.outbox.remove(0);
+                self.timeline.refused(item.client_id, &WireError::new(ErrorCode::NotMember, "no"));
+                self.refused.push(item);
+            }
+            Step::Discard if !self.refused.is_empty() => {
+                self.timeline.discarded(self.refused.remove(0).client_id);
+            }
+            Step::Look(row) => {
+                let post = row.and_then(|row| self.timeline.row(row % self.timeline.len().max(1)));
+                self.timeline.look_at(post.as_ref().and_then(Row::as_post).and_then(|post| post.seq));
+            }
+            Step::Again(_) | Step::Page(..) | Step::Ack(..) | Step::Refuse | Step::Discard => {}
+        }
+    }
+
+    fn next(&mut self) -> bool {
+        let more = self.cursor < self.model.head();
+        if more {
+            self.cursor = self.cursor.next();
+            self.timeline.event(self.model.event(self.cursor));
+        }
+        more
+    }
+
+    fn queue(&mut self, item: OutboxItem) {
+        self.timeline.queued(&item);
+        self.timeline.saved(item.client_id);
+        self.timeline.sending(item.client_id);
+        self.outbox.push(item);
+    }
+
+    fn commit(&mut self) {
+        if self.outbox.is_empty() {
+            return;
+        }
+        let item = self.outbox.remove(0);
+        let seq = match &item.op {
+            SendOp::Post { body } => self.model.post(user(ME), item.client_id, body),
+            SendOp::Edit { post, body } => {
+                let deleted = self.model.posts(self.model.head()).iter().any(|p| p.seq == *post && p.body.is_none());
+                if deleted {
+                    self.timeline.refused(item.client_id, &WireError::new(ErrorCode::NotFound, "gone"));
+                    return self.refused.push(item);
+                }
+                self.model.edit(user(ME), *post, body)
+            }
+            SendOp::Delete { .. } | SendOp::React { .. } => unreachable!("not written here"),
+        };
+        let duplicate = false;
+        self.acks.push(Ack { client_id: item.client_id, room: room(), seq, ts: at(seq), duplicate });
+    }
+
+    /// Lets everything arrive, and asks for whatever is needed until nothing is.
+    fn settle(&mut self) {
+        while self.next() {}
+        for ack in std::mem::take(&mut self.acks) {
+            self.timeline.acked(&ack);
+        }
+        for (page, before) in std::mem::take(&mut self.pages) {
+            self.timeline.history(&page, before);
+            assert_sound(&self.timeline);
+        }
+        for _ in 0..1_000 {
+            let Some(before) = self.timeline.needed(0, self.timeline.len()) else { return };
+            self.timeline.history(&self.model.history(before, PAGE), before);
+            assert_sound(&self.timeline);
+            assert_true(&self.timeline, &self.model);
+        }
+        panic!("it never had enough: {:#?}", bodies(&self.timeline));
+    }
+}
+
+/// The rows are the model's posts, then what is still on its way; names are those of today; nothing is marked stale.
+fn assert_complete(world: &World) {
+    let World { model, timeline, outbox, refused, .. } = world;
+    let posts = model.posts(model.head());
+    let rows: Vec<Arc<PostRow>> = timeline.rows().filter_map(|row| row.as_post().cloned()).collect();
+    let (committed, mine) = rows.split_at(posts.len());
+    for (row, post) in committed.iter().zip(&posts) {
+        assert_shows(row, post);
+        assert!(!row.stale);
+        let name = model.people(model.head()).into_iter().find(|person| person.id == row.by).unwrap().name;
+        assert_eq!(*row.name, *name);
+        assert_eq!(timeline.name_of(row.by), Some(&*name));
+    }
+    let mut on_their_way: Vec<&OutboxItem> = outbox.iter().chain(refused).collect();
+    on_their_way.sort_by_key(|item| item.order);
+    let waiting: Vec<_> = mine.iter().map(|row| row.client_id).collect();
+    let is_post = |item: &&&OutboxItem| matches!(item.op, SendOp::Post { .. });
+    assert_eq!(waiting, on_their_way.iter().filter(is_post).map(|item| item.client_id).collect::<Vec<_>>());
+    let pending: BTreeSet<_> = rows.iter().flat_map(|row| &row.pending).map(|change| change.client_id).collect();
+    let changes: BTreeSet<_> = on_their_way.iter().filter(|item| !is_post(item)).map(|item| item.client_id).collect();
+    assert_eq!(pending, changes);
+}
+
+#[test]
+fn whatever_arrives_in_any_order_and_twice_the_rows_become_what_the_room_holds() {
+    let run = |steps: Vec<Step>| {
+        let mut world = World::new(10_000);
+        for step in &steps {
+            world.step(step);
+            assert_sound(&world.timeline);
+            assert_true(&world.timeline, &world.model);
+        }
+        world.settle();
+        assert_complete(&world);
+        Ok(())
+    };
+    runner(1_500).run(&vec(steps(), 0..90), run).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_small_memory_lets_rows_go_and_still_accounts_for_every_post() {
+    let kept = 20;
+    let run = |steps: Vec<Step>| {
+        let mut world = World::new(kept);
+        for step in &steps {
+            world.step(step);
+            assert_sound(&world.timeline);
+            assert_true(&world.timeline, &world.model);
+            let own = world.timeline.rows().filter(|row| row.as_post().is_some_and(|post| post.ordinal.is_none()));
+            let own = own.count();
+            assert!(world.timeline.len() - own <= kept + kept / 20 + 2, "it keeps {}", world.timeline.len());
+        }
+        Ok(())
+    };
+    runner(400).run(&vec(steps(), 0..250), run).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
+fn a_row_keeps_its_key_and_takes_its_place_when_the_ack_comes_before_the_event() {
+    let mut model = Room::default();
+    model.act(user(2), Deed::Post);
+    let mut timeline = Timeline::new(user(ME));
+    timeline.opened(&fresh(model.snapshot(PAGE)));
+    timeline.queued(&my_post(1));
+    timeline.queued(&my_post(2));
+    let key = RowKey::Post { by: user(ME), client_id: client_id(2) };
+    assert_eq!(timeline.index_of(key), Some(2));
+    model.act(user(3), Deed::Post);
+    let seq = model.post(user(ME), client_id(2), "mine 2");
+
+    timeline.acked(&ack(2, seq));
+    assert_eq!(bodies(&timeline), ["post at 1", "mine 2", "mine 1"]);
+    assert_eq!(timeline.row(1).unwrap().as_post().unwrap().status, Status::Sent);
+    timeline.event(model.event(Seq(2)));
+    assert_eq!(bodies(&timeline), ["post at 1", "post at 2", "mine 2", "mine 1"]);
+    timeline.event(model.event(Seq(3)));
+    timeline.acked(&ack(2, seq));
+    assert_eq!(bodies(&timeline), ["post at 1", "post at 2", "mine 2", "mine 1"]);
+    assert_eq!(timeline.index_of(key), Some(2));
+}
+
+#[test]
+fn an_event_before_its_ack_settles_the_row_and_the_ack_adds_nothing() {
+    let mut model = Room::default();
+    let mut timeline = Timeline::new(user(ME));
+    timeline.queued(&my_post(1));
+    model.post(user(ME), client_id(1), "mine 1");
+    timeline.event(model.event(Seq(1)));
+    assert_eq!(bodies(&timeline), ["mine 1"]);
+    let before = timeline.row(0);
+    timeline.acked(&ack(1, Seq(1)));
+    timeline.queued(&my_post(1));
+    assert_eq!((bodies(&timeline), timeline.row(0)), (vec!["mine 1".to_owned()], before));
+}
+
+#[test]
+fn an_acknowledged_post_that_lies_in_a_hole_is_counted_there_and_nowhere_else() {
+    let mut model = Room::default();
+    let mut timeline = Timeline::new(user(ME));
+    model.act(user(2), Deed::Post);
+    timeline.opened(&fresh(model.snapshot(PAGE)));
+    timeline.queued(&my_post(1));
+    let seq = model.post(user(ME), client_id(1), "mine 1");
+    (0..6).for_each(|_| model.act(user(2), Deed::Post));
+    timeline.opened(&opened(OpenOutcome::Jumped { snapshot: model.snapshot(2), hole: 5 }));
+    assert_eq!(bodies(&timeline), ["post at 1", "(5 missing)", "post at 7", "post at 8", "mine 1"]);
+    timeline.acked(&ack(1, seq));
+    assert_eq!(bodies(&timeline), ["post at 1", "(5 missing)", "post at 7", "post at 8"]);
+    timeline.history(&model.history(Seq(7), 3), Seq(7));
+    let filled = ["post at 1", "(2 missing)", "post at 4", "post at 5", "post at 6", "post at 7", "post at 8"];
+    assert_eq!(bodies(&timeline), filled);
+    timeline.history(&model.history(Seq(4), 3), Seq(4));
+    assert_eq!(timeline.len(), 8);
+    assert_eq!(bodies(&timeline)[..3], ["post at 1", "mine 1", "post at 3"]);
+}
+
+#[test]
+fn posts_from_before_a_jump_are_marked_until_a_page_has_refreshed_them() {
+    let mut model = Room::default();
+    (0..3).for_each(|_| model.act(user(2), Deed::Post));
+    let mut timeline = Timeline::new(user(ME));
+    timeline.opened(&fresh(model.snapshot(PAGE)));
+    model.act(user(2), Deed::Delete(1));
+    (0..9).for_each(|_| model.act(user(2), Deed::Post));
+    timeline.opened(&opened(OpenOutcome::Jumped { snapshot: model.snapshot(2), hole: 7 }));
+    let stale =
+        |timeline: &Timeline| timeline.rows().filter(|row| row.as_post().is_some_and(|post| post.stale)).count();
+    assert_eq!(stale(&timeline), 3);
+    assert_eq!(bodies(&timeline)[1], "post at 2");
+
+    let len = timeline.len();
+    assert_eq!(timeline.needed(0, len), Some(Seq(12)), "the hole comes first");
+    assert_eq!(timeline.needed(0, 2), Some(Seq(3)), "then what is on the screen and may be out of date");
+    timeline.history(&model.history(Seq(3), 2), Seq(3));
+    assert_eq!((stale(&timeline), &*bodies(&timeline)[1]), (1, "(deleted)"));
+    assert_eq!(timeline.needed(0, 2), None);
+}
+
+#[test]
+fn a_reset_replaces_what_is_committed_and_keeps_what_is_not() {
+    let mut old = Room::default();
+    (0..9).for_each(|_| old.act(user(2), Deed::Post));
+    let mut timeline = Timeline::new(user(ME));
+    timeline.opened(&fresh(old.snapshot(PAGE)));
+    timeline.queued(&my_post(1));
+    let mut restored = Room::default();
+    restored.post(user(3), client_id(77), "another history");
+    let snapshot = restored.snapshot(PAGE);
+    timeline.opened(&opened(OpenOutcome::Reset { reason: ResetReason::Forked, snapshot }));
+    assert_eq!(bodies(&timeline), ["another history", "mine 1"]);
+    assert_eq!((timeline.head(), timeline.earlier()), (Seq(1), 0));
+    assert_sound(&timeline);
+}
+
+#[test]
+fn a_change_of_mine_is_marked_while_it_is_saved_and_reverts_by_doing_nothing() {
+    let mut model = Room::default();
+    let mut timeline = Timeline::new(user(ME));
+    model.post(user(ME), client_id(1), "as it was");
+    timeline.event(model.event(Seq(1)));
+    let edit = item(2, SendOp::Edit { post: Seq(1), body: "as it will be".to_owned() });
+    let row = |timeline: &Timeline| timeline.post(Seq(1)).unwrap().clone();
+
+    timeline.queued(&edit);
+    assert_eq!((row(&timeline).body.as_deref(), row(&timeline).pending.len()), (Some("as it was"), 1));
+    timeline.refused(client_id(2), &WireError::new(ErrorCode::Forbidden, "no"));
+    assert!(matches!(row(&timeline).pending[0].status, Status::Refused(_)));
+    timeline.discarded(client_id(2));
+    assert_eq!((row(&timeline).body.as_deref(), row(&timeline).pending.len()), (Some("as it was"), 0));
+
+    timeline.queued(&edit);
+    let seq = model.edit(user(ME), Seq(1), "as it will be");
+    timeline.acked(&ack(2, seq));
+    assert_eq!(row(&timeline).pending[0].status, Status::Sent, "committed, and its event is on its way");
+    timeline.event(model.event(seq));
+    assert_eq!((row(&timeline).body.as_deref(), row(&timeline).pending.len()), (Some("as it will be"), 0));
+}
+
+#[test]
+fn rows_that_did_not_change_stay_the_same_allocation() {
+    let mut model = Room::default();
+    (0..50).for_each(|_| model.act(user(2), Deed::Post));
+    let mut timeline = Timeline::new(user(ME));
+    timeline.opened(&fresh(model.snapshot(50)));
+    let before: Vec<Row> = timeline.rows().collect();
+    let version = timeline.version();
+    model.act(user(3), Deed::React(7, 0, true));
+    timeline.event(model.event(Seq(51)));
+    assert!(timeline.version() > version);
+    let same = |(old, new): &(&Row, Row)| Arc::ptr_eq(old.as_post().unwrap(), new.as_post().unwrap());
+    assert_eq!(before.iter().zip(timeline.rows()).filter(same).count(), 49);
+}
+
+#[test]
+fn a_hot_room_stays_bounded_and_the_place_one_reads_is_not_pulled_away() {
+    let mut model = Room::default();
+    (0..400).for_each(|_| model.act(user(2), Deed::Post));
+    let mut timeline = Timeline::keeping(user(ME), 100);
+    timeline.opened(&fresh(model.snapshot(50)));
+    for _ in 0..4 {
+        let before = timeline.needed(0, 10).unwrap();
+        timeline.history(&model.history(before, 50), before);
+    }
+    let reading = timeline.row(0).unwrap();
+    for seq in 401..=600 {
+        model.act(user(2), Deed::Post);
+        timeline.event(model.event(Seq(seq)));
+        assert!(timeline.len() <= 106);
+        assert_sound(&timeline);
+    }
+    assert_eq!(timeline.index_of(reading.key()), Some(0), "the row on the screen is still the first");
+    assert!(bodies(&timeline).iter().any(|row| row.ends_with("missing)")));
+    timeline.look_at(None);
+    for seq in 601..=800 {
+        model.act(user(2), Deed::Post);
+        timeline.event(model.event(Seq(seq)));
+        assert!(timeline.len() <= 105);
+    }
+    assert_sound(&timeline);
+    assert_eq!(timeline.earlier(), 800 - timeline.len() as u64);
+}
+
+#[test]
+fn a_server_that_shows_no_more_ends_the_scroll_back() {
+    let mut model = Room::default();
+    (0..20).for_each(|_| model.act(user(2), Deed::Post));
+    let mut timeline = Timeline::new(user(ME));
+    timeline.opened(&fresh(model.snapshot(5)));
+    assert_eq!((timeline.earlier(), timeline.needed(0, 5)), (15, Some(Seq(16))));
+    let empty = HistoryPage { posts: Vec::new(), earlier: 0, ..model.history(Seq(16), 5) };
+    timeline.history(&empty, Seq(16));
+    assert_eq!((timeline.earlier(), timeline.needed(0, 5)), (0, None));
+}
+
+#[test]
+fn a_page_read_before_a_row_changed_and_was_let_go_does_not_pass_for_new() {
+    let mut model = Room::default();
+    (0..10).for_each(|_| model.act(user(2), Deed::Post));
+    let mut timeline = Timeline::keeping(user(ME), 20);
+    timeline.opened(&fresh(model.snapshot(10)));
+    let on_its_way = model.history(Seq(5), PAGE);
+    model.act(user(2), Deed::Edit(0));
+    (0..30).for_each(|_| model.act(user(2), Deed::Post));
+    (11..=41).for_each(|seq| timeline.event(model.event(Seq(seq))));
+    assert!(timeline.post(Seq(1)).is_none(), "it was let go");
+    timeline.history(&on_its_way, Seq(5));
+    assert_true(&timeline, &model);
+    assert!(timeline.post(Seq(1)).is_some_and(|row| row.stale));
+}

@@ -76,3 +76,89 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
+
+/// Debian's names of what the end-to-end tests need: a browser, a font with Chinese, system call faults.
+const DEBIAN_PACKAGES: [&str; 3] = ["chromium", "fonts-noto-cjk", "strace"];
+
+/// Finds a Chromium, a font with Chinese characters and strace; on Debian as root it installs what is missing.
+///
+/// # Errors
+/// Something is missing and could not be installed; the words say what to install.
+pub(crate) fn browser() -> Outcome<PathBuf> {
+    let mut missing = missing_packages();
+    if !missing.is_empty() && is_debian() && is_root() {
+        announce(&format!("Installing {}", missing.join(", ")));
+        let apt =
+            |arguments: &[&str]| run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"));
+        apt(&["update", "--quiet"])?;
+        let mut arguments = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
+        arguments.extend(&missing);
+        apt(&arguments)?;
+        missing = missing_packages();
+    }
+    match (missing.is_empty(), chromium()) {
+        (true, Some(path)) => Ok(path),
+        _ => fail(format!(
+            "the end-to-end tests need {}. Install:\n\n    {}",
+            missing.join(", "),
+            install_words(&missing)
+        )),
+    }
+}
+
+/// Which of the packages are not there, by what they bring.
+fn missing_packages() -> Vec<&'static str> {
+    DEBIAN_PACKAGES
+        .into_iter()
+        .filter(|package| match *package {
+            "chromium" => chromium().is_none(),
+            "fonts-noto-cjk" => cfg!(target_os = "linux") && !has_chinese_font(),
+            _ => cfg!(target_os = "linux") && find(package).is_none(),
+        })
+        .collect()
+}
+
+fn install_words(missing: &[&str]) -> String {
+    if cfg!(target_os = "macos") {
+        "brew install --cask chromium    (or set HOLDFAST_CHROMIUM to the browser's binary)".to_owned()
+    } else if is_debian() {
+        format!("sudo apt-get install --yes {}", missing.join(" "))
+    } else {
+        format!(
+            "Chromium or Google Chrome (or set HOLDFAST_CHROMIUM to its binary), a font with Chinese characters \
+             (Noto Sans CJK), strace\n    Fedora: sudo dnf install chromium google-noto-sans-cjk-fonts strace\n    \
+             Arch: sudo pacman -S chromium noto-fonts-cjk strace\n\nmissing here: {}",
+            missing.join(", ")
+        )
+    }
+}
+
+/// The browser: `HOLDFAST_CHROMIUM`, or the first on the PATH.
+fn chromium() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("HOLDFAST_CHROMIUM").map(PathBuf::from) {
+        return named.is_file().then_some(named);
+    }
+    let mac = Path::new("/Applications/Chromium.app/Contents/MacOS/Chromium");
+    ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
+        .into_iter()
+        .find_map(find)
+        .or_else(|| mac.is_file().then(|| mac.to_path_buf()))
+}
+
+fn has_chinese_font() -> bool {
+    Command::new("fc-list")
+        .args([":lang=zh-cn", "family"])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .is_ok_and(|output| output.status.success() && !output.stdout.is_empty())
+}
+
+/// Debian itself: Ubuntu's chromium is a snap, which does not start everywhere.
+fn is_debian() -> bool {
+    std::fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=debian"))
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}

@@ -1,0 +1,386 @@
+//! `holdfast chat`: a room in a terminal, with the truth about the connection.
+//!
+//! Must not live here: reading the terminal ([`super::screen`]) or sending ([`crate::driver`]). Invariant: a line that was typed
+//! is shown as sent only after its acknowledgement, and as not sent only after the server's refusal.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use shared::ids::{ClientId, UserId};
+use shared::message::{self, ListPeople, Reply};
+use shared::model::{OpenOutcome, RoomChange, RoomEvent, RoomSummary, Snapshot};
+use shared::session::{Command, ConnectionState, OutboxItem, RequestTag, SendOp, SessionEvent};
+use shared::time::Timestamp;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::screen::{Screen, Typed};
+use super::tail::describe;
+use crate::args::{ChatArgs, Common};
+use crate::connect;
+use crate::driver::clock::wall;
+use crate::driver::{Client, ids};
+use crate::exit::{End, stop_words};
+use crate::room::{Finder, Found};
+use crate::terminal::{Look, tame, time_of_day};
+
+/// How often waits are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// A state that lasts less is not worth a line.
+const STATE_SHOWN_AFTER: Duration = Duration::from_secs(1);
+/// A post that takes less is not worth a line.
+const POST_SHOWN_AFTER: Duration = Duration::from_millis(600);
+/// Posts shown of a room that is opened.
+const POSTS_AT_START: usize = 20;
+/// Lines typed before the room is known.
+const LINES_HELD: usize = 64;
+/// Ticks between two looks for the room.
+const TICKS_TO_ASK_AGAIN: u32 = 8;
+/// The question who is a member.
+const WHO: RequestTag = RequestTag(1);
+
+const HELP: &str = "/who shows the members, /retry connects at once, /quit ends; // at the start posts one slash.";
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`End`].
+pub(crate) async fn run(common: &Common, args: ChatArgs) -> Result<(), End> {
+    let state = connect::state_of(common)?;
+    let account = connect::account(common, &state, connect::deadline(None)).await?;
+    let screen = Screen::open(format!("{}> ", args.room))?;
+    let mut chat = Chat {
+        me: account.user.id,
+        finder: Finder::new(&args.room, args.create),
+        room: None,
+        held: VecDeque::new(),
+        own: BTreeMap::new(),
+        refused: 0,
+        state: ConnectionState::Idle,
+        state_since: Instant::now(),
+        told: None,
+        last: 0,
+        unread: None,
+        ending: None,
+        ticks: 0,
+        look: Look::of_stdout(),
+        args,
+        screen,
+    };
+    let client = connect::start(common, &state, account);
+    connect::drive(client, async |client| chat.run(client).await).await
+}
+
+/// A line of mine that is not acknowledged.
+struct Own {
+    text: String,
+    since: Instant,
+    is_saved: bool,
+    /// The person was told that it waits.
+    is_told: bool,
+}
+
+struct Chat {
+    args: ChatArgs,
+    screen: Screen,
+    look: Look,
+    me: UserId,
+    finder: Finder,
+    room: Option<RoomSummary>,
+    held: VecDeque<String>,
+    own: BTreeMap<ClientId, Own>,
+    refused: usize,
+    state: ConnectionState,
+    state_since: Instant,
+    /// The state the person was told last.
+    told: Option<ConnectionState>,
+    /// Posts of the room that are shown, counted by the room.
+    last: u64,
+    /// Shown, and not yet told to the server.
+    unread: Option<u64>,
+    /// The input has ended: leave when all is acknowledged, or then.
+    ending: Option<Instant>,
+    ticks: u32,
+}
+
+impl Chat {
+    async fn run(&mut self, client: &mut Client) -> Result<(), End> {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            if let Some(until) = self.ending {
+                if self.own.is_empty() && self.held.is_empty() {
+                    return self.leave();
+                }
+                if Instant::now() >= until {
+                    let words = format!("{} not acknowledged in time; kept in the outbox.", self.own.len());
+                    return Err(End::TimedOut(words));
+                }
+            }
+            tokio::select! {
+                event = client.next() => self.take(client, event?).await?,
+                typed = self.screen.typed(), if self.ending.is_none() && self.held.len() < LINES_HELD => {
+                    self.typed(client, typed).await?;
+                }
+                _ = ticks.tick() => self.tick(client).await?,
+            }
+        }
+    }
+
+    fn leave(&self) -> Result<(), End> {
+        match self.refused {
+            // A person has read it; a script has only the exit code.
+            n if n > 0 && !self.screen.is_terminal() => Err(End::Refused(format!("{n} not sent"))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn typed(&mut self, client: &Client, typed: Typed) -> Result<(), End> {
+        let text = match typed {
+            Typed::Line(text) => text,
+            Typed::Interrupt => return Err(End::Interrupted),
+            Typed::End => {
+                self.ending = Some(connect::deadline(Some(self.args.timeout)));
+                if self.screen.is_terminal() && !self.own.is_empty() {
+                    let words = format!("Waiting for {} to be acknowledged. Ctrl-C leaves now.", self.own.len());
+                    self.screen.show(&self.look.faint(&words))?;
+                }
+                return Ok(());
+            }
+        };
+        match text.trim() {
+            "" => Ok(()),
+            "/quit" => self.end_soon(),
+            "/retry" => Ok(client.command(Command::RetryNow).await?),
+            "/help" => self.screen.show(&self.look.faint(HELP)),
+            "/who" => self.ask_who(client).await,
+            command if command.starts_with('/') && !command.starts_with("//") && self.screen.is_terminal() => {
+                self.screen.show(&self.look.warn(&format!("There is no {}. {HELP}", tame(command))))
+            }
+            _ => {
+                let escaped = self.screen.is_terminal() && text.starts_with("//");
+                self.held.push_back(if escaped { text[1..].to_owned() } else { text });
+                self.send_held(client).await
+            }
+        }
+    }
+
+    fn end_soon(&mut self) -> Result<(), End> {
+        self.ending = Some(connect::deadline(Some(self.args.timeout)));
+        Ok(())
+    }
+
+    async fn ask_who(&mut self, client: &Client) -> Result<(), End> {
+        let Some(room) = &self.room else { return self.screen.show("not connected yet") };
+        let command = message::Command::People(ListPeople { room: room.room, after: None });
+        Ok(client.command(Command::Request { tag: WHO, command }).await?)
+    }
+
+    async fn send_held(&mut self, client: &Client) -> Result<(), End> {
+        let Some(room) = self.room.as_ref().map(|room| room.room) else { return Ok(()) };
+        while let Some(body) = self.held.pop_front() {
+            let client_id = ids::client_id();
+            self.remember(client_id, body.clone(), false);
+            client.command(Command::Send { client_id, room, op: SendOp::Post { body }, at: wall() }).await?;
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, client_id: ClientId, text: String, is_told: bool) {
+        self.own.insert(client_id, Own { text, since: Instant::now(), is_saved: is_told, is_told });
+    }
+
+    async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
+        match self.finder.offer(&event)? {
+            Found::Wait => {}
+            Found::Ask(command) => client.command(command).await?,
+            Found::Room(room) => {
+                client.command(Command::Open { room: room.room, cursor: None, replay: false }).await?;
+                self.room = Some(room);
+                self.send_held(client).await?;
+            }
+        }
+        let here = self.room.as_ref().map(|room| room.room);
+        match event {
+            SessionEvent::State(state) => self.stands(state),
+            SessionEvent::Recovered { received, sent } if self.told.is_some() => {
+                let words = format!("Back online. {received} new, {sent} sent.");
+                self.told = Some(ConnectionState::Live);
+                self.screen.show(&self.look.good(&words))
+            }
+            SessionEvent::Opened(opened) if Some(opened.room) == here => self.opened(opened.outcome),
+            SessionEvent::Room(event) if Some(event.room) == here => self.changed(&event),
+            SessionEvent::Queued(item) => self.queued(item),
+            SessionEvent::Saved(client_id) => {
+                self.own.entry(client_id).and_modify(|own| own.is_saved = true);
+                Ok(())
+            }
+            SessionEvent::Acked(ack) => match self.own.remove(&ack.client_id) {
+                Some(own) if own.is_told => {
+                    self.screen.show(&self.look.good(&format!("  ✓ sent: {}", tame(&own.text))))
+                }
+                _ => Ok(()),
+            },
+            SessionEvent::Refused { client_id, error } => {
+                self.refused += 1;
+                let text = self.own.remove(&client_id).map_or(String::new(), |own| own.text);
+                self.screen.show(&self.look.bad(&format!("  ! not sent: {} {}", tame(&error.message), tame(&text))))?;
+                Ok(client.command(Command::DiscardSend { client_id }).await?)
+            }
+            SessionEvent::OutboxFull { client_id } => {
+                let text = self.own.remove(&client_id).map_or(String::new(), |own| own.text);
+                self.screen.show(&self.look.bad(&format!("  ! the outbox is full, not kept: {}", tame(&text))))
+            }
+            SessionEvent::Storage { ok: false } => self
+                .screen
+                .show(&self.look.warn("Unsent lines cannot be kept on this machine; stay until they are sent.")),
+            SessionEvent::Answer { tag: WHO, result } => self.tell_who(result),
+            _ => Ok(()),
+        }
+    }
+
+    fn queued(&mut self, item: OutboxItem) -> Result<(), End> {
+        if self.own.contains_key(&item.client_id) || item.refused.is_some() {
+            return Ok(());
+        }
+        let SendOp::Post { body } = item.op else { return Ok(()) };
+        let words = format!("  ○ from earlier, waiting to be sent: {}", tame(&body));
+        self.remember(item.client_id, body, true);
+        self.screen.show(&self.look.faint(&words))
+    }
+
+    fn tell_who(&mut self, result: Result<Reply, shared::error::WireError>) -> Result<(), End> {
+        match result {
+            Ok(Reply::People(list)) => {
+                let name = |here: bool| {
+                    let names = list.people.iter().filter(move |member| member.online == here);
+                    names.map(|member| tame(&member.name).into_owned()).collect::<Vec<_>>().join(", ")
+                };
+                let more = if list.more { ", and more" } else { "" };
+                let words = format!("here: {}\naway: {}{more}", name(true), name(false));
+                self.screen.show(&self.look.faint(&words))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => self.screen.show(&self.look.warn(&tame(&error.message))),
+        }
+    }
+
+    fn opened(&mut self, outcome: OpenOutcome) -> Result<(), End> {
+        match outcome {
+            OpenOutcome::Recovered { .. } => Ok(()),
+            OpenOutcome::Fresh { snapshot } => self.show_posts(&snapshot, POSTS_AT_START),
+            OpenOutcome::Jumped { snapshot, hole } => {
+                self.screen.show(&self.look.faint(&format!("… {hole} earlier posts not shown …")))?;
+                self.show_posts(&snapshot, usize::MAX)
+            }
+            OpenOutcome::Reset { reason, snapshot } => {
+                self.last = 0;
+                self.screen.show(&self.look.warn(&format!("The room's history starts over here ({reason:?}).")))?;
+                self.show_posts(&snapshot, POSTS_AT_START)
+            }
+            OpenOutcome::Refused { error } => Err(error.into()),
+        }
+    }
+
+    fn show_posts(&mut self, snapshot: &Snapshot, most: usize) -> Result<(), End> {
+        let skipped = snapshot.posts.len().saturating_sub(most);
+        for post in snapshot.posts.iter().skip(skipped).filter(|post| post.ordinal > self.last) {
+            let name = snapshot.people.iter().find(|person| person.id == post.by).map_or("?", |person| &person.name);
+            let body =
+                post.body.as_deref().map_or_else(|| self.look.faint("(deleted)"), |body| tame(body).into_owned());
+            let (time, name) = (self.look.faint(&time_of_day(post.ts)), self.look.bold(&format!("{}:", tame(name))));
+            self.screen.show(&format!("{time} {name} {body}"))?;
+        }
+        self.shown(snapshot.total);
+        Ok(())
+    }
+
+    fn changed(&mut self, event: &RoomEvent) -> Result<(), End> {
+        let Some(mut text) = describe(event, self.look) else { return Ok(()) };
+        if event.by.id == self.me && matches!(event.change, RoomChange::Posted(_)) {
+            text += &self.look.good(" ✓");
+        }
+        self.shown(event.posts);
+        self.screen.show(&text)
+    }
+
+    fn shown(&mut self, posts: u64) {
+        self.last = self.last.max(posts);
+        self.unread = Some(self.last);
+    }
+
+    fn stands(&mut self, state: ConnectionState) -> Result<(), End> {
+        if let ConnectionState::Stopped(reason) = state {
+            return Err(End::Stopped(stop_words(reason).to_owned()));
+        }
+        if state != self.state {
+            self.state = state;
+            self.state_since = Instant::now();
+        }
+        Ok(())
+    }
+
+    async fn tick(&mut self, client: &Client) -> Result<(), End> {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.room.is_none()
+            && self.ticks.is_multiple_of(TICKS_TO_ASK_AGAIN)
+            && let Found::Ask(command) = self.finder.ask()
+        {
+            client.command(command).await?;
+        }
+        if let (Some(posts), Some(room)) = (self.unread.take(), &self.room) {
+            client.command(Command::MarkRead { room: room.room, posts }).await?;
+        }
+        self.tell_state(client.now())?;
+        self.tell_waits()
+    }
+
+    /// Says where the connection stands, once it has stood so for a while; and that it is live again only where
+    /// something else was said before.
+    fn tell_state(&mut self, now: Timestamp) -> Result<(), End> {
+        let is_fine = matches!(self.state, ConnectionState::Live | ConnectionState::Idle);
+        if self.told.as_ref() == Some(&self.state) || (!is_fine && self.state_since.elapsed() < STATE_SHOWN_AFTER) {
+            return Ok(());
+        }
+        let words = match &self.state {
+            ConnectionState::Idle => return Ok(()),
+            ConnectionState::Live => self.look.good("— live"),
+            state => self.look.warn(&format!("— {}", state_words(state, now))),
+        };
+        self.told = Some(self.state.clone());
+        self.screen.show(&words)
+    }
+
+    fn tell_waits(&mut self) -> Result<(), End> {
+        let is_live = matches!(self.state, ConnectionState::Live | ConnectionState::Slow);
+        for own in self.own.values_mut() {
+            if own.is_told || own.since.elapsed() < POST_SHOWN_AFTER || (!is_live && !own.is_saved) {
+                continue;
+            }
+            own.is_told = true;
+            let words = if is_live { "… sending" } else { "○ saved here, waiting to be sent" };
+            self.screen.show(&self.look.faint(&format!("  {words}: {}", tame(&own.text))))?;
+        }
+        Ok(())
+    }
+}
+
+/// Words a state for people.
+fn state_words(state: &ConnectionState, now: Timestamp) -> String {
+    let restarting = "The server is restarting. Back in a moment.";
+    match state {
+        ConnectionState::Idle => "not connected".into(),
+        ConnectionState::Connecting => "connecting…".into(),
+        ConnectionState::CatchingUp { to_go } => format!("catching up… {to_go} to go"),
+        ConnectionState::Live => "live".into(),
+        ConnectionState::Slow => "The server is slow to answer. Your lines are kept and will be confirmed.".into(),
+        ConnectionState::Waiting { restarting: true, .. } | ConnectionState::Trying { restarting: true, .. } => {
+            restarting.into()
+        }
+        ConnectionState::Waiting { until, .. } => {
+            format!("Can't reach the server. Retrying in {} s.", until.since(now).div_ceil(1_000))
+        }
+        ConnectionState::Trying { .. } => "Can't reach the server. Trying now…".into(),
+        ConnectionState::Offline => "You're offline. Lines are saved here and sent when you're back.".into(),
+        ConnectionState::Stopped(reason) => stop_words(*reason).into(),
+    }
+}

@@ -1,0 +1,79 @@
+//! `holdfast outbox`: what is not sent yet, for the person to see and to decide.
+//!
+//! Must not live here: the file's form. Invariant: nothing is discarded without `--discard`.
+
+use std::collections::BTreeSet;
+
+use shared::ids::ClientId;
+use shared::session::{OutboxItem, Persist, SendOp, SessionEvent};
+use tokio::time::{Instant, timeout_at};
+
+use crate::args::{Common, OutboxArgs};
+use crate::connect;
+use crate::driver::Client;
+use crate::driver::outbox::OutboxFile;
+use crate::exit::End;
+use crate::terminal::{line, note, tame, time_of_day};
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`End`].
+pub(crate) async fn run(common: &Common, args: OutboxArgs) -> Result<(), End> {
+    let state = connect::state_of(common)?;
+    let account = state.find(common.name.as_deref()).ok_or_else(|| End::Refused("nobody is signed in here".into()))?;
+    let folder = state.outbox(&account);
+    let mut outbox = OutboxFile::open(&folder)
+        .map_err(|error| End::Local(format!("cannot read the outbox in {}: {error}", folder.display())))?;
+    let items = outbox.items();
+    if items.is_empty() {
+        note("Nothing is waiting to be sent.");
+        return Ok(());
+    }
+    if args.discard {
+        let changes = items.iter().map(|item| Persist::Remove(item.client_id)).collect();
+        outbox.write(changes).map_err(|error| End::Local(format!("cannot discard: {error}")))?;
+        note(&format!("Discarded: {}.", items.len()));
+        return Ok(());
+    }
+    if args.send {
+        let until = connect::deadline(Some(args.timeout));
+        let client = Client::start(common.server.clone(), account, Some(outbox));
+        let unsent = items.iter().filter(|item| item.refused.is_none()).map(|item| item.client_id).collect();
+        return connect::drive(client, async |client| send(client, unsent, until).await).await;
+    }
+    items.iter().try_for_each(|item| line(&describe(item)).map_err(End::from))
+}
+
+async fn send(client: &mut Client, mut unsent: BTreeSet<ClientId>, until: Instant) -> Result<(), End> {
+    let mut refused = None;
+    while !unsent.is_empty() {
+        let event = timeout_at(until, client.next())
+            .await
+            .map_err(|_| End::TimedOut(format!("Not acknowledged in time: {}; kept.", unsent.len())))??;
+        connect::stop_if_stopped(&event)?;
+        match event {
+            SessionEvent::Acked(ack) if unsent.remove(&ack.client_id) => line(&ack.seq.to_string())?,
+            SessionEvent::Refused { client_id, error } if unsent.remove(&client_id) => {
+                refused.get_or_insert(error);
+            }
+            _ => {}
+        }
+    }
+    refused.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn describe(item: &OutboxItem) -> String {
+    let what = match &item.op {
+        SendOp::Post { body } => tame(body).into_owned(),
+        SendOp::Edit { post, body } => format!("edit {post}: {}", tame(body)),
+        SendOp::Delete { post } => format!("delete {post}"),
+        SendOp::React { post, emoji, .. } => format!("{} to {post}", tame(emoji)),
+    };
+    let standing = match (&item.refused, item.attempted) {
+        (Some(error), _) => format!("refused: {}", tame(&error.message)),
+        (None, true) => "sent, not acknowledged".into(),
+        (None, false) => "not sent".into(),
+    };
+    format!("{} {} {standing}: {what}", time_of_day(item.queued_at), item.client_id)
+}

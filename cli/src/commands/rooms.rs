@@ -1,0 +1,79 @@
+//! `holdfast rooms`: what there is to join.
+//!
+//! Must not live here: joining. Invariant: every page is asked for until there is no more, or the time is up.
+
+use shared::message::{self, ListRooms, Reply};
+use shared::model::RoomSummary;
+use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
+use tokio::time::{Instant, timeout_at};
+
+use crate::args::{Common, RoomsArgs};
+use crate::connect;
+use crate::driver::Client;
+use crate::exit::End;
+use crate::terminal::{Look, line, tame};
+
+const TAG: RequestTag = RequestTag(1);
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`End`].
+pub(crate) async fn run(common: &Common, args: RoomsArgs) -> Result<(), End> {
+    let until = connect::deadline(Some(args.timeout));
+    let state = connect::state_of(common)?;
+    let account = connect::account(common, &state, until).await?;
+    let client = connect::start(common, &state, account);
+    let rooms = connect::drive(client, async |client| list(client, common, until).await).await?;
+    print(&rooms, args.json)
+}
+
+async fn list(client: &mut Client, common: &Common, until: Instant) -> Result<Vec<RoomSummary>, End> {
+    let mut rooms: Vec<RoomSummary> = Vec::new();
+    loop {
+        let event = timeout_at(until, client.next())
+            .await
+            .map_err(|_| End::TimedOut(format!("{} did not answer in time", common.server)))??;
+        connect::stop_if_stopped(&event)?;
+        match event {
+            // After a lost connection, go on after the last room that is known.
+            SessionEvent::State(ConnectionState::Live) => ask(client, &rooms).await?,
+            SessionEvent::Answer { tag: TAG, result: Ok(Reply::Rooms(page)) } => {
+                let is_last = !page.more || page.rooms.is_empty();
+                rooms.extend(page.rooms);
+                if is_last {
+                    return Ok(rooms);
+                }
+                ask(client, &rooms).await?;
+            }
+            SessionEvent::Answer { tag: TAG, result: Err(error) } if !error.retryable => return Err(error.into()),
+            _ => {}
+        }
+    }
+}
+
+async fn ask(client: &Client, rooms: &[RoomSummary]) -> Result<(), End> {
+    let after = rooms.last().map(|room| room.name.clone());
+    let command = message::Command::Rooms(ListRooms { after });
+    Ok(client.command(Command::Request { tag: TAG, command }).await?)
+}
+
+fn print(rooms: &[RoomSummary], is_json: bool) -> Result<(), End> {
+    let look = Look::of_stdout();
+    for room in rooms {
+        if is_json {
+            line(&serde_json::to_string(room).map_err(|error| End::Local(error.to_string()))?)?;
+            continue;
+        }
+        let unread = room.posts.saturating_sub(room.read);
+        let standing = match (room.joined, unread) {
+            (false, _) => look.faint("not joined"),
+            (true, 0) => look.faint("all read"),
+            (true, unread) => look.warn(&format!("{unread} unread")),
+        };
+        let name = look.bold(&format!("{:<24}", tame(&room.name)));
+        let (posts, members, title) = (room.posts, room.members, tame(&room.title));
+        line(format!("{name} {posts:>8} posts {members:>6} members  {standing}  {title}").trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! The two ends of `holdfast chat`: lines that are typed, and lines that are shown above them.
+//!
+//! Must not live here: what a line means. Invariant: the terminal is left as it was found, however the chat ends.
+
+use std::io::{self, BufRead as _, IsTerminal as _};
+
+use rustyline::error::ReadlineError;
+use rustyline::{DefaultEditor, ExternalPrinter};
+use tokio::sync::mpsc;
+
+use crate::exit::End;
+use crate::terminal::line;
+
+/// Lines typed, or piped in, and not yet taken. Whoever types more waits.
+const LINES: usize = 64;
+
+/// What comes from the person.
+#[derive(Debug)]
+pub(crate) enum Typed {
+    /// A line.
+    Line(String),
+    /// Ctrl-D, or the end of the input.
+    End,
+    /// Ctrl-C.
+    Interrupt,
+}
+
+/// Where lines come from and go to.
+pub(crate) struct Screen {
+    typed: mpsc::Receiver<Typed>,
+    above: Option<Box<dyn ExternalPrinter + Send>>,
+    _as_found: AsFound,
+}
+
+impl Screen {
+    /// Begins to read lines: with an editor on a terminal, plainly otherwise.
+    ///
+    /// # Errors
+    /// [`End::Local`] if the terminal cannot be used.
+    pub(crate) fn open(prompt: String) -> Result<Self, End> {
+        let as_found = AsFound::look();
+        let (lines, typed) = mpsc::channel(LINES);
+        let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+        let mut above: Option<Box<dyn ExternalPrinter + Send>> = None;
+        // The threads end with the process: a read of the terminal cannot be called off.
+        if is_terminal {
+            let no_terminal = |error: ReadlineError| End::Local(format!("cannot use the terminal: {error}"));
+            let mut editor = DefaultEditor::new().map_err(no_terminal)?;
+            above = Some(Box::new(editor.create_external_printer().map_err(no_terminal)?));
+            std::thread::spawn(move || read_terminal(&mut editor, &prompt, &lines));
+        } else {
+            std::thread::spawn(move || read_plain(&lines));
+        }
+        Ok(Self { typed, above, _as_found: as_found })
+    }
+
+    /// Waits for the next line; [`Typed::End`] for ever after the last. Cancel-safe.
+    pub(crate) async fn typed(&mut self) -> Typed {
+        self.typed.recv().await.unwrap_or(Typed::End)
+    }
+
+    /// Shows a line, above what is being typed.
+    ///
+    /// # Errors
+    /// [`End::ClosedPipe`] if nobody sees it.
+    pub(crate) fn show(&mut self, text: &str) -> Result<(), End> {
+        match &mut self.above {
+            Some(above) => above.print(format!("{text}\n")).map_err(|_| End::ClosedPipe),
+            None => Ok(line(text)?),
+        }
+    }
+
+    /// Tells whether a person sits before it.
+    pub(crate) const fn is_terminal(&self) -> bool {
+        self.above.is_some()
+    }
+}
+
+fn read_terminal(editor: &mut DefaultEditor, prompt: &str, lines: &mpsc::Sender<Typed>) {
+    loop {
+        let typed = match editor.readline(prompt) {
+            Ok(text) => {
+                // A line that cannot be remembered can still be sent.
+                let _ = editor.add_history_entry(&text);
+                Typed::Line(text)
+            }
+            Err(ReadlineError::Interrupted) => Typed::Interrupt,
+            Err(_) => Typed::End,
+        };
+        let is_last = !matches!(typed, Typed::Line(_));
+        if lines.blocking_send(typed).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+fn read_plain(lines: &mpsc::Sender<Typed>) {
+    for text in io::stdin().lock().lines() {
+        let typed = text.map_or(Typed::End, Typed::Line);
+        let is_last = !matches!(typed, Typed::Line(_));
+        if lines.blocking_send(typed).is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// The terminal's settings before anything changed them; put back when dropped.
+struct AsFound {
+    #[cfg(unix)]
+    settings: Option<rustix::termios::Termios>,
+}
+
+impl AsFound {
+    fn look() -> Self {
+        Self {
+            #[cfg(unix)]
+            settings: rustix::termios::tcgetattr(io::stdin()).ok(),
+        }
+    }
+}
+
+#[cfg(unix)]
+impl Drop for AsFound {
+    fn drop(&mut self) {
+        if let Some(settings) = &self.settings {
+            let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, settings);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! `holdfast tail`: every change of a room once, in order, whatever the connection does.
+//!
+//! Must not live here: cursors and resuming, which the session does. Invariant: lines are printed in the order of seq,
+//! and a hole or a reset, which only another history on the server can make, is told and never silent.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shared::cursor::{Check, Position};
+use shared::ids::{Epoch, RoomId, Seq};
+use shared::message::{self, EventsAfter, Reply};
+use shared::model::{OpenOutcome, RoomChange, RoomEvent, Snapshot};
+use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::args::{Common, Since, TailArgs};
+use crate::connect;
+use crate::driver::Client;
+use crate::exit::End;
+use crate::room::{Finder, Found};
+use crate::terminal::{Look, line, note, stdout_closed, tame, time_of_day};
+
+/// Asks for the check that belongs to `--since SEQ`.
+const CHECK_TAG: RequestTag = RequestTag(1);
+/// How often an unanswered question is asked again.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// Events between two writes of `--state`, at most.
+const STATE_EVERY: u32 = 64;
+
+/// Runs the command.
+///
+/// # Errors
+/// See [`End`].
+pub(crate) async fn run(common: &Common, args: TailArgs) -> Result<(), End> {
+    let until = connect::deadline(args.timeout);
+    let stored = args.state.as_deref().map(load).transpose()?.flatten();
+    let state = connect::state_of(common)?;
+    let account = connect::account(common, &state, until).await?;
+    let client = connect::start(common, &state, account);
+    let mut tail = Tail {
+        finder: Finder::new(&args.room, args.create),
+        start: stored.map_or(Start::Since(args.since), Start::Stored),
+        room: None,
+        epoch: None,
+        at: None,
+        posts: 0,
+        unsaved: 0,
+        is_following: false,
+        is_lost: false,
+        look: Look::of_stdout(),
+        args,
+    };
+    let outcome = connect::drive(client, async |client| {
+        tokio::select! {
+            outcome = tail.run(client, until) => outcome,
+            () = stdout_closed() => Err(End::ClosedPipe),
+        }
+    })
+    .await;
+    tail.save()?;
+    outcome
+}
+
+/// What `--state` keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stored {
+    room: RoomId,
+    position: Position,
+}
+
+fn load(path: &Path) -> Result<Option<Stored>, End> {
+    match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| End::Local(format!("{} holds no place of a tail: {error}", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(End::Local(format!("cannot read {}: {error}", path.display()))),
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    Since(Since),
+    Stored(Stored),
+}
+
+struct Tail {
+    args: TailArgs,
+    finder: Finder,
+    start: Start,
+    room: Option<RoomId>,
+    epoch: Option<Epoch>,
+    /// The last change printed, once the room is followed.
+    at: Option<Position>,
+    posts: u64,
+    unsaved: u32,
+    /// The session was told to follow the room, and will through every reconnect.
+    is_following: bool,
+    is_lost: bool,
+    look: Look,
+}
+
+impl Tail {
+    async fn run(&mut self, client: &mut Client, until: Instant) -> Result<(), End> {
+        while self.args.count.is_none_or(|count| self.posts < count) {
+            let event = tokio::select! {
+                event = timeout_at(until, client.next()) => event,
+                () = sleep(ASK_AGAIN), if !self.is_following => {
+                    self.ask_again(client).await?;
+                    continue;
+                }
+            };
+            let event = event.map_err(|_| End::TimedOut("the time is up".into()))??;
+            connect::stop_if_stopped(&event)?;
+            match self.finder.offer(&event)? {
+                Found::Wait => {}
+                Found::Ask(command) => client.command(command).await?,
+                Found::Room(room) => {
+                    self.room = Some(room.room);
+                    self.note_epoch(&event);
+                    self.open(client).await?;
+                }
+            }
+            self.take(client, event).await?;
+        }
+        Ok(())
+    }
+
+    async fn ask_again(&mut self, client: &Client) -> Result<(), End> {
+        match self.room {
+            None => match self.finder.ask() {
+                Found::Ask(command) => client.command(command).await?,
+                Found::Wait | Found::Room(_) => {}
+            },
+            Some(_) => self.open(client).await?,
+        }
+        Ok(())
+    }
+
+    /// Follows the room from where this tail starts, or first asks for what that needs.
+    async fn open(&mut self, client: &Client) -> Result<(), End> {
+        let (Some(room), Some(epoch)) = (self.room, self.epoch) else { return Ok(()) };
+        let cursor = match self.start {
+            Start::Stored(stored) if stored.room == room => Some(stored.position),
+            Start::Stored(_) => return Err(End::Usage("the file of --state belongs to another room".into())),
+            Start::Since(Since::Now) => None,
+            Start::Since(Since::All) => Some(Position { epoch, seq: Seq(0), check: Check::default() }),
+            Start::Since(Since::After(seq)) => {
+                let ask = EventsAfter { room, after: Seq(seq.saturating_sub(1)), limit: Some(1) };
+                let command = Command::Request { tag: CHECK_TAG, command: message::Command::Events(ask) };
+                return Ok(client.command(command).await?);
+            }
+        };
+        self.is_following = true;
+        Ok(client.command(Command::Open { room, cursor, replay: true }).await?)
+    }
+
+    fn note_epoch(&mut self, event: &SessionEvent) {
+        if let SessionEvent::Welcomed { server, .. } = event {
+            self.epoch = Some(server.epoch);
+        }
+    }
+
+    async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
+        self.note_epoch(&event);
+        match event {
+            SessionEvent::State(state) => self.tell_state(&state),
+            SessionEvent::Answer { tag: CHECK_TAG, result: Ok(Reply::Events(page)) } => {
+                let Some(event) = page.events.first() else {
+                    return Err(End::Refused(format!("the room has no such change yet; its last is {}", page.head)));
+                };
+                let epoch = self.epoch.unwrap_or_else(|| Epoch::from_bytes([0; 16]));
+                self.start = Start::Stored(Stored {
+                    room: page.room,
+                    position: Position { epoch, seq: event.seq, check: event.check },
+                });
+                self.open(client).await?;
+            }
+            SessionEvent::Answer { tag: CHECK_TAG, result: Err(error) } if !error.retryable => return Err(error.into()),
+            SessionEvent::Opened(opened) if Some(opened.room) == self.room => self.opened(opened.outcome)?,
+            SessionEvent::Room(event) if Some(event.room) == self.room => self.changed(&event)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, outcome: OpenOutcome) -> Result<(), End> {
+        match outcome {
+            OpenOutcome::Recovered { .. } => {
+                if let (None, Start::Stored(stored)) = (self.at, self.start) {
+                    self.at = Some(stored.position);
+                }
+            }
+            OpenOutcome::Fresh { snapshot } => self.at = Some(snapshot.as_of),
+            OpenOutcome::Jumped { snapshot, hole } => self.skipped("jumped", Some(hole), &snapshot)?,
+            OpenOutcome::Reset { reason, snapshot } => {
+                let reason = serde_json::to_value(reason).ok();
+                self.skipped(reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or("reset"), None, &snapshot)?;
+            }
+            OpenOutcome::Refused { error } => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// The server cannot give every change: says so, and goes on from what it has.
+    fn skipped(&mut self, reason: &str, hole: Option<u64>, snapshot: &Snapshot) -> Result<(), End> {
+        self.at = Some(snapshot.as_of);
+        let known = hole.map_or(String::new(), |hole| format!(", {hole} posts are missing"));
+        note(&format!("The history starts over ({reason}{known}); going on after seq {}.", snapshot.as_of.seq));
+        if self.args.json {
+            line(&serde_json::json!({ "reset": reason, "hole": hole, "as_of": snapshot.as_of }).to_string())?;
+        }
+        Ok(())
+    }
+
+    fn changed(&mut self, event: &RoomEvent) -> Result<(), End> {
+        if self.args.json {
+            let json = serde_json::to_string(event).map_err(|error| End::Local(error.to_string()))?;
+            line(&json)?;
+        } else if let Some(text) = describe(event, self.look) {
+            line(&text)?;
+        }
+        if let Some(epoch) = self.epoch {
+            self.at = Some(Position { epoch, seq: event.seq, check: event.check });
+        }
+        self.posts += u64::from(matches!(event.change, RoomChange::Posted(_)));
+        self.unsaved += 1;
+        if self.unsaved >= STATE_EVERY {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the place, as a whole or not at all.
+    fn save(&mut self) -> Result<(), End> {
+        let (Some(path), Some(room), Some(position)) = (&self.args.state, self.room, self.at) else { return Ok(()) };
+        let failed = |error: std::io::Error| End::Local(format!("cannot write {}: {error}", path.display()));
+        let new = path.with_extension("new");
+        fs::write(&new, serde_json::to_vec(&Stored { room, position }).unwrap_or_default()).map_err(failed)?;
+        fs::rename(&new, path).map_err(failed)?;
+        self.unsaved = 0;
+        Ok(())
+    }
+
+    fn tell_state(&mut self, state: &ConnectionState) {
+        match state {
+            ConnectionState::Waiting { .. } | ConnectionState::Offline if !self.is_lost => {
+                self.is_lost = true;
+                note("The connection is lost; trying again. What is missed comes when it is back.");
+            }
+            ConnectionState::Live if self.is_lost => {
+                self.is_lost = false;
+                note("Live again; nothing was missed.");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Words a change for people; none for what is not worth a line.
+pub(crate) fn describe(event: &RoomEvent, look: Look) -> Option<String> {
+    let when = look.faint(&time_of_day(event.ts));
+    let name = tame(&event.by.name);
+    let plain = |words: &str| Some(format!("{when} {}", look.faint(&format!("— {name} {words}"))));
+    match &event.change {
+        RoomChange::Posted(posted) => {
+            let body = posted.body.as_deref().map_or_else(|| look.faint("(deleted)"), |body| tame(body).into_owned());
+            Some(format!("{when} {} {body}", look.bold(&format!("{name}:"))))
+        }
+        RoomChange::Edited(edited) => {
+            let body = tame(edited.body.as_deref().unwrap_or("(deleted)")).into_owned();
+            plain(&format!("edited {}: {body}", edited.post))
+        }
+        RoomChange::Deleted(deleted) => plain(&format!("deleted {}", deleted.post)),
+        RoomChange::Reacted(reacted) if reacted.on => plain(&format!("{} to {}", tame(&reacted.emoji), reacted.post)),
+        RoomChange::Reacted(_) => None,
+        RoomChange::Created(room) => plain(&format!("created {}", tame(&room.name))),
+        RoomChange::Set(room) => plain(&format!("changed the room: {} {}", tame(&room.name), tame(&room.title))),
+        RoomChange::Ended(_) => plain("ended the room"),
+        RoomChange::Joined(_) => plain("joined"),
+        RoomChange::Left(_) => plain("left"),
+        RoomChange::Kicked(kicked) => plain(&format!("removed {}", tame(&kicked.user.name))),
+        RoomChange::Renamed(renamed) => plain(&format!("was {}", tame(&renamed.was))),
+        RoomChange::Unknown(unknown) => {
+            plain(&format!("did something newer than this program: {}", tame(&unknown.kind)))
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! From the arguments to a running session: who am I here, and where is my outbox.
+//!
+//! Must not live here: what a command does with the session. Invariant: a running session is always ended by
+//! [`drive`], so the disk holds what it was given before the program leaves.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use directories::ProjectDirs;
+use shared::session::{Command, ConnectionState, SessionEvent};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::args::Common;
+use crate::driver::Client;
+use crate::driver::account::{Account, ServerState};
+use crate::driver::ids;
+use crate::driver::outbox::OutboxFile;
+use crate::driver::sign_in::{SignInError, sign_in};
+use crate::exit::End;
+use crate::terminal::note;
+
+/// First and longest wait between attempts to sign in.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LONGEST: Duration = Duration::from_secs(15);
+/// A deadline for commands that have none: longer than any of them runs.
+const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
+
+/// Turns a limit into a deadline.
+pub(crate) fn deadline(limit: Option<Duration>) -> Instant {
+    let now = Instant::now();
+    now.checked_add(limit.unwrap_or(NO_DEADLINE).min(NO_DEADLINE)).unwrap_or(now)
+}
+
+/// Opens the folder of this server.
+///
+/// # Errors
+/// [`End::Local`] if there is none and none can be made.
+pub(crate) fn state_of(common: &Common) -> Result<ServerState, End> {
+    let folder: PathBuf = match &common.state_dir {
+        Some(folder) => folder.clone(),
+        None => ProjectDirs::from("", "", "holdfast")
+            .map(|folders| folders.data_dir().to_owned())
+            .ok_or_else(|| End::Local("you have no home folder; give --state-dir".into()))?,
+    };
+    ServerState::open(&folder, &common.server)
+        .map_err(|error| End::Local(format!("cannot write {}: {error}; give --state-dir", folder.display())))
+}
+
+/// Finds the account to use, and signs in where there is none yet. Tries again while the server is away.
+///
+/// # Errors
+/// [`End::Refused`] if the name is; [`End::TimedOut`] at the deadline; [`End::Interrupted`].
+pub(crate) async fn account(common: &Common, state: &ServerState, until: Instant) -> Result<Account, End> {
+    match state.find(common.name.as_deref()) {
+        Some(account) => Ok(account),
+        None => new_account(common, state, until).await,
+    }
+}
+
+/// Signs in as somebody new.
+///
+/// # Errors
+/// As [`account`].
+pub(crate) async fn new_account(common: &Common, state: &ServerState, until: Instant) -> Result<Account, End> {
+    tokio::select! {
+        signed_in = timeout_at(until, sign_in_until_it_works(common, state)) => {
+            signed_in.unwrap_or_else(|_| Err(End::TimedOut(format!("{} cannot be reached; nothing was sent.", common.server))))
+        }
+        () = interrupted() => Err(End::Interrupted),
+    }
+}
+
+async fn sign_in_until_it_works(common: &Common, state: &ServerState) -> Result<Account, End> {
+    let mut name = common.name.clone().unwrap_or_else(login_name);
+    let mut wait = RETRY_FIRST;
+    let mut is_told = false;
+    loop {
+        match sign_in(&common.server, &name).await {
+            Ok(account) => {
+                note(&format!("Signed in as {} on {}.", account.user.name, common.server));
+                state.store(&account).map_err(|error| End::Local(format!("cannot keep the account: {error}")))?;
+                return Ok(account);
+            }
+            // A name nobody asked for by name may be another one.
+            Err(SignInError::Refused(error)) => match error.suggestion.clone() {
+                Some(free) if common.name.is_none() && free != name => name = free,
+                Some(_) | None => return Err(error.into()),
+            },
+            Err(SignInError::Strange(why)) => return Err(End::Refused(why)),
+            Err(SignInError::Unreachable(why)) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    note(&format!("Cannot reach the server, trying again: {why}"));
+                }
+                // From half the wait to all of it, so that many clients do not come at once.
+                let share = 0.5 + f64::from(ids::random::<1>()[0]) / 512.0;
+                sleep(wait.mul_f64(share)).await;
+                wait = (wait * 2).min(RETRY_LONGEST);
+            }
+        }
+    }
+}
+
+fn login_name() -> String {
+    ["USER", "LOGNAME", "USERNAME"]
+        .iter()
+        .find_map(|variable| std::env::var(variable).ok().filter(|name| !name.trim().is_empty()))
+        .unwrap_or_else(|| "guest".into())
+}
+
+/// Starts the session of an account, with its outbox; without one, and says so, where it cannot be opened.
+pub(crate) fn start(common: &Common, state: &ServerState, account: Account) -> Client {
+    let folder = state.outbox(&account);
+    let outbox = OutboxFile::open(&folder);
+    if let Err(error) = &outbox {
+        note(&format!("Unsent posts cannot be kept in {}: {error}", folder.display()));
+    }
+    Client::start(common.server.clone(), account, outbox.ok())
+}
+
+/// Does some work with a session and ends the session in order, also when interrupted.
+///
+/// # Errors
+/// What the work says, or [`End::Interrupted`].
+pub(crate) async fn drive<T>(
+    mut client: Client,
+    work: impl AsyncFnOnce(&mut Client) -> Result<T, End>,
+) -> Result<T, End> {
+    let outcome = tokio::select! {
+        outcome = async {
+            client.command(Command::Start).await?;
+            work(&mut client).await
+        } => outcome,
+        () = interrupted() => Err(End::Interrupted),
+    };
+    client.finish().await;
+    outcome
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub(crate) async fn interrupted() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminated) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminated.recv() => return,
+                Ok(()) = tokio::signal::ctrl_c() => return,
+            }
+        }
+    }
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Ends a command when the session needs a person.
+///
+/// # Errors
+/// [`End::Stopped`] if it does.
+pub(crate) fn stop_if_stopped(event: &SessionEvent) -> Result<(), End> {
+    match event {
+        SessionEvent::State(ConnectionState::Stopped(reason)) => Err((*reason).into()),
+        _ => Ok(()),
+    }
+}

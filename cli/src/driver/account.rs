@@ -1,0 +1,134 @@
+//! Who this person is on a server: the name, the id and the token, kept in the state folder.
+//!
+//! Must not live here: the outbox. Invariant: a token is in a file only its owner can read, and in no message or log.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use shared::model::Person;
+
+use super::server_url::ServerUrl;
+
+/// Which account was used last, by its id.
+const CURRENT: &str = "current";
+
+/// Somebody who is signed in.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Account {
+    /// Who.
+    pub(crate) user: Person,
+    /// The bearer token.
+    pub(crate) token: String,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Account").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// The part of the state folder that belongs to one server.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerState {
+    folder: PathBuf,
+}
+
+impl ServerState {
+    /// Opens, and makes where needed, the folder of one server.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn open(state: &Path, server: &ServerUrl) -> io::Result<Self> {
+        let folder = state.join(server.file_name());
+        let mut maker = fs::DirBuilder::new();
+        maker.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
+        maker.create(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// Finds the account with this name, or the one used last where no name is given.
+    pub(crate) fn find(&self, name: Option<&str>) -> Option<Account> {
+        let Some(name) = name else {
+            let id = fs::read_to_string(self.folder.join(CURRENT)).ok()?;
+            return read(&self.folder.join(id.trim()).with_extension("json"));
+        };
+        let files = fs::read_dir(&self.folder).ok()?.filter_map(Result::ok);
+        files.filter_map(|file| read(&file.path())).find(|account| account.user.name == name)
+    }
+
+    /// Stores an account and makes it the one used last.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn store(&self, account: &Account) -> io::Result<()> {
+        let id = account.user.id.to_string();
+        write(&self.folder.join(&id).with_extension("json"), &serde_json::to_vec(account)?)?;
+        write(&self.folder.join(CURRENT), id.as_bytes())
+    }
+
+    /// Forgets an account's token; what it has not sent stays.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn forget(&self, account: &Account) -> io::Result<()> {
+        fs::remove_file(self.folder.join(account.user.id.to_string()).with_extension("json"))
+    }
+
+    /// Returns where somebody's unsent requests are kept.
+    pub(crate) fn outbox(&self, account: &Account) -> PathBuf {
+        self.folder.join(format!("outbox-{}", account.user.id))
+    }
+}
+
+fn read(path: &Path) -> Option<Account> {
+    if path.extension()? != "json" {
+        return None;
+    }
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// Replaces a file as a whole; only its owner may read it from the first byte on.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension(format!("new-{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ids::UserId;
+
+    use super::*;
+
+    #[test]
+    fn an_account_is_found_by_name_and_its_token_is_nobody_elses() {
+        let state = tempfile::tempdir().unwrap();
+        let server = ServerUrl::parse("http://h:1").unwrap();
+        let here = ServerState::open(state.path(), &server).unwrap();
+        for (n, name) in [(1, "Ada"), (2, "Lin")] {
+            let user = Person { id: UserId::from_bytes([n; 16]), name: name.into() };
+            here.store(&Account { user, token: format!("token-{n}") }).unwrap();
+        }
+        assert_eq!(here.find(Some("Ada")).unwrap().token, "token-1");
+        assert_eq!(here.find(None).unwrap().token, "token-2", "the one used last");
+        assert!(here.find(Some("Eve")).is_none());
+        let elsewhere = ServerState::open(state.path(), &ServerUrl::parse("http://h:2").unwrap()).unwrap();
+        assert!(elsewhere.find(None).is_none());
+        assert!(!format!("{:?}", here.find(None)).contains("token-2"));
+        #[cfg(unix)]
+        for file in fs::read_dir(&here.folder).unwrap() {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&file.unwrap().metadata().unwrap().permissions());
+            assert_eq!(mode & 0o077, 0);
+        }
+    }
+}

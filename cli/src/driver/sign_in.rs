@@ -1,0 +1,91 @@
+//! Signing in over HTTP: `POST /api/session`.
+//!
+//! Must not live here: where the token is kept. Invariant: one call is one request; whether to try again is the
+//! caller's to decide, by [`SignInError`].
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use shared::error::WireError;
+use shared::model::Person;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+use super::account::Account;
+use super::server_url::ServerUrl;
+
+/// The whole request, name look-up included.
+const SIGN_IN_LIMIT: Duration = Duration::from_secs(10);
+/// Largest answer that is read, in bytes.
+const ANSWER_BYTES: u64 = 64 * 1024;
+
+/// Why nobody is signed in.
+#[derive(Debug)]
+pub(crate) enum SignInError {
+    /// The server says no.
+    Refused(WireError),
+    /// The server cannot be reached, or cannot do it at the moment.
+    Unreachable(String),
+    /// What answers there is not a Holdfast server, or one that speaks another version.
+    Strange(String),
+}
+
+impl std::fmt::Display for SignInError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "{}", error.message),
+            Self::Unreachable(why) | Self::Strange(why) => f.write_str(why),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    user: Person,
+    token: Option<String>,
+}
+
+/// A refusal, bare or inside an object.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Refusal {
+    Inside { error: WireError },
+    Bare(WireError),
+}
+
+/// Opens a session under a name.
+///
+/// # Errors
+/// See [`SignInError`].
+pub(crate) async fn sign_in(server: &ServerUrl, name: &str) -> Result<Account, SignInError> {
+    let (server, name) = (server.clone(), name.to_owned());
+    let asked = tokio::task::spawn_blocking(move || ask(&server, &name)).await;
+    asked.unwrap_or_else(|error| Err(SignInError::Strange(error.to_string())))
+}
+
+fn ask(server: &ServerUrl, name: &str) -> Result<Account, SignInError> {
+    let unreachable = |error: ureq::Error| SignInError::Unreachable(format!("{server}: {error}"));
+    let mut config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(SIGN_IN_LIMIT));
+    if server.is_secure() {
+        // The same roots as the socket's: those of the system.
+        let found = rustls_native_certs::load_native_certs().certs;
+        let roots: Vec<_> = found.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+        config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
+    }
+    let agent = config.build().new_agent();
+    let mut response =
+        agent.post(server.api("session")).send_json(serde_json::json!({ "name": name })).map_err(unreachable)?;
+    let status = response.status();
+    let text = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_string().map_err(unreachable)?;
+    if status.is_success() {
+        let strange = |why: &str| SignInError::Strange(format!("{server} answered strangely: {why}"));
+        let answer: Answer = serde_json::from_str(&text).map_err(|error| strange(&error.to_string()))?;
+        let token = answer.token.ok_or_else(|| strange("it gave no token"))?;
+        return Ok(Account { user: answer.user, token });
+    }
+    match serde_json::from_str(&text) {
+        Ok(Refusal::Inside { error } | Refusal::Bare(error)) if !error.retryable => Err(SignInError::Refused(error)),
+        Ok(Refusal::Inside { error } | Refusal::Bare(error)) => Err(SignInError::Unreachable(error.message)),
+        Err(_) if status.is_server_error() => Err(SignInError::Unreachable(format!("{server}: HTTP {status}"))),
+        Err(_) => Err(SignInError::Strange(format!("{server} is no Holdfast server: HTTP {status}"))),
+    }
+}

@@ -13,9 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chromiumoxide::cdp::browser_protocol::browser::BrowserContextId;
-use chromiumoxide::cdp::browser_protocol::target::{
-    CreateBrowserContextParams, CreateTargetParams,
-};
+use chromiumoxide::cdp::browser_protocol::target::{CreateBrowserContextParams, CreateTargetParams};
 use chromiumoxide::{Browser, BrowserConfig};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -79,24 +77,15 @@ impl Stage {
             stage.report(name).await;
         }
         let complaints: Vec<String> = stage.tabs().iter().flat_map(Tab::complaints).collect();
-        let Self {
-            chromium, server, ..
-        } = stage;
+        let Self { chromium, server, .. } = stage;
         chromium.close().await;
         match outcome {
             Err(panic) => {
-                let stderr = server
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .stderr();
+                let stderr = server.lock().unwrap_or_else(PoisonError::into_inner).stderr();
                 eprintln!("--- stderr of the server ---\n{stderr}\n---");
                 std::panic::resume_unwind(panic)
             }
-            Ok(()) => assert!(
-                complaints.is_empty(),
-                "the page complained:\n{}",
-                complaints.join("\n")
-            ),
+            Ok(()) => assert!(complaints.is_empty(), "the page complained:\n{}", complaints.join("\n")),
         }
     }
 
@@ -104,12 +93,7 @@ impl Stage {
         let dist = built_page();
         let server = options.flag("dist", dist.display()).start();
         let address = server.address();
-        Self {
-            server: Mutex::new(server),
-            address,
-            chromium: Chromium::launch().await,
-            tabs: Mutex::default(),
-        }
+        Self { server: Mutex::new(server), address, chromium: Chromium::launch().await, tabs: Mutex::default() }
     }
 
     /// Returns where the server listens.
@@ -142,18 +126,11 @@ impl Stage {
 
     /// Brings a new person with a fresh profile.
     pub async fn person_reading(&self, language: Language) -> Person<'_> {
-        Person {
-            stage: self,
-            context: self.chromium.profile().await,
-            language,
-        }
+        Person { stage: self, context: self.chromium.profile().await, language }
     }
 
     fn tabs(&self) -> Vec<Tab> {
-        self.tabs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.tabs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Prints what every tab logged and shows, and keeps a picture of it.
@@ -165,11 +142,7 @@ impl Stage {
             let kept = tab.picture(&picture).await;
             eprintln!(
                 "--- tab {number} of {name}: {} ---",
-                if kept {
-                    picture.display().to_string()
-                } else {
-                    "closed".to_owned()
-                }
+                if kept { picture.display().to_string() } else { "closed".to_owned() }
             );
             eprintln!("{}\n---", tab.log().join("\n"));
         }
@@ -192,16 +165,8 @@ impl Person<'_> {
 
     /// Opens the page at an address of its own, such as that of a proxy, in a new window.
     pub async fn tab_at(&self, url: &str) -> Tab {
-        let tab = self
-            .stage
-            .chromium
-            .window(&self.context, self.language)
-            .await;
-        self.stage
-            .tabs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(tab.clone());
+        let tab = self.stage.chromium.window(&self.context, self.language).await;
+        self.stage.tabs.lock().unwrap_or_else(PoisonError::into_inner).push(tab.clone());
         tab.goto(url).await;
         tab
     }
@@ -238,14 +203,8 @@ impl Chromium {
         let turn = TURNS.acquire().await.expect("never closed");
         let profile = tempfile::tempdir().expect("a temporary folder");
         let config = BrowserConfig::builder()
-            .chrome_executable(PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/chromium.sh"
-            )))
-            .env(
-                "HOLDFAST_CHROMIUM_PATH",
-                chromium_path().display().to_string(),
-            )
+            .chrome_executable(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/chromium.sh")))
+            .env("HOLDFAST_CHROMIUM_PATH", chromium_path().display().to_string())
             .no_sandbox()
             .new_headless_mode()
             .user_data_dir(profile.path())
@@ -255,17 +214,11 @@ impl Chromium {
             .viewport(None)
             .build()
             .expect("the path of the wrapper is given");
-        let (browser, mut events) = Browser::launch(config)
-            .await
-            .unwrap_or_else(|error| panic!("Chromium does not start: {error}"));
+        let (browser, mut events) =
+            Browser::launch(config).await.unwrap_or_else(|error| panic!("Chromium does not start: {error}"));
         // Ends with the browser, which every test closes.
         let handler = tokio::spawn(async move { while events.next().await.is_some() {} });
-        Self {
-            browser,
-            handler,
-            profile,
-            _turn: turn,
-        }
+        Self { browser, handler, profile, _turn: turn }
     }
 
     /// Makes a profile that knows nothing yet.
@@ -273,10 +226,7 @@ impl Chromium {
     /// # Panics
     /// If the browser makes none.
     pub async fn profile(&self) -> BrowserContextId {
-        self.browser
-            .create_browser_context(CreateBrowserContextParams::default())
-            .await
-            .expect("a fresh profile")
+        self.browser.create_browser_context(CreateBrowserContextParams::default()).await.expect("a fresh profile")
     }
 
     /// Opens an empty window.
@@ -308,22 +258,14 @@ impl Chromium {
 /// # Panics
 /// If there is none; with what to install. A page test is never skipped.
 fn chromium_path() -> PathBuf {
-    const NAMES: [&str; 4] = [
-        "chromium",
-        "chromium-browser",
-        "google-chrome-stable",
-        "google-chrome",
-    ];
+    const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
     if let Some(path) = std::env::var_os("HOLDFAST_CHROMIUM") {
         return path.into();
     }
-    let folders: Vec<PathBuf> = std::env::var_os("PATH")
-        .map(|path| std::env::split_paths(&path).collect())
-        .unwrap_or_default();
-    let found = NAMES
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|path| path.is_file());
+    let folders: Vec<PathBuf> =
+        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let found =
+        NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name))).find(|path| path.is_file());
     found.unwrap_or_else(|| {
         panic!(
             "page tests need Chromium, and none of {NAMES:?} is on the PATH. Debian: `apt-get install chromium fonts-noto-cjk`. \
@@ -338,8 +280,7 @@ fn chromium_path() -> PathBuf {
 /// If it is not there; with the command that builds it.
 fn built_page() -> PathBuf {
     let given = std::env::var_os("HOLDFAST_DIST").map(PathBuf::from);
-    let dist =
-        given.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist")));
+    let dist = given.unwrap_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../dist")));
     assert!(
         dist.join("index.html").is_file(),
         "no built page in {}; use `cargo xtask test`, which builds it",
@@ -366,10 +307,7 @@ type SharedSaid = Arc<Mutex<Said>>;
 impl Said {
     fn note(said: &SharedSaid, line: String, complaint: bool) {
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaint
-            && !is_link_noise(&line)
-            && !said.allowed.iter().any(|allowed| line.contains(allowed))
-        {
+        if complaint && !is_link_noise(&line) && !said.allowed.iter().any(|allowed| line.contains(allowed)) {
             said.complaints.push(line.clone());
         }
         said.log.push(line);

@@ -13,9 +13,7 @@ use shared::cursor::Position;
 use shared::error::WireError;
 use shared::ids::{ClientId, RequestId, RoomId, SessionId};
 use shared::limits::PROTOCOL_VERSION;
-use shared::message::{
-    Ack, Beat, Body, Command, Event, Hello, Message, OpenRoom, Reply, SendPost, Welcome,
-};
+use shared::message::{Ack, Beat, Body, Command, Event, Hello, Message, OpenRoom, Reply, SendPost, Welcome};
 use shared::model::{Opened, RoomEvent};
 use shared::time::Timestamp;
 use tokio::net::TcpStream;
@@ -35,16 +33,11 @@ pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 #[must_use]
 pub fn new_id() -> ClientId {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a clock after 1970");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
     let mut random = [0; 10];
     random[..4].copy_from_slice(&std::process::id().to_le_bytes());
     random[4..].copy_from_slice(&COUNTER.fetch_add(1, Ordering::Relaxed).to_be_bytes()[2..]);
-    ClientId::from_parts(
-        Timestamp(u64::try_from(now.as_millis()).expect("fits for a long time")),
-        random,
-    )
+    ClientId::from_parts(Timestamp(u64::try_from(now.as_millis()).expect("fits for a long time")), random)
 }
 
 /// Returns the wall clock as the wire carries it.
@@ -53,9 +46,7 @@ pub fn new_id() -> ClientId {
 /// If the clock stands before 1970.
 #[must_use]
 pub fn now() -> Timestamp {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .expect("a clock after 1970");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970");
     Timestamp(u64::try_from(now.as_millis()).expect("fits for a long time"))
 }
 
@@ -90,26 +81,13 @@ impl Client {
     /// # Errors
     /// What went wrong, where nobody listens or the upgrade is refused.
     pub async fn dial(address: SocketAddr, token: &str) -> Result<Self, String> {
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|error| error.to_string())?;
-        let mut request = format!("ws://{address}/ws")
-            .into_client_request()
-            .map_err(|error| error.to_string())?;
-        let bearer = format!("Bearer {token}")
-            .parse()
-            .map_err(|_| "a token is visible ASCII".to_owned())?;
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let mut request = format!("ws://{address}/ws").into_client_request().map_err(|error| error.to_string())?;
+        let bearer = format!("Bearer {token}").parse().map_err(|_| "a token is visible ASCII".to_owned())?;
         request.headers_mut().insert("Authorization", bearer);
         let upgrade = timeout(ANSWER_DEADLINE, client_async(request, stream)).await;
-        let (socket, _) = upgrade
-            .map_err(|_| "no answer to the upgrade")?
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            socket,
-            inbox: VecDeque::new(),
-            next_request: 1,
-            session: SessionId(new_id().0),
-        })
+        let (socket, _) = upgrade.map_err(|_| "no answer to the upgrade")?.map_err(|error| error.to_string())?;
+        Ok(Self { socket, inbox: VecDeque::new(), next_request: 1, session: SessionId(new_id().0) })
     }
 
     /// Connects, says hello and follows these rooms from their newest posts.
@@ -117,17 +95,8 @@ impl Client {
     /// # Panics
     /// If there is no welcome.
     pub async fn join(address: SocketAddr, token: &str, rooms: &[RoomId]) -> (Self, Welcome) {
-        let mut client = Self::dial(address, token)
-            .await
-            .expect("the server takes the connection");
-        let rooms = rooms
-            .iter()
-            .map(|room| OpenRoom {
-                room: *room,
-                cursor: None,
-                replay: false,
-            })
-            .collect();
+        let mut client = Self::dial(address, token).await.expect("the server takes the connection");
+        let rooms = rooms.iter().map(|room| OpenRoom { room: *room, cursor: None, replay: false }).collect();
         let welcome = client.hello(rooms).await;
         (client, welcome)
     }
@@ -138,12 +107,7 @@ impl Client {
     /// If there is no `general`.
     pub async fn join_general(address: SocketAddr, token: &str) -> (Self, RoomId, Opened) {
         let (mut client, welcome) = Self::join(address, token, &[]).await;
-        let room = welcome
-            .rooms
-            .iter()
-            .find(|room| room.name == "general")
-            .expect("everybody is in general")
-            .room;
+        let room = welcome.rooms.iter().find(|room| room.name == "general").expect("everybody is in general").room;
         let opened = client.open(room, None, false).await;
         (client, room, opened)
     }
@@ -186,14 +150,7 @@ impl Client {
     /// # Panics
     /// If it is not opened.
     pub async fn open(&mut self, room: RoomId, cursor: Option<Position>, replay: bool) -> Opened {
-        match self
-            .ask(Command::Open(OpenRoom {
-                room,
-                cursor,
-                replay,
-            }))
-            .await
-        {
+        match self.ask(Command::Open(OpenRoom { room, cursor, replay })).await {
             Ok(Ok(Reply::Opened(opened))) => opened,
             other => panic!("the room was not opened: {other:?}"),
         }
@@ -207,10 +164,7 @@ impl Client {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         let text = Message::command(id, command).to_json();
-        self.socket
-            .send(tungstenite::Message::text(text))
-            .await
-            .map_err(|error| Lost::Broken(error.to_string()))?;
+        self.socket.send(tungstenite::Message::text(text)).await.map_err(|error| Lost::Broken(error.to_string()))?;
         Ok(id)
     }
 
@@ -230,9 +184,7 @@ impl Client {
     pub async fn answer(&mut self, id: RequestId) -> Result<Result<Reply, WireError>, Lost> {
         let is_answer = |message: &Message| message.id == Some(id);
         if let Some(place) = self.inbox.iter().position(is_answer) {
-            return Ok(into_answer(
-                self.inbox.remove(place).expect("just found").body,
-            ));
+            return Ok(into_answer(self.inbox.remove(place).expect("just found").body));
         }
         let waiting = async {
             loop {
@@ -243,9 +195,7 @@ impl Client {
                 self.inbox.push_back(message);
             }
         };
-        timeout(ANSWER_DEADLINE, waiting)
-            .await
-            .unwrap_or(Err(Lost::Late))
+        timeout(ANSWER_DEADLINE, waiting).await.unwrap_or(Err(Lost::Late))
     }
 
     /// Posts and waits for the acknowledgement.
@@ -269,12 +219,7 @@ impl Client {
         room: RoomId,
         body: &str,
     ) -> Result<Result<Ack, WireError>, Lost> {
-        let post = SendPost {
-            n: None,
-            client_id,
-            room,
-            body: body.to_owned(),
-        };
+        let post = SendPost { n: None, client_id, room, body: body.to_owned() };
         match self.ask(Command::Post(post)).await? {
             Ok(Reply::Ack(ack)) => Ok(Ok(ack)),
             Err(refusal) => Ok(Err(refusal)),
@@ -289,9 +234,7 @@ impl Client {
     pub async fn next(&mut self, deadline: Duration) -> Result<Message, Lost> {
         match self.inbox.pop_front() {
             Some(message) => Ok(message),
-            None => timeout(deadline, self.receive())
-                .await
-                .unwrap_or(Err(Lost::Late)),
+            None => timeout(deadline, self.receive()).await.unwrap_or(Err(Lost::Late)),
         }
     }
 
@@ -299,11 +242,7 @@ impl Client {
     ///
     /// # Errors
     /// If the connection is gone or it does not come in time.
-    pub async fn expect<T>(
-        &mut self,
-        deadline: Duration,
-        mut want: impl FnMut(&Body) -> Option<T>,
-    ) -> Result<T, Lost> {
+    pub async fn expect<T>(&mut self, deadline: Duration, mut want: impl FnMut(&Body) -> Option<T>) -> Result<T, Lost> {
         let waiting = async {
             loop {
                 let message = match self.inbox.pop_front() {
@@ -353,14 +292,9 @@ impl Client {
         loop {
             match self.socket.next().await {
                 Some(Ok(tungstenite::Message::Text(text))) => {
-                    let message = Message::parse(&text)
-                        .unwrap_or_else(|bad| panic!("the server sent {text}: {bad}"));
+                    let message = Message::parse(&text).unwrap_or_else(|bad| panic!("the server sent {text}: {bad}"));
                     if let Body::Event(Event::Beat(asked)) = message.body {
-                        self.send(Command::Beat(Beat {
-                            hidden: false,
-                            answers: Some(asked.n),
-                        }))
-                        .await?;
+                        self.send(Command::Beat(Beat { hidden: false, answers: Some(asked.n) })).await?;
                     }
                     return Ok(message);
                 }

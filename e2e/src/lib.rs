@@ -6,15 +6,21 @@
 
 pub mod browser;
 pub mod client;
+pub mod device;
 pub mod http;
+pub mod oracle;
 pub mod proxy;
 pub mod raw;
+pub mod scene;
 pub mod server;
 pub mod wait;
 
 pub use browser::{Stage, Tab};
 pub use client::Client;
-pub use http::Http;
+pub use device::Device;
+pub use http::{Http, SignedIn};
+pub use oracle::Oracle;
 pub use proxy::{FaultProxy, Weather};
 pub use raw::RawSocket;
+pub use scene::Scene;
 pub use server::ServerProcess;

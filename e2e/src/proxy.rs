@@ -44,10 +44,7 @@ pub enum Weather {
 
 impl Weather {
     /// A link that swallows everything both ways.
-    pub const BLACK_HOLE: Self = Self::BlackHole {
-        up: true,
-        down: true,
-    };
+    pub const BLACK_HOLE: Self = Self::BlackHole { up: true, down: true };
 
     fn swallows(self, way: Way) -> bool {
         match self {
@@ -55,9 +52,7 @@ impl Weather {
                 Way::Up => up,
                 Way::Down => down,
             },
-            Self::Fair | Self::Frozen | Self::Reset | Self::Delayed { .. } | Self::Thin { .. } => {
-                false
-            }
+            Self::Fair | Self::Frozen | Self::Reset | Self::Delayed { .. } | Self::Thin { .. } => false,
         }
     }
 }
@@ -87,9 +82,7 @@ impl FaultProxy {
     /// # Panics
     /// If there is no free port.
     pub async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .expect("a free port");
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         let (weather, seen) = watch::channel(Weather::Fair);
         let acceptor = tokio::spawn(async move {
@@ -98,11 +91,7 @@ impl FaultProxy {
                 tokio::spawn(carry(client, target, seen.clone()));
             }
         });
-        Self {
-            address,
-            weather,
-            acceptor,
-        }
+        Self { address, weather, acceptor }
     }
 
     /// Returns where clients connect.
@@ -226,9 +215,7 @@ async fn pump(
 /// Returns how many bytes one tick of a thin pipe lets through.
 fn thin_share(bytes_per_s: u64) -> usize {
     let ticks_per_s = 1_000 / u64::try_from(THIN_TICK.as_millis()).expect("a short tick");
-    usize::try_from(bytes_per_s / ticks_per_s)
-        .expect("a thin pipe is thin")
-        .clamp(1, CHUNK_BYTES)
+    usize::try_from(bytes_per_s / ticks_per_s).expect("a thin pipe is thin").clamp(1, CHUNK_BYTES)
 }
 
 #[cfg(test)]
@@ -258,16 +245,12 @@ mod tests {
     async fn round_trip(client: &mut TcpStream, text: &[u8]) -> std::io::Result<Vec<u8>> {
         client.write_all(text).await?;
         let mut back = vec![0; text.len()];
-        timeout(DEADLINE, client.read_exact(&mut back))
-            .await
-            .expect("an answer in time")?;
+        timeout(DEADLINE, client.read_exact(&mut back)).await.expect("an answer in time")?;
         Ok(back)
     }
 
     async fn is_silent(client: &mut TcpStream) -> bool {
-        timeout(Duration::from_millis(200), client.read_u8())
-            .await
-            .is_err()
+        timeout(Duration::from_millis(200), client.read_u8()).await.is_err()
     }
 
     #[tokio::test]
@@ -285,10 +268,7 @@ mod tests {
         assert!(is_silent(&mut client).await);
         proxy.set(Weather::Fair);
         let mut back = [0; 4];
-        timeout(DEADLINE, client.read_exact(&mut back))
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(DEADLINE, client.read_exact(&mut back)).await.unwrap().unwrap();
         assert_eq!(&back, b"late");
     }
 
@@ -300,9 +280,7 @@ mod tests {
         client.write_all(b"gone").await.unwrap();
         assert!(is_silent(&mut client).await);
         proxy.set(Weather::Fair);
-        let end = timeout(DEADLINE, client.read_u8())
-            .await
-            .expect("the end comes in time");
+        let end = timeout(DEADLINE, client.read_u8()).await.expect("the end comes in time");
         assert!(end.is_err(), "a byte came after others were lost");
         let mut fresh = TcpStream::connect(proxy.address()).await.unwrap();
         assert_eq!(round_trip(&mut fresh, b"new").await.unwrap(), b"new");
@@ -313,9 +291,7 @@ mod tests {
         let (proxy, mut client) = echo().await;
         assert_eq!(round_trip(&mut client, b"a").await.unwrap(), b"a");
         proxy.set(Weather::Reset);
-        let end = timeout(DEADLINE, client.read_u8())
-            .await
-            .expect("the end comes in time");
+        let end = timeout(DEADLINE, client.read_u8()).await.expect("the end comes in time");
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
     }
 
@@ -326,10 +302,6 @@ mod tests {
         let began = Instant::now();
         let text = vec![7; 500];
         assert_eq!(round_trip(&mut client, &text).await.unwrap(), text);
-        assert!(
-            began.elapsed() > Duration::from_millis(400),
-            "500 bytes at 1,000 a second took {:?}",
-            began.elapsed()
-        );
+        assert!(began.elapsed() > Duration::from_millis(400), "500 bytes at 1,000 a second took {:?}", began.elapsed());
     }
 }

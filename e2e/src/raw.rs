@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use shared::close::CloseMeaning;
+use socket2::{Domain, Socket, Type};
 
 /// How long any single answer may take.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+/// A receive buffer a few frames fill.
+const SMALL_BUFFER_BYTES: usize = 4 * 1024;
 /// A key for the handshake; any sixteen bytes in base64 do (RFC 6455 §4.1).
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// The mask this client uses. A fixed one is as good as any for a test.
@@ -62,8 +65,9 @@ impl Ending {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Closed { code, .. } => shared::close::lookup(*code)
-                .map_or("unregistered", |CloseMeaning { name, .. }| *name),
+            Self::Closed { code, .. } => {
+                shared::close::lookup(*code).map_or("unregistered", |CloseMeaning { name, .. }| *name)
+            }
             Self::Dropped => "dropped",
         }
     }
@@ -92,16 +96,41 @@ impl RawSocket {
     /// If nobody listens.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream =
-            TcpStream::connect_timeout(&address, ANSWER_DEADLINE).expect("the server listens");
+        let stream = TcpStream::connect_timeout(&address, ANSWER_DEADLINE).expect("the server listens");
         stream.set_nodelay(true).expect("a TCP socket");
-        stream
-            .set_write_timeout(Some(ANSWER_DEADLINE))
-            .expect("a TCP socket");
-        Self {
-            stream,
-            buffer: Vec::new(),
-        }
+        stream.set_write_timeout(Some(ANSWER_DEADLINE)).expect("a TCP socket");
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// As [`Self::connect`], with so small a receive buffer that a server soon cannot write more.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    #[must_use]
+    pub fn connect_with_small_buffer(address: SocketAddr) -> Self {
+        let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let socket = Socket::new(domain, Type::STREAM, None).expect("a socket");
+        // The window is agreed on at the handshake, so the buffer is set before it.
+        socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("a TCP socket");
+        socket.connect(&address.into()).expect("the server listens");
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).expect("a TCP socket");
+        stream.set_write_timeout(Some(ANSWER_DEADLINE)).expect("a TCP socket");
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// As [`Self::open_and_greet`], with a small receive buffer.
+    ///
+    /// # Panics
+    /// If there is no welcome.
+    #[must_use]
+    pub fn open_and_greet_with_small_buffer(address: SocketAddr, token: &str) -> (Self, Value) {
+        let mut socket = Self::connect_with_small_buffer(address);
+        let head = socket.upgrade(address, &[("Authorization", &format!("Bearer {token}"))]);
+        assert_eq!(head.status, 101, "the upgrade was refused: {}", head.text);
+        socket.send_json(&hello());
+        let welcome = socket.expect_json("the welcome", |message| message["reply"] == "welcome");
+        (socket, welcome["payload"].clone())
     }
 
     /// Connects and upgrades with a bearer token, as a native client does.
@@ -129,7 +158,15 @@ impl RawSocket {
     }
 
     /// Asks for the upgrade of `/ws` with these headers added and reads the answer's head.
+    ///
+    /// # Panics
+    /// If there is none.
     pub fn upgrade(&mut self, address: SocketAddr, headers: &[(&str, &str)]) -> Head {
+        self.try_upgrade(address, headers).expect("an HTTP answer to the upgrade")
+    }
+
+    /// As [`Self::upgrade`]; `None` where the connection ends without an answer.
+    pub fn try_upgrade(&mut self, address: SocketAddr, headers: &[(&str, &str)]) -> Option<Head> {
         let mut request = format!(
             "GET /ws HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
@@ -145,10 +182,7 @@ impl RawSocket {
     /// Writes bytes as they are. A peer that closes meanwhile is no error here; what it said is read afterwards.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         if let Err(error) = self.stream.write_all(bytes) {
-            let gone = matches!(
-                error.kind(),
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-            );
+            let gone = matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
             assert!(gone, "writing to the server: {error}");
         }
     }
@@ -178,33 +212,31 @@ impl RawSocket {
         self.stream.shutdown(Shutdown::Write).ok();
     }
 
-    /// Reads an HTTP head.
-    ///
-    /// # Panics
-    /// If the connection ends, or nothing comes, before it is whole.
-    pub fn read_head(&mut self) -> Head {
+    /// Reads an HTTP head; `None` where the connection ends, or nothing comes, before it is whole.
+    pub fn read_head(&mut self) -> Option<Head> {
         let end = Instant::now() + ANSWER_DEADLINE;
         loop {
-            if let Some(length) = self
-                .buffer
-                .windows(4)
-                .position(|bytes| bytes == b"\r\n\r\n")
-            {
+            if let Some(length) = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 let text = String::from_utf8_lossy(&self.buffer[..length]).into_owned();
                 self.buffer.drain(..length + 4);
-                let status = text
-                    .split(' ')
-                    .nth(1)
-                    .and_then(|code| code.parse().ok())
-                    .unwrap_or(0);
-                return Head { status, text };
+                let status = text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+                return Some(Head { status, text });
             }
-            let read = self.fill(end);
-            assert!(
-                matches!(read, Ok(1..)),
-                "no HTTP answer: {read:?} after {:?}",
-                String::from_utf8_lossy(&self.buffer)
-            );
+            if !matches!(self.fill(end), Ok(1..)) {
+                return None;
+            }
+        }
+    }
+
+    /// Tells whether the server ends the connection within a time, whatever it says before that.
+    pub fn is_ended_within(&mut self, deadline: Duration) -> bool {
+        let end = Instant::now() + deadline;
+        loop {
+            match self.fill(end) {
+                Ok(0) => return true,
+                Ok(_) => {}
+                Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
+            }
         }
     }
 
@@ -242,17 +274,13 @@ impl RawSocket {
             };
             match frame.opcode {
                 opcode::TEXT => {
-                    let message: Value =
-                        serde_json::from_slice(&frame.payload).expect("the server sends JSON");
+                    let message: Value = serde_json::from_slice(&frame.payload).expect("the server sends JSON");
                     if good(&message) {
                         return message;
                     }
                     seen.push(message);
                 }
-                opcode::CLOSE => panic!(
-                    "closed before {what}: {:?}; seen: {seen:?}",
-                    ending(&frame.payload)
-                ),
+                opcode::CLOSE => panic!("closed before {what}: {:?}; seen: {seen:?}", ending(&frame.payload)),
                 _ => {}
             }
         }
@@ -285,10 +313,7 @@ impl RawSocket {
         let end = Instant::now() + deadline;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "the server did not close within {deadline:?}"
-            );
+            assert!(!left.is_zero(), "the server did not close within {deadline:?}");
             match self.read_frame(left) {
                 None => return Ending::Dropped,
                 Some(frame) if frame.opcode == opcode::CLOSE => return ending(&frame.payload),
@@ -323,12 +348,7 @@ pub fn hello() -> Value {
 pub fn frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = head(u8::from(fin) << 7 | opcode, 0x80, payload.len());
     bytes.extend(MASK);
-    bytes.extend(
-        payload
-            .iter()
-            .zip(MASK.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     bytes
 }
 
@@ -370,30 +390,17 @@ fn take_frame(buffer: &mut Vec<u8>) -> Option<Frame> {
         return None;
     };
     assert_eq!(second & 0x80, 0, "a server never masks (RFC 6455 §5.1)");
-    assert_eq!(
-        first & 0x70,
-        0,
-        "no extension was agreed on, so the reserved bits are zero"
-    );
+    assert_eq!(first & 0x70, 0, "no extension was agreed on, so the reserved bits are zero");
     let (start, length) = match second {
-        126 => (
-            4,
-            usize::from(u16::from_be_bytes(buffer.get(2..4)?.try_into().ok()?)),
-        ),
-        127 => (
-            10,
-            usize::try_from(u64::from_be_bytes(buffer.get(2..10)?.try_into().ok()?))
-                .expect("fits this machine"),
-        ),
+        126 => (4, usize::from(u16::from_be_bytes(buffer.get(2..4)?.try_into().ok()?))),
+        127 => {
+            (10, usize::try_from(u64::from_be_bytes(buffer.get(2..10)?.try_into().ok()?)).expect("fits this machine"))
+        }
         short => (2, usize::from(short)),
     };
     let payload = buffer.get(start..start + length)?.to_vec();
     buffer.drain(..start + length);
-    Some(Frame {
-        fin: first & 0x80 != 0,
-        opcode: first & 0x0f,
-        payload,
-    })
+    Some(Frame { fin: first & 0x80 != 0, opcode: first & 0x0f, payload })
 }
 
 fn ending(payload: &[u8]) -> Ending {
@@ -402,9 +409,6 @@ fn ending(payload: &[u8]) -> Ending {
             code: u16::from_be_bytes([*high, *low]),
             reason: String::from_utf8_lossy(reason).into_owned(),
         },
-        _ => Ending::Closed {
-            code: shared::close::NO_STATUS,
-            reason: String::new(),
-        },
+        _ => Ending::Closed { code: shared::close::NO_STATUS, reason: String::new() },
     }
 }

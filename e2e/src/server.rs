@@ -55,7 +55,8 @@ impl ServerOptions {
     /// Lets one person post and ask as fast as the machine can, for tests that are not about rates.
     #[must_use]
     pub fn without_rates(self) -> Self {
-        self.flag("posts-burst", 100_000)
+        self.flag("sign-ins", 100_000)
+            .flag("posts-burst", 100_000)
             .flag("posts-per-s", 100_000)
             .flag("frames-burst", 100_000)
             .flag("frames-per-s", 100_000)
@@ -81,10 +82,7 @@ impl ServerOptions {
     /// If it does not come up; with its stderr.
     #[must_use]
     pub fn start(self) -> ServerProcess {
-        let temporary = self
-            .data_dir
-            .is_none()
-            .then(|| tempfile::tempdir().expect("a temporary folder"));
+        let temporary = self.data_dir.is_none().then(|| tempfile::tempdir().expect("a temporary folder"));
         let data_dir = self
             .data_dir
             .clone()
@@ -150,10 +148,7 @@ impl ServerProcess {
     /// Returns what it wrote to stderr so far.
     #[must_use]
     pub fn stderr(&self) -> String {
-        self.running
-            .as_ref()
-            .map(Running::stderr)
-            .unwrap_or_default()
+        self.running.as_ref().map(Running::stderr).unwrap_or_default()
     }
 
     /// Ends it with SIGKILL, as a crash would, and reaps it.
@@ -181,9 +176,7 @@ impl ServerProcess {
     /// If it still runs after `deadline`.
     pub fn wait_for_exit(&mut self, deadline: Duration) -> ExitStatus {
         let mut running = self.running.take().expect("the server runs");
-        let status = wait::until("the server exits", deadline, || {
-            running.child.try_wait().expect("a child of ours")
-        });
+        let status = wait::until("the server exits", deadline, || running.child.try_wait().expect("a child of ours"));
         running.exited = true;
         status
     }
@@ -193,10 +186,7 @@ impl ServerProcess {
     /// # Panics
     /// If it still runs, or does not come up.
     pub fn restart(&mut self) {
-        assert!(
-            self.running.is_none(),
-            "kill or stop the server before starting it again"
-        );
+        assert!(self.running.is_none(), "kill or stop the server before starting it again");
         self.running = Some(Running::start(&self.options, &self.data_dir, self.address));
     }
 
@@ -211,16 +201,10 @@ impl ServerProcess {
     /// Where `/proc` does not say.
     #[must_use]
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
-            .expect("/proc tells of our child");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("a running process has a resident size");
-        line.split_whitespace()
-            .nth(1)
-            .and_then(|kib| kib.parse().ok())
-            .expect("a number of KiB")
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc tells of our child");
+        let line =
+            status.lines().find(|line| line.starts_with("VmRSS:")).expect("a running process has a resident size");
+        line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of KiB")
     }
 
     fn running(&self) -> &Running {
@@ -247,17 +231,9 @@ impl Running {
         line.push(server.display().to_string());
         let (program, arguments) = line.split_first().expect("the server at least");
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .args(["--listen", &listen.to_string(), "--data-dir"])
-            .arg(data_dir)
-            .args(&options.args);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = spawn(command)
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", server.display()));
+        command.args(arguments).args(["--listen", &listen.to_string(), "--data-dir"]).arg(data_dir).args(&options.args);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = spawn(command).unwrap_or_else(|error| panic!("{} does not start: {error}", server.display()));
 
         let stderr = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&stderr);
@@ -272,12 +248,7 @@ impl Running {
             }
         });
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut running = Self {
-            child,
-            address: listen,
-            stderr,
-            exited: false,
-        };
+        let mut running = Self { child, address: listen, stderr, exited: false };
         running.address = running.await_address(stdout);
         running
     }
@@ -295,13 +266,8 @@ impl Running {
         });
         let end = Instant::now() + START_DEADLINE;
         match listening.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(address) => address
-                .parse()
-                .unwrap_or_else(|_| panic!("the server says it listens on {address:?}")),
-            Err(RecvTimeoutError::Timeout) => panic!(
-                "no `listening on` within {START_DEADLINE:?}\n{}",
-                self.stderr()
-            ),
+            Ok(address) => address.parse().unwrap_or_else(|_| panic!("the server says it listens on {address:?}")),
+            Err(RecvTimeoutError::Timeout) => panic!("no `listening on` within {START_DEADLINE:?}\n{}", self.stderr()),
             Err(RecvTimeoutError::Disconnected) => {
                 panic!("the server ended before it listened\n{}", self.stderr())
             }
@@ -309,10 +275,7 @@ impl Running {
     }
 
     fn stderr(&self) -> String {
-        self.stderr
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .join("\n")
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
     }
 }
 
@@ -335,8 +298,7 @@ impl Drop for Running {
 /// If there is none; with the command that builds it.
 #[must_use]
 pub fn server_binary() -> PathBuf {
-    let path = std::env::var_os("HOLDFAST_SERVER")
-        .map_or_else(|| beside_this_test("server"), PathBuf::from);
+    let path = std::env::var_os("HOLDFAST_SERVER").map_or_else(|| beside_this_test("server"), PathBuf::from);
     assert!(
         path.is_file(),
         "{} does not exist; build it with `cargo build -p server`, or use `cargo xtask test`",
@@ -353,21 +315,13 @@ pub fn server_binary() -> PathBuf {
 pub fn beside_this_test(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     let deps = test.parent().expect("a test lies in a folder");
-    let profile = if deps.ends_with("deps") {
-        deps.parent().expect("deps lies in a folder")
-    } else {
-        deps
-    };
+    let profile = if deps.ends_with("deps") { deps.parent().expect("deps lies in a folder") } else { deps };
     profile.join(name)
 }
 
 /// The start of a command line whose process dies when the one that started it does. Linux only.
 fn die_with_parent() -> Vec<String> {
-    if cfg!(target_os = "linux") {
-        ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned).into()
-    } else {
-        Vec::new()
-    }
+    if cfg!(target_os = "linux") { ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned).into() } else { Vec::new() }
 }
 
 /// What the spawner thread is asked: a command, and where its child goes.
@@ -387,8 +341,6 @@ fn spawn(command: Command) -> std::io::Result<Child> {
         requests
     });
     let (answer, child) = mpsc::sync_channel(1);
-    spawner
-        .send((command, answer))
-        .expect("the spawner lives as long as the process");
+    spawner.send((command, answer)).expect("the spawner lives as long as the process");
     child.recv().expect("the spawner answers")
 }

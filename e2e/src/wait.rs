@@ -27,12 +27,7 @@ pub fn until<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option
 ///
 /// # Panics
 /// If it has not within `deadline`, with what was seen last.
-pub async fn see<T: Debug, F>(
-    what: &str,
-    deadline: Duration,
-    mut look: F,
-    good: impl Fn(&T) -> bool,
-) -> T
+pub async fn see<T: Debug, F>(what: &str, deadline: Duration, mut look: F, good: impl Fn(&T) -> bool) -> T
 where
     F: AsyncFnMut() -> T,
 {
@@ -42,10 +37,7 @@ where
         if good(&seen) {
             return seen;
         }
-        assert!(
-            Instant::now() < end,
-            "waited {deadline:?} in vain: {what}; last seen: {seen:?}"
-        );
+        assert!(Instant::now() < end, "waited {deadline:?} in vain: {what}; last seen: {seen:?}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -12,14 +12,13 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Serves one document to everybody.
 async fn serve(document: &'static str) -> SocketAddr {
-    let listener = TcpListener::bind(("127.0.0.1", 0))
-        .await
-        .expect("a free port");
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
     let address = listener.local_addr().expect("a bound socket");
     tokio::spawn(async move {
         while let Ok((mut socket, _)) = listener.accept().await {
             let mut request = [0; 4096];
-            socket.read(&mut request).await.ok();
+            let read = socket.read(&mut request).await;
+            assert!(read.is_ok(), "{read:?}");
             let head = format!(
                 "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\r\n",
                 document.len()
@@ -41,56 +40,25 @@ async fn errors_exceptions_and_policy_violations_of_a_page_are_noticed() {
     )
     .await;
     let chromium = Chromium::launch().await;
-    let tab = chromium
-        .window(&chromium.profile().await, Language::English)
-        .await;
+    let tab = chromium.window(&chromium.profile().await, Language::English).await;
     tab.goto(&format!("http://{address}/")).await;
-    let wanted = [
-        "complaint one",
-        "complaint two",
-        "CSP violated: style-src-elem",
-    ];
-    let complete = |complaints: &Vec<String>| {
-        wanted
-            .iter()
-            .all(|words| complaints.iter().any(|line| line.contains(words)))
-    };
-    let complaints = wait::see(
-        "all three complaints",
-        DEADLINE,
-        async || tab.complaints(),
-        complete,
-    )
-    .await;
-    assert!(
-        !complaints.iter().any(|line| line.contains("harmless")),
-        "{complaints:?}"
-    );
+    let wanted = ["complaint one", "complaint two", "CSP violated: style-src-elem"];
+    let complete =
+        |complaints: &Vec<String>| wanted.iter().all(|words| complaints.iter().any(|line| line.contains(words)));
+    let complaints = wait::see("all three complaints", DEADLINE, async || tab.complaints(), complete).await;
+    assert!(!complaints.iter().any(|line| line.contains("harmless")), "{complaints:?}");
     chromium.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_speaks_the_language_asked_for_and_goes_offline_on_command() {
-    let address = serve(
-        "<!doctype html><link rel=icon href='data:,'><textarea data-testid=composer></textarea>",
-    )
-    .await;
+    let address = serve("<!doctype html><link rel=icon href='data:,'><textarea data-testid=composer></textarea>").await;
     let chromium = Chromium::launch().await;
     for (language, tag) in [(Language::English, "en-US"), (Language::Chinese, "zh-CN")] {
         let tab = chromium.window(&chromium.profile().await, language).await;
         tab.goto(&format!("http://{address}/")).await;
-        assert_eq!(
-            tab.evaluate::<String>("navigator.language")
-                .await
-                .as_deref(),
-            Some(tag)
-        );
-        assert_eq!(
-            tab.evaluate::<String>("document.visibilityState")
-                .await
-                .as_deref(),
-            Some("visible")
-        );
+        assert_eq!(tab.evaluate::<String>("navigator.language").await.as_deref(), Some(tag));
+        assert_eq!(tab.evaluate::<String>("document.visibilityState").await.as_deref(), Some("visible"));
         tab.write("héllo 你好").await;
         assert_eq!(tab.draft().await, "héllo 你好");
         tab.offline(true).await;

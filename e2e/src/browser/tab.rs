@@ -14,9 +14,7 @@ use chromiumoxide::cdp::browser_protocol::input::{
 };
 use chromiumoxide::cdp::browser_protocol::log::{EventEntryAdded, LogEntryLevel};
 use chromiumoxide::cdp::browser_protocol::page::AddScriptToEvaluateOnNewDocumentParams;
-use chromiumoxide::cdp::js_protocol::runtime::{
-    ConsoleApiCalledType, EventConsoleApiCalled, EventExceptionThrown,
-};
+use chromiumoxide::cdp::js_protocol::runtime::{ConsoleApiCalledType, EventConsoleApiCalled, EventExceptionThrown};
 use chromiumoxide::page::ScreenshotParams;
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -65,90 +63,47 @@ pub struct Tab {
 impl Tab {
     /// Takes an empty window and hears everything it will say, from before the first byte of the page.
     pub(super) async fn listen(page: Page, language: &str) -> Self {
-        let tab = Self {
-            page,
-            said: SharedSaid::default(),
-        };
+        let tab = Self { page, said: SharedSaid::default() };
         tab.hear().await;
-        let agent = tab
-            .page
-            .user_agent()
-            .await
-            .expect("a browser has a user agent");
+        let agent = tab.page.user_agent().await.expect("a browser has a user agent");
         let mut identity = SetUserAgentOverrideParams::new(agent);
         identity.accept_language = Some(language.to_owned());
-        tab.page
-            .execute(identity)
-            .await
-            .expect("the language is set");
+        tab.page.execute(identity).await.expect("the language is set");
         let script = AddScriptToEvaluateOnNewDocumentParams::new(REPORT_VIOLATIONS);
         tab.page.execute(script).await.expect("the script is set");
         tab
     }
 
     async fn hear(&self) {
-        self.page
-            .enable_runtime()
-            .await
-            .expect("the console can be heard");
+        self.page.enable_runtime().await.expect("the console can be heard");
         self.page.enable_log().await.expect("the log can be heard");
-        let mut console = self
-            .page
-            .event_listener::<EventConsoleApiCalled>()
-            .await
-            .expect("a listener");
-        let mut thrown = self
-            .page
-            .event_listener::<EventExceptionThrown>()
-            .await
-            .expect("a listener");
-        let mut entries = self
-            .page
-            .event_listener::<EventEntryAdded>()
-            .await
-            .expect("a listener");
+        let mut console = self.page.event_listener::<EventConsoleApiCalled>().await.expect("a listener");
+        let mut thrown = self.page.event_listener::<EventExceptionThrown>().await.expect("a listener");
+        let mut entries = self.page.event_listener::<EventEntryAdded>().await.expect("a listener");
         let said = self.said.clone();
         // Each ends with the window.
         tokio::spawn(async move {
             while let Some(event) = console.next().await {
                 let words: Vec<String> = event.args.iter().map(words_of).collect();
-                let bad = matches!(
-                    event.r#type,
-                    ConsoleApiCalledType::Error | ConsoleApiCalledType::Assert
-                );
-                Said::note(
-                    &said,
-                    format!("console.{:?}: {}", event.r#type, words.join(" ")),
-                    bad,
-                );
+                let bad = matches!(event.r#type, ConsoleApiCalledType::Error | ConsoleApiCalledType::Assert);
+                Said::note(&said, format!("console.{:?}: {}", event.r#type, words.join(" ")), bad);
             }
         });
         let said = self.said.clone();
         tokio::spawn(async move {
             while let Some(event) = thrown.next().await {
                 let details = &event.exception_details;
-                let exception = details
-                    .exception
-                    .as_ref()
-                    .and_then(|object| object.description.clone())
-                    .unwrap_or_default();
-                Said::note(
-                    &said,
-                    format!("exception: {} {exception}", details.text),
-                    true,
-                );
+                let exception =
+                    details.exception.as_ref().and_then(|object| object.description.clone()).unwrap_or_default();
+                Said::note(&said, format!("exception: {} {exception}", details.text), true);
             }
         });
         let said = self.said.clone();
         tokio::spawn(async move {
             while let Some(event) = entries.next().await {
                 let entry = &event.entry;
-                let line = format!(
-                    "log {:?}: {} {}",
-                    entry.source,
-                    entry.text,
-                    entry.url.as_deref().unwrap_or_default()
-                );
+                let line =
+                    format!("log {:?}: {} {}", entry.source, entry.text, entry.url.as_deref().unwrap_or_default());
                 Said::note(&said, line, entry.level == LogEntryLevel::Error);
             }
         });
@@ -156,31 +111,19 @@ impl Tab {
 
     /// Lets the page log errors with these words, because the test provokes them.
     pub fn allow(&self, words: &str) {
-        self.said
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .allowed
-            .push(words.to_owned());
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).allowed.push(words.to_owned());
     }
 
     /// Returns the complaints so far.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
-        self.said
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .complaints
-            .clone()
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).complaints.clone()
     }
 
     /// Returns everything it logged so far.
     #[must_use]
     pub fn log(&self) -> Vec<String> {
-        self.said
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .log
-            .clone()
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).log.clone()
     }
 
     /// Goes to an address.
@@ -188,10 +131,7 @@ impl Tab {
     /// # Panics
     /// If the browser cannot even try.
     pub async fn goto(&self, url: &str) {
-        self.page
-            .goto(url)
-            .await
-            .unwrap_or_else(|error| panic!("going to {url}: {error}"));
+        self.page.goto(url).await.unwrap_or_else(|error| panic!("going to {url}: {error}"));
     }
 
     /// Loads the page again.
@@ -199,10 +139,7 @@ impl Tab {
     /// # Panics
     /// If the browser cannot even try.
     pub async fn reload(&self) {
-        self.page
-            .reload()
-            .await
-            .unwrap_or_else(|error| panic!("reloading: {error}"));
+        self.page.reload().await.unwrap_or_else(|error| panic!("reloading: {error}"));
     }
 
     /// Closes the window as a person does.
@@ -210,11 +147,7 @@ impl Tab {
     /// # Panics
     /// If it is closed already.
     pub async fn close(&self) {
-        self.page
-            .clone()
-            .close()
-            .await
-            .unwrap_or_else(|error| panic!("closing the window: {error}"));
+        self.page.clone().close().await.unwrap_or_else(|error| panic!("closing the window: {error}"));
     }
 
     /// Evaluates an expression in the page; `None` where the page is not there to answer, as during a load.
@@ -233,30 +166,19 @@ impl Tab {
 
     /// Returns an attribute of an element; `None` where either is missing.
     pub async fn attribute(&self, test_id: &str, attribute: &str) -> Option<String> {
-        let read = format!(
-            "document.querySelector('[data-testid=\"{test_id}\"]')?.getAttribute('{attribute}') ?? null"
-        );
+        let read =
+            format!("document.querySelector('[data-testid=\"{test_id}\"]')?.getAttribute('{attribute}') ?? null");
         self.evaluate::<Option<String>>(&read).await.flatten()
     }
 
     /// Returns how many elements there are.
     pub async fn count(&self, test_id: &str) -> usize {
-        self.evaluate(&format!(
-            "document.querySelectorAll('[data-testid=\"{test_id}\"]').length"
-        ))
-        .await
-        .unwrap_or(0)
+        self.evaluate(&format!("document.querySelectorAll('[data-testid=\"{test_id}\"]').length")).await.unwrap_or(0)
     }
 
     /// Waits until an element is there.
     pub async fn wait_for(&self, test_id: &str, deadline: Duration) {
-        see(
-            &format!("`{test_id}` appears"),
-            deadline,
-            async || self.count(test_id).await,
-            |count| *count > 0,
-        )
-        .await;
+        see(&format!("`{test_id}` appears"), deadline, async || self.count(test_id).await, |count| *count > 0).await;
     }
 
     /// Clicks an element with the mouse.
@@ -265,10 +187,7 @@ impl Tab {
     /// If it is not there or cannot be clicked.
     pub async fn click(&self, test_id: &str) {
         self.wait_for(test_id, LOAD_DEADLINE).await;
-        let element = self
-            .page
-            .find_element(format!("[data-testid=\"{test_id}\"]"))
-            .await;
+        let element = self.page.find_element(format!("[data-testid=\"{test_id}\"]")).await;
         element
             .unwrap_or_else(|error| panic!("`{test_id}`: {error}"))
             .click()
@@ -281,10 +200,7 @@ impl Tab {
     /// # Panics
     /// If the browser does not take it.
     pub async fn insert(&self, text: &str) {
-        self.page
-            .execute(InsertTextParams::new(text))
-            .await
-            .expect("text goes where the focus is");
+        self.page.execute(InsertTextParams::new(text)).await.expect("text goes where the focus is");
     }
 
     /// Presses and releases a key, as `KeyboardEvent.key` names it.
@@ -292,15 +208,8 @@ impl Tab {
     /// # Panics
     /// If the browser does not take it.
     pub async fn press(&self, key: &str) {
-        let focused = self
-            .page
-            .find_element(":focus")
-            .await
-            .expect("something has the focus");
-        focused
-            .press_key(key)
-            .await
-            .unwrap_or_else(|error| panic!("pressing {key}: {error}"));
+        let focused = self.page.find_element(":focus").await.expect("something has the focus");
+        focused.press_key(key).await.unwrap_or_else(|error| panic!("pressing {key}: {error}"));
     }
 
     /// Shows a composition in progress, as an input method does: the text under the cursor is not yet text.
@@ -324,15 +233,9 @@ impl Tab {
         down.key = Some("Enter".to_owned());
         down.code = Some("Enter".to_owned());
         down.windows_virtual_key_code = Some(229);
-        self.page
-            .execute(down.clone())
-            .await
-            .expect("a key goes where the focus is");
+        self.page.execute(down.clone()).await.expect("a key goes where the focus is");
         down.r#type = DispatchKeyEventType::KeyUp;
-        self.page
-            .execute(down)
-            .await
-            .expect("a key goes where the focus is");
+        self.page.execute(down).await.expect("a key goes where the focus is");
     }
 
     /// Types a name, signs in and waits until the page is live.
@@ -358,9 +261,7 @@ impl Tab {
 
     /// Returns what stands in the composer.
     pub async fn draft(&self) -> String {
-        self.evaluate("document.querySelector('[data-testid=composer]')?.value ?? ''")
-            .await
-            .unwrap_or_default()
+        self.evaluate("document.querySelector('[data-testid=composer]')?.value ?? ''").await.unwrap_or_default()
     }
 
     /// Returns every row in the DOM, in the order it is laid out.
@@ -374,19 +275,8 @@ impl Tab {
     }
 
     /// Waits until the rows are as wanted, and returns them.
-    pub async fn wait_rows(
-        &self,
-        what: &str,
-        deadline: Duration,
-        good: impl Fn(&[Row]) -> bool,
-    ) -> Vec<Row> {
-        see(
-            what,
-            deadline,
-            async || self.rows().await,
-            |rows| good(rows),
-        )
-        .await
+    pub async fn wait_rows(&self, what: &str, deadline: Duration, good: impl Fn(&[Row]) -> bool) -> Vec<Row> {
+        see(what, deadline, async || self.rows().await, |rows| good(rows)).await
     }
 
     /// Waits until exactly one row shows this text and is committed; returns it.
@@ -395,11 +285,7 @@ impl Tab {
     /// If there is none in time, or more than one.
     pub async fn wait_sent(&self, text: &str, deadline: Duration) -> Row {
         let sent = |row: &Row| row.body == text && row.seq.is_some();
-        let rows = self
-            .wait_rows(&format!("{text:?} is shown as sent"), deadline, |rows| {
-                rows.iter().any(sent)
-            })
-            .await;
+        let rows = self.wait_rows(&format!("{text:?} is shown as sent"), deadline, |rows| rows.iter().any(sent)).await;
         let mut found = rows.into_iter().filter(|row| row.body == text);
         let row = found.next().expect("just seen");
         assert_eq!(found.next(), None, "{text:?} is shown twice");
@@ -408,20 +294,12 @@ impl Tab {
 
     /// Returns the connection state the page claims.
     pub async fn state(&self) -> String {
-        self.attribute("status", "data-state")
-            .await
-            .unwrap_or_default()
+        self.attribute("status", "data-state").await.unwrap_or_default()
     }
 
     /// Waits until the page claims a connection state.
     pub async fn wait_state(&self, state: &str, deadline: Duration) {
-        see(
-            &format!("the state `{state}`"),
-            deadline,
-            async || self.state().await,
-            |seen| seen == state,
-        )
-        .await;
+        see(&format!("the state `{state}`"), deadline, async || self.state().await, |seen| seen == state).await;
     }
 
     /// Waits until the page claims one of these connection states, and returns which.
@@ -446,19 +324,14 @@ impl Tab {
     pub async fn offline(&self, offline: bool) {
         use chromiumoxide::cdp::browser_protocol::network::EmulateNetworkConditionsParams;
         let conditions = EmulateNetworkConditionsParams::new(offline, 0.0, -1.0, -1.0);
-        self.page
-            .execute(conditions)
-            .await
-            .expect("the network is emulated");
+        self.page.execute(conditions).await.expect("the network is emulated");
     }
 
     /// Keeps a picture of the window; says whether there was one to take.
     pub async fn picture(&self, path: &Path) -> bool {
-        let picture = tokio::time::timeout(
-            Duration::from_secs(5),
-            self.page.save_screenshot(ScreenshotParams::default(), path),
-        )
-        .await;
+        let picture =
+            tokio::time::timeout(Duration::from_secs(5), self.page.save_screenshot(ScreenshotParams::default(), path))
+                .await;
         matches!(picture, Ok(Ok(_)))
     }
 

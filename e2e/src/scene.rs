@@ -1,0 +1,100 @@
+//! What every bad-input test starts from: a server, somebody who may speak, and a bystander who must not notice.
+
+use std::net::SocketAddr;
+
+use crate::raw::{Head, RawSocket};
+use crate::server::{ServerOptions, ServerProcess};
+use crate::{Http, SignedIn};
+use serde_json::{Value, json};
+
+/// The name of the one who only listens.
+const BYSTANDER: &str = "Bystander";
+
+/// A server, an actor's token and a bystander's open socket.
+pub struct Scene {
+    /// The server.
+    pub server: ServerProcess,
+    /// Speaks plain HTTP with it.
+    pub http: Http,
+    /// The actor's bearer token.
+    pub token: String,
+    /// The id of `general`.
+    pub room: String,
+    bystander: RawSocket,
+}
+
+impl Scene {
+    /// Starts it all.
+    ///
+    /// # Panics
+    /// If the server does not come up or lets nobody in.
+    #[must_use]
+    pub fn open(options: ServerOptions) -> Self {
+        let server = options.start();
+        let http = Http::new(server.address());
+        let SignedIn { token: listens, .. } = http.sign_in(BYSTANDER);
+        let SignedIn { token, .. } = http.sign_in("Actor");
+        let (mut bystander, welcome) = RawSocket::open_and_greet(server.address(), &listens);
+        let rooms = welcome["rooms"].as_array().expect("a list of rooms");
+        let general = rooms.iter().find(|room| room["name"] == "general").expect("everybody is in general");
+        let room = general["room"].as_str().expect("an id").to_owned();
+        let opened = bystander.ask(2, "open", &json!({ "room": room }));
+        assert_eq!(opened["success"], true, "{opened}");
+        Self { server, http, token, room, bystander }
+    }
+
+    /// Returns where the server listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// Returns the bystander's name.
+    #[must_use]
+    pub fn bystander_name(&self) -> &'static str {
+        BYSTANDER
+    }
+
+    /// Signs in as a browser does and returns the cookie.
+    ///
+    /// # Panics
+    /// If the server gives none.
+    #[must_use]
+    pub fn cookie_of(&self, name: &str) -> String {
+        let origin = self.server.origin();
+        let answer = self.http.post("/api/session", &json!({ "name": name }), &[("Origin", &origin)]);
+        let cookie =
+            answer.header("set-cookie").unwrap_or_else(|| panic!("no cookie: {} {}", answer.status, answer.body));
+        cookie.split(';').next().expect("a cookie has a value").to_owned()
+    }
+
+    /// Asks for an upgrade on a connection of its own.
+    ///
+    /// # Panics
+    /// If there is no HTTP answer.
+    #[must_use]
+    pub fn upgrade(&self, headers: &[(&str, &str)]) -> Head {
+        RawSocket::connect(self.address()).upgrade(self.address(), headers)
+    }
+
+    /// Shows that the bystander's socket lives, that the server answers, and that a post still gets from one to the other.
+    ///
+    /// # Panics
+    /// If any of it fails.
+    pub fn assert_the_others_live(&mut self) {
+        self.bystander.assert_alive();
+        let body = format!("are you there? {}", crate::client::new_id());
+        let (mut socket, _) = RawSocket::open_and_greet(self.address(), &self.http.sign_in(&self.fresh_name()).token);
+        let post = json!({ "client_id": crate::client::new_id(), "room": self.room, "body": body });
+        let ack = socket.ask(2, "post", &post);
+        assert_eq!(ack["success"], true, "{ack}");
+        self.bystander.expect_json("the post", |message| {
+            message.pointer("/payload/detail/body") == Some(&Value::from(body.clone()))
+        });
+    }
+
+    fn fresh_name(&self) -> String {
+        let id = crate::client::new_id().to_string();
+        format!("Witness {}", &id[id.len() - 12..])
+    }
+}

@@ -65,7 +65,8 @@ pub struct Seen {
     pub holes: u64,
     /// How often a room started over, with the reasons.
     pub resets: Vec<String>,
-    last_event: u64,
+    /// The last change of the room that was seen.
+    pub last_event: u64,
 }
 
 impl Seen {

@@ -1,10 +1,10 @@
 //! The other way to work on the page: `trunk serve` beside the server, from the same index.html.
 //!
-//! Lives here: trunk as a child process with the repository's own Trunk.toml, on ports that are free. Must not live
-//! here: tests of the page itself. Invariant: only the two ports and the folders are changed in Trunk.toml, so its
-//! proxies, policy and patterns are the ones under test.
+//! Lives here: trunk as a child process with the repository's own Trunk.toml. Must not live here: tests of the page
+//! itself. Invariant: only the server's port and the folders are changed in Trunk.toml, so its own port, proxies, policy
+//! and patterns are the ones under test.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use e2e::server::{ServerOptions, ServerProcess};
 use e2e::{Http, Stage, wait};
 use serde_json::json;
 
+/// Where Trunk.toml serves the page; the server allows this origin by default.
+const TRUNK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 /// How long trunk may take: it compiles the page, from scratch where nothing was built before.
 const BUILD_DEADLINE: Duration = Duration::from_secs(600);
 /// How long a post may take to everybody.
@@ -21,16 +23,20 @@ const POST_DEADLINE: Duration = Duration::from_secs(20);
 /// `trunk serve`, ended with this value.
 struct Trunk {
     child: Child,
-    address: SocketAddr,
     folder: tempfile::TempDir,
 }
 
 impl Trunk {
     /// Starts it before a server and waits for its page.
-    fn serve(address: SocketAddr, server: SocketAddr) -> Trunk {
+    fn serve(server: SocketAddr) -> Trunk {
+        if let Err(error) = TcpListener::bind(TRUNK) {
+            panic!(
+                "{TRUNK} is taken, by a `trunk serve` of yours? This test needs the port that Trunk.toml names: {error}"
+            );
+        }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = folder.path().join("Trunk.toml");
-        std::fs::write(&config, changed(address, server, &folder.path().join("dist"))).expect("it can be written");
+        std::fs::write(&config, changed(server, &folder.path().join("dist"))).expect("it can be written");
         let log = std::fs::File::create(folder.path().join("log")).expect("it can be written");
         let mut command = dying_with_us(&trunk());
         command
@@ -44,21 +50,17 @@ impl Trunk {
             .stderr(log.try_clone().expect("a second handle"))
             .stdout(log);
         let child = command.spawn().expect("trunk can be started");
-        let mut trunk = Trunk { child, address, folder };
-        let page = Http::new(address);
+        let mut trunk = Trunk { child, folder };
+        let page = Http::new(TRUNK);
         wait::until("trunk serves the page", BUILD_DEADLINE, || {
             if let Some(status) = trunk.child.try_wait().expect("a child of ours") {
                 panic!("trunk ended with {status}\n{}", trunk.log());
             }
             // Before it has built the page it listens on nothing.
-            std::net::TcpStream::connect(address).ok()?;
+            TcpStream::connect(TRUNK).ok()?;
             (page.get("/", &[]).status == 200).then_some(())
         });
         trunk
-    }
-
-    fn origin(&self) -> String {
-        format!("http://{}", self.address)
     }
 
     fn log(&self) -> String {
@@ -77,14 +79,14 @@ impl Drop for Trunk {
     }
 }
 
-/// The repository's Trunk.toml with other ports and absolute folders.
-fn changed(trunk: SocketAddr, server: SocketAddr, dist: &Path) -> String {
+/// The repository's Trunk.toml with another server behind it and absolute folders.
+fn changed(server: SocketAddr, dist: &Path) -> String {
     let mut text = std::fs::read_to_string(root().join("Trunk.toml")).expect("Trunk.toml is there");
+    assert!(text.contains(&format!("port = {}\n", TRUNK.port())), "Trunk.toml no longer serves on {TRUNK}");
     let mut replace = |from: String, to: String| {
         assert!(text.contains(&from), "Trunk.toml no longer says {from}");
         text = text.replace(&from, &to);
     };
-    replace("port = 8081".into(), format!("port = {}", trunk.port()));
     replace("127.0.0.1:8080".into(), server.to_string());
     replace("dist = \"dist\"".into(), format!("dist = {dist:?}"));
     for name in ["index.html", "web-client", "shared"] {
@@ -116,19 +118,12 @@ fn dying_with_us(program: &Path) -> Command {
     }
 }
 
-/// A port nobody listens on at the moment.
-fn free_port() -> SocketAddr {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn people_on_trunk_serve_and_on_the_server_chat_with_each_other() {
-    let address = free_port();
-    let options = ServerOptions::new().flag("allow-origin", format!("http://{address}"));
-    Stage::run("trunk", options, async |stage| {
+    Stage::run("trunk", ServerOptions::new(), async |stage| {
         let server = stage.address();
-        let trunk = tokio::task::spawn_blocking(move || Trunk::serve(address, server)).await.expect("trunk serves");
-        let ada = stage.person().await.signed_in_at(&trunk.origin(), "Ada").await;
+        let _trunk = tokio::task::spawn_blocking(move || Trunk::serve(server)).await.expect("trunk serves");
+        let ada = stage.person().await.signed_in_at(&format!("http://{TRUNK}"), "Ada").await;
         let grace = stage.person().await.signed_in("Grace").await;
         ada.post("from port 8081").await;
         ada.wait_sent("from port 8081", POST_DEADLINE).await;

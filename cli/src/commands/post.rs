@@ -3,6 +3,7 @@
 //! Must not live here: retrying, which the session does. Invariant: exit code 0 means that every post of this call was
 //! acknowledged; a seq is printed for each, in order.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read as _;
 use std::time::Duration;
@@ -130,7 +131,8 @@ impl Posting {
             && let Some((client_id, body)) = self.waiting.pop_front()
         {
             // It may be there from an earlier call with the same id.
-            if self.unanswered.insert(client_id, false).is_none() {
+            if let Entry::Vacant(entry) = self.unanswered.entry(client_id) {
+                entry.insert(false);
                 client.command(Command::Send { client_id, room, op: SendOp::Post { body }, at: wall() }).await?;
             }
         }
@@ -180,10 +182,8 @@ impl Posting {
                     note(&format!("A post kept from earlier was refused: {error}. See `holdfast outbox`."));
                 }
             }
-            SessionEvent::OutboxFull { client_id } => {
-                if self.unanswered.remove(&client_id).is_some() {
-                    return Err(End::Local("the outbox is full; see `holdfast outbox`".into()));
-                }
+            SessionEvent::OutboxFull { client_id } if self.unanswered.remove(&client_id).is_some() => {
+                return Err(End::Local("the outbox is full; see `holdfast outbox`".into()));
             }
             _ => {}
         }

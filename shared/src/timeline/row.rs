@@ -100,7 +100,7 @@ pub struct PostRow {
     pub body: Option<Arc<str>>,
     /// When it was last edited.
     pub edited: Option<Timestamp>,
-    /// Who reacted with what.
+    /// Who reacted with what, in order of the emoji.
     pub reactions: Vec<Reaction>,
     /// How far it has come.
     pub status: Status,
@@ -165,6 +165,8 @@ pub struct UnknownRow {
 impl PostRow {
     /// Makes the row of a post as the server tells it.
     pub(super) fn confirmed(post: &Post, me: UserId, name: Arc<str>, stale: bool) -> Self {
+        let mut reactions = if post.body.is_some() { post.reactions.clone() } else { Vec::new() };
+        reactions.sort_by(|one, other| one.emoji.cmp(&other.emoji));
         Self {
             key: RowKey::Post { by: post.by, client_id: post.client_id },
             client_id: post.client_id,
@@ -175,8 +177,8 @@ impl PostRow {
             name,
             ts: post.ts,
             body: post.body.as_deref().map(Arc::from),
-            edited: post.edited,
-            reactions: post.reactions.clone(),
+            edited: post.edited.filter(|_| post.body.is_some()),
+            reactions,
             status: Status::Sent,
             mine: post.by == me,
             stale,
@@ -212,17 +214,20 @@ impl PostRow {
     }
 }
 
-/// Adds or takes back one reaction. An emoji keeps its place until nobody is left under it.
+/// Adds or takes back one reaction. Emojis are in an order of their own: who came first is not known once the first one
+/// has taken it back, and buttons that stay in place are easier to press.
 fn react(reactions: &mut Vec<Reaction>, emoji: &str, by: UserId, on: bool) {
-    let found = reactions.iter_mut().find(|reaction| reaction.emoji == emoji);
+    let found = reactions.binary_search_by(|reaction| reaction.emoji.as_str().cmp(emoji));
     match (found, on) {
-        (Some(reaction), true) if !reaction.by.contains(&by) => reaction.by.push(by),
-        (None, true) => reactions.push(Reaction { emoji: emoji.to_owned(), by: vec![by] }),
-        (Some(reaction), false) => {
-            reaction.by.retain(|user| *user != by);
-            reactions.retain(|reaction| !reaction.by.is_empty());
+        (Ok(index), true) if !reactions[index].by.contains(&by) => reactions[index].by.push(by),
+        (Err(index), true) => reactions.insert(index, Reaction { emoji: emoji.to_owned(), by: vec![by] }),
+        (Ok(index), false) => {
+            reactions[index].by.retain(|user| *user != by);
+            if reactions[index].by.is_empty() {
+                reactions.remove(index);
+            }
         }
-        (Some(_), true) | (None, false) => {}
+        (Ok(_), true) | (Err(_), false) => {}
     }
 }
 

@@ -26,6 +26,9 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 /// How long any single answer may take.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Posts of [`Client::post_many`] that wait for their answer at once.
+const IN_FLIGHT: usize = 32;
+
 /// Makes an id no other call in this process, and no other process soon, makes.
 ///
 /// # Panics
@@ -225,6 +228,34 @@ impl Client {
             Err(refusal) => Ok(Err(refusal)),
             Ok(other) => panic!("a post was answered with {other:?}"),
         }
+    }
+
+    /// Posts many texts in order, several in flight at once, and returns where each went.
+    ///
+    /// # Panics
+    /// If one is refused or the connection is lost.
+    pub async fn post_many(&mut self, room: RoomId, bodies: impl IntoIterator<Item = String>) -> Vec<Ack> {
+        let mut waiting = VecDeque::new();
+        let mut acks = Vec::new();
+        let mut bodies = bodies.into_iter();
+        loop {
+            while waiting.len() < IN_FLIGHT
+                && let Some(body) = bodies.next()
+            {
+                let post = SendPost { n: None, client_id: new_id(), room, body };
+                waiting.push_back(self.send(Command::Post(post)).await.expect("the connection stands"));
+            }
+            let Some(id) = waiting.pop_front() else { return acks };
+            match self.answer(id).await.expect("the connection stands") {
+                Ok(Reply::Ack(ack)) => acks.push(ack),
+                other => panic!("a post was answered with {other:?}"),
+            }
+        }
+    }
+
+    /// Forgets what came and was not asked for.
+    pub fn forget_inbox(&mut self) {
+        self.inbox.clear();
     }
 
     /// Returns the next message that is not an answer somebody waited for.

@@ -322,6 +322,18 @@ impl RawSocket {
         }
     }
 
+    /// Reads at most this many bytes, as a slow reader does, and keeps them for later.
+    ///
+    /// # Panics
+    /// If the connection is gone.
+    pub fn read_some(&mut self, most: usize) {
+        let mut bytes = vec![0; most];
+        self.stream.set_read_timeout(Some(ANSWER_DEADLINE)).expect("a TCP socket");
+        let read = self.stream.read(&mut bytes).expect("a slow reader is served");
+        assert!(read > 0, "a slow reader was closed");
+        self.buffer.extend_from_slice(&bytes[..read]);
+    }
+
     /// Reads once; returns how many bytes came, zero at the end of the stream.
     fn fill(&mut self, end: Instant) -> io::Result<usize> {
         let left = end.saturating_duration_since(Instant::now());

@@ -1,0 +1,227 @@
+//! Storage that fails: a disk that is full and empties again, a sync that fails, a database from the past.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use e2e::client::new_id;
+use e2e::raw::RawSocket;
+use e2e::server::{ServerOptions, ServerProcess};
+use e2e::{Client, Http, Oracle, Scene, wait};
+use serde_json::{Value, json};
+use shared::error::ErrorCode;
+use shared::message::Command;
+
+const SOON: Duration = Duration::from_secs(20);
+/// As much as a test of a full disk writes at most before it must be full.
+const POSTS_TO_FILL: u64 = 20_000;
+
+fn post(room: &str, body: &str) -> Value {
+    json!({ "client_id": new_id(), "room": room, "body": body })
+}
+
+/// Posts until the disk is full; returns how many were acknowledged, and checks the refusal.
+fn fill(socket: &mut RawSocket, room: &str) -> u64 {
+    let body = "x".repeat(3_000);
+    for acked in 0..POSTS_TO_FILL {
+        let answer = socket.ask(1_000 + acked, "post", &post(room, &body));
+        if answer["success"] == false {
+            assert_eq!(answer["error"]["code"], "storage_full", "{answer}");
+            assert_eq!(answer["error"]["retryable"], true, "{answer}");
+            return acked;
+        }
+    }
+    panic!("{POSTS_TO_FILL} posts did not fill the disk");
+}
+
+/// Checks what a full server must still do: read, and say that it is not ready.
+fn assert_reads_live_on(server: &ServerProcess, socket: &mut RawSocket, room: &str) {
+    let history = socket.ask(50, "history", &json!({ "room": room, "before": 1_000_000 }));
+    assert_eq!(history["success"], true, "{history}");
+    assert!(!history["payload"]["posts"].as_array().expect("posts").is_empty());
+    socket.assert_alive();
+    let http = Http::new(server.address());
+    assert_eq!(http.get("/healthz", &[]).status, 200, "a full disk is no reason to be restarted");
+    assert_eq!(http.get("/readyz", &[]).status, 503, "a server that cannot write is not ready");
+}
+
+#[test]
+fn a_database_at_its_limit_refuses_posts_with_storage_full_and_reads_on() {
+    let mut scene = Scene::open(ServerOptions::new().without_rates().flag("max-database-bytes", 1_500_000));
+    let (mut socket, _) = RawSocket::open_and_greet(scene.address(), &scene.token);
+    let room = scene.room.clone();
+    let acked = fill(&mut socket, &room);
+    assert!(acked > 50, "only {acked} posts in 1.5 MB");
+    assert_reads_live_on(&scene.server, &mut socket, &room);
+    scene.server.kill();
+    scene.server.set_options(|_| ServerOptions::new().without_rates());
+    scene.server.restart();
+    let (mut socket, _) = RawSocket::open_and_greet(scene.address(), &scene.token);
+    let answer = socket.ask(10, "post", &post(&room, "there is room again"));
+    assert_eq!(answer["success"], true, "{answer}");
+    let oracle = Oracle::read(scene.server.data_dir(), room.parse().expect("an id"));
+    assert!(oracle.posts().count() as u64 > acked, "acknowledged posts are missing");
+    oracle.verdict();
+}
+
+/// A small file system of its own for a server, and the file that fills it.
+struct SmallDisk {
+    server: ServerProcess,
+    filler: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+/// Above this a file system is not filled by a test.
+const SMALL_DISK_BYTES: u64 = 256 << 20;
+
+impl SmallDisk {
+    /// As root: a file system in memory that only the server's mount namespace knows. In a container that may not
+    /// mount: its `/dev/shm`, if that is small.
+    fn start() -> Self {
+        let may_mount =
+            std::process::Command::new("unshare").args(["--mount", "mount", "-t", "tmpfs", "none", "/mnt"]).status();
+        if may_mount.is_ok_and(|status| status.success()) {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let mount = format!("mount -t tmpfs -o size=3m none '{}' && exec \"$@\"", folder.path().display());
+            let wrapper = ["unshare", "--mount", "sh", "-c", &mount, "sh"];
+            let server = ServerOptions::new().without_rates().data_dir(folder.path()).under(&wrapper).start();
+            let seen_from_here = PathBuf::from(format!("/proc/{}/root{}", server.pid(), folder.path().display()));
+            return Self { server, filler: seen_from_here.join("filler"), _folder: folder };
+        }
+        let shm = Path::new("/dev/shm");
+        let stat = rustix::fs::statvfs(shm).expect("/dev/shm is there where mounting is forbidden");
+        let size = stat.f_blocks * stat.f_frsize;
+        assert!(
+            size <= SMALL_DISK_BYTES,
+            "run this as root, or give it a small /dev/shm to fill (it has {size} bytes)"
+        );
+        let folder = tempfile::tempdir_in(shm).expect("a folder in /dev/shm");
+        let server = ServerOptions::new().without_rates().data_dir(folder.path()).start();
+        Self { server, filler: folder.path().join("filler"), _folder: folder }
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(&self.filler).expect("a file on the small disk");
+        let chunk = [0; 4096];
+        let written =
+            (0..SMALL_DISK_BYTES / 4096).take_while(|_| std::io::Write::write_all(&mut file, &chunk).is_ok()).count();
+        assert!((written as u64) < SMALL_DISK_BYTES / 4096, "the small disk is not small");
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(&self.filler).expect("the filler is there");
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_posts_with_storage_full_reads_on_and_heals_by_itself() {
+    let disk = SmallDisk::start();
+    let address = disk.server.address();
+    let token = Http::new(address).sign_in("Ada").token;
+    let (mut socket, welcome) = RawSocket::open_and_greet(address, &token);
+    let room = welcome["rooms"][0]["room"].as_str().expect("general").to_owned();
+    let first = socket.ask(10, "post", &post(&room, "while there was room"));
+    assert_eq!(first["success"], true, "{first}");
+    disk.fill();
+    fill(&mut socket, &room);
+    assert_reads_live_on(&disk.server, &mut socket, &room);
+    disk.empty();
+    let mut id = 100_000;
+    wait::until("the server heals by itself", SOON, || {
+        id += 1;
+        let answer = socket.ask(id, "post", &post(&room, "there is room again"));
+        (answer["success"] == true).then_some(())
+    });
+    wait::until("it is ready again", SOON, || (Http::new(address).get("/readyz", &[]).status == 200).then_some(()));
+}
+
+/// The system calls of a test are counted by each thread, so the start is given some that succeed.
+const SYNCS_THAT_SUCCEED: u32 = 25;
+
+#[tokio::test]
+async fn a_failed_sync_is_answered_to_nobody_and_stops_the_server() {
+    let strace = std::process::Command::new("strace").arg("-V").output();
+    assert!(strace.is_ok(), "this test makes syncs fail with strace: `apt-get install strace`");
+    let inject = format!("inject=fdatasync,fsync:error=EIO:when={SYNCS_THAT_SUCCEED}+");
+    let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", &inject];
+    let mut server = ServerOptions::new().without_rates().under(&wrapper).start();
+    let who = Http::new(server.address()).sign_in("Ada");
+    let (mut client, room, _) = Client::join_general(server.address(), &who.token).await;
+    let mut acked = Vec::new();
+    let unanswered = loop {
+        let key = new_id();
+        match client.post_as(key, room, &format!("post {}", acked.len())).await {
+            Ok(Ok(ack)) => acked.push((key, ack.seq.0)),
+            Ok(Err(refusal)) => {
+                assert_eq!(
+                    refusal.code,
+                    ErrorCode::Unavailable,
+                    "an outcome that is unknown was called a refusal: {refusal}"
+                );
+                break key;
+            }
+            Err(_) => break key,
+        }
+        assert!(acked.len() < 1_000, "no sync ever failed");
+    };
+    let status = server.wait_for_exit(SOON);
+    assert!(!status.success(), "the server left as if all were well: {status}");
+    server.set_options(|_| ServerOptions::new().without_rates());
+    server.restart();
+    let mut oracle = Oracle::read(server.data_dir(), room);
+    oracle.judge_acks("Ada", &acked);
+    oracle.verdict();
+    let (mut client, ..) = Client::join_general(server.address(), &who.token).await;
+    let body = format!("post {}", acked.len());
+    let settled = client.post_as(unanswered, room, &body).await.expect("a connection").expect("an ack");
+    assert_eq!(
+        settled.seq.0,
+        acked.last().map_or(settled.seq.0, |(_, seq)| seq + 1),
+        "the retry is one row, in its place"
+    );
+}
+
+/// Copies the files of a folder that is not in use.
+fn copy_files(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            std::fs::copy(&path, to.join(path.file_name().expect("a file has a name"))).expect("a copy");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_database_from_the_past_is_not_started_with_until_the_loss_is_accepted() {
+    let mut server = ServerOptions::new().without_rates().start();
+    let who = Http::new(server.address()).sign_in("Ada");
+    let (mut client, room, _) = Client::join_general(server.address(), &who.token).await;
+    client.post_many(room, (0..10).map(|number| format!("kept {number}"))).await;
+    server.terminate();
+    server.wait_for_exit(e2e::server::DRAIN_DEADLINE);
+    let backup = tempfile::tempdir().expect("a temporary folder");
+    copy_files(server.data_dir(), backup.path());
+    server.restart();
+    let (mut client, ..) = Client::join_general(server.address(), &who.token).await;
+    client.post_many(room, (0..10).map(|number| format!("lost {number}"))).await;
+    client.ask(Command::Rooms(Default::default())).await.expect("a connection").expect("rooms");
+    server.terminate();
+    server.wait_for_exit(e2e::server::DRAIN_DEADLINE);
+
+    // The database alone comes back; the record beside it remembers.
+    for entry in std::fs::read_dir(backup.path()).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+        if name.contains(".db") || name.contains(".sqlite") {
+            std::fs::copy(&path, server.data_dir().join(&name)).expect("a copy");
+        }
+    }
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| server.restart()));
+    let words = refused.expect_err("an old database was started with");
+    let words = words.downcast_ref::<String>().expect("the harness tells why");
+    assert!(words.contains("--accept-loss"), "the way out is not named: {words}");
+    server.set_options(|options| options.switch("accept-loss"));
+    server.restart();
+    let (mut client, ..) = Client::join_general(server.address(), &who.token).await;
+    client.post(room, "after the loss").await.expect("a connection").expect("an ack");
+}

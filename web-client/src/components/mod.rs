@@ -4,6 +4,24 @@
 //! ([`crate::status`]), anything durable. Invariant: text of people only ever becomes text nodes, and no `style`
 //! attribute is written, so `style-src 'self'` holds; what has to be computed is set through the CSSOM.
 
+pub mod app;
+pub mod composer;
+pub mod dialogs;
+pub mod door;
+pub mod frame;
+pub mod header;
 pub mod icon;
+pub mod menu;
+pub mod notices;
+pub mod panel;
+pub mod people;
+pub mod shell;
+pub mod sidebar;
+pub mod sign_in;
+pub mod status_bar;
+pub mod switches;
 pub mod text;
 pub mod timeline;
+pub mod typing;
+
+pub use app::{App, AppProps};

@@ -196,4 +196,36 @@ texts! {
     WeatherFrozen => "Frozen", "冻结";
     WeatherSlow => "Slow", "缓慢";
     NotYet => "not yet", "暂无";
+
+    // Components.
+    StateLive => "Connected", "已连接";
+    StateTrying => "Reconnecting", "正在重新连接";
+    StateOffline => "Offline", "离线";
+    StateStopped => "Disconnected", "已断开";
+    NewMessages { n: u64 } => format!("{n} new messages"), format!("{n} 条新消息");
+    NewBelow { n: u64 } => format!("{n} new"), format!("{n} 条新消息");
+    Newest => "Newest", "最新消息";
+    EditPending => "Saving the edit…", "正在保存修改…";
+    DeletePending => "Deleting…", "正在删除…";
+    ChangeRefused { reason: String } => format!("Not changed: {reason}"), format!("未能修改：{reason}");
+    DeleteAsk => "Delete?", "确认删除？";
+    Adopted { n: u64 } => format!("{n} message{} of a closed tab {} sent from here.", s(n), if *n == 1 { "is" } else { "are" }),
+        format!("已接管关闭的标签页中的 {n} 条消息，将从此处发送。");
+    HereOf { here: u64, all: u64 } => format!("{here} of {all} here"), format!("{all} 位成员，{here} 位在线");
+    AndMore { n: u64 } => format!("and {n} more"), format!("另有 {n} 位");
+    YouAreIn => "You are in this room", "你已加入";
+    LeaveMeans => "You can join again at any time.", "之后可以随时重新加入。";
+    ChooseRoom => "Choose a room.", "请选择一个房间。";
+    Unsent => "Waiting", "等待发送";
+    Refused => "Not sent", "未发送";
+    KeySend => "Send", "发送";
+    KeyNewLine => "New line", "换行";
+    KeyEditLast => "Edit your last message", "编辑你的上一条消息";
+    KeyRooms => "Next or previous room", "切换到上一个或下一个房间";
+    KeyUnread => "Next or previous unread room", "切换到上一个或下一个未读房间";
+    KeyRegions => "Next part of the page", "切换到页面的下一区域";
+    KeyMessages => "Move through the messages", "逐条浏览消息";
+    KeyNewest => "To the newest message", "跳到最新消息";
+    KeyMarkRead => "Mark the room read", "将房间标为已读";
+    KeyHelp => "This help", "显示此帮助";
 }

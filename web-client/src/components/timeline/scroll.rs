@@ -156,6 +156,12 @@ impl<K: Copy + Eq + Hash> Scroll<K> {
         window.start <= near.start && near.end.min(near.start + MAX_ROWS) <= window.end
     }
 
+    /// Returns the rows that are seen, and those within this distance of them.
+    #[must_use]
+    pub fn near(&self, distance: f64) -> Range<usize> {
+        self.around(distance)
+    }
+
     fn around(&self, more: f64) -> Range<usize> {
         if self.heights.is_empty() {
             return 0..0;

@@ -1,0 +1,157 @@
+//! The root: which page, the announcements of the connection's state, the keys that work everywhere.
+//!
+//! Must not live here: what a page looks like. Invariant: the element that announces the state is in the document from
+//! the first paint to the last, since one that comes with its text is not announced.
+
+use std::rc::Rc;
+
+use gloo_events::{EventListener, EventListenerOptions};
+use wasm_bindgen::JsCast;
+use web_sys::KeyboardEvent;
+use yew::prelude::*;
+
+use super::frame::{Frame, document, focus_id};
+use super::icon::mark;
+use super::shell::Shell;
+use super::sign_in::SignInPage;
+use crate::store::{Action, Actions, Dialog, Phase, RoomRow, State};
+
+/// Properties of [`App`].
+#[derive(Properties, PartialEq)]
+pub struct AppProps {
+    /// What to show.
+    pub state: Rc<State>,
+    /// What people can do.
+    pub actions: Actions,
+}
+
+/// The whole page.
+#[component]
+pub fn App(props: &AppProps) -> Html {
+    let state = &props.state;
+    let frame = Frame::new(state.language, props.actions.clone(), state.wall, state.utc_offset_min);
+    use_keys(&props.state, &props.actions);
+    let page = match &state.phase {
+        Phase::Loading => html! { <div class="boot">{ mark() }</div> },
+        Phase::SignIn(form) => html! { <SignInPage form={form.clone()} /> },
+        Phase::Chat => html! { <Shell state={Rc::clone(state)} /> },
+    };
+    let bar = state.status.bar.as_ref().map(|bar| &bar.text);
+    let announced = bar.or(state.status.pill.as_ref()).map(|text| frame.say(text));
+    html! {
+        <ContextProvider<Frame> context={frame}>
+            { page }
+            <p class="unseen" role="status" data-testid="status" data-state={state.status.name}>{ announced }</p>
+        </ContextProvider<Frame>>
+    }
+}
+
+/// Listens to the keys that work everywhere.
+#[hook]
+fn use_keys(state: &Rc<State>, actions: &Actions) {
+    let latest = use_mut_ref(|| Rc::clone(state));
+    *latest.borrow_mut() = Rc::clone(state);
+    use_effect_with(actions.clone(), move |actions| {
+        let actions = actions.clone();
+        let listener = document().map(|document| {
+            EventListener::new_with_options(
+                &document,
+                "keydown",
+                EventListenerOptions::enable_prevent_default(),
+                move |event| {
+                    if let Some(event) = event.dyn_ref::<KeyboardEvent>()
+                        && handle_key(&latest.borrow(), &actions, event)
+                    {
+                        event.prevent_default();
+                    }
+                },
+            )
+        });
+        move || drop(listener)
+    });
+}
+
+/// Does what a key stands for. Tells whether it stood for anything.
+fn handle_key(state: &State, actions: &Actions, event: &KeyboardEvent) -> bool {
+    if state.phase != Phase::Chat || event.default_prevented() || event.is_composing() || event.key_code() == 229 {
+        return false;
+    }
+    let command = event.ctrl_key() || event.meta_key();
+    match event.key().as_str() {
+        "F6" => cycle_regions(event.shift_key()),
+        "/" if command => actions.act(Action::Open(Dialog::Help)),
+        "k" | "K" if command && !event.shift_key() => actions.act(Action::Open(Dialog::Switcher)),
+        key @ ("ArrowUp" | "ArrowDown") if event.alt_key() && !command => {
+            let Some(room) = neighbour(state, key == "ArrowDown", event.shift_key()) else { return false };
+            actions.act(Action::OpenRoom(room.summary.room));
+        }
+        "Escape" => match &state.dialog {
+            // A dialog has its own Escape.
+            Dialog::Connection => actions.act(Action::CloseDialog),
+            Dialog::None => return mark_read(state, actions),
+            Dialog::Rooms(_)
+            | Dialog::CreateRoom(_)
+            | Dialog::Rename(_)
+            | Dialog::SignOut { .. }
+            | Dialog::Leave { .. }
+            | Dialog::Help
+            | Dialog::Switcher => return false,
+        },
+        _ => return false,
+    }
+    true
+}
+
+fn mark_read(state: &State, actions: &Actions) -> bool {
+    let Some(room) = state.current().and_then(|room| state.room(room)) else { return false };
+    actions.act(Action::MarkRead(room.summary.room, room.summary.posts));
+    true
+}
+
+/// Returns the room before or after the one shown, round the list; with `unread`, only rooms with something new.
+fn neighbour(state: &State, forwards: bool, unread: bool) -> Option<&RoomRow> {
+    let count = state.rooms.len();
+    let here = state.rooms.iter().position(|row| Some(row.summary.room) == state.current());
+    let from = here.unwrap_or(if forwards { count.checked_sub(1)? } else { 0 });
+    (1..=count)
+        .map(|step| if forwards { (from + step) % count } else { (from + count - step) % count })
+        .map(|index| &state.rooms[index])
+        .find(|row| !unread || row.unread > 0)
+}
+
+/// The regions of the page in the order of F6. Each is the id of what takes the focus there.
+const REGIONS: [&str; 4] = ["rooms", "timeline", "composer", "panel"];
+
+fn cycle_regions(backwards: bool) {
+    let active = document().and_then(|document| document.active_element());
+    let is_in = |region: &str| {
+        active.as_ref().is_some_and(|active| {
+            active.closest(&format!("#{region}, [data-region={region}]")).ok().flatten().is_some()
+        })
+    };
+    let count = REGIONS.len();
+    let here = REGIONS.iter().position(|region| is_in(region)).unwrap_or(if backwards { 0 } else { count - 1 });
+    let _ = (1..=count)
+        .map(|step| if backwards { (here + count - step) % count } else { (here + step) % count })
+        .any(|index| focus_id(REGIONS[index]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::mock;
+
+    #[test]
+    fn the_neighbour_goes_round_and_skips_what_is_read_when_asked() {
+        let state = mock();
+        let name = |forwards, unread| neighbour(&state, forwards, unread).map(|row| row.summary.name.clone()).unwrap();
+        assert_eq!(name(true, false), state.rooms[1].summary.name);
+        assert_eq!(name(false, false), state.rooms[2].summary.name);
+        let unread: Vec<_> = state.rooms.iter().filter(|row| row.unread > 0).map(|row| &row.summary.name).collect();
+        assert_eq!(&name(true, true), unread[0]);
+        assert_eq!(&name(false, true), *unread.last().unwrap());
+        let alone = State { rooms: Rc::default(), ..mock() };
+        assert!(neighbour(&alone, true, false).is_none());
+        assert!(neighbour(&alone, false, false).is_none());
+    }
+}

@@ -1,0 +1,396 @@
+//! Dialogs: forms, questions, help.
+//!
+//! Must not live here: what follows from an answer. Invariant: while a dialog is open the focus stays in it, and when it
+//! closes the focus is where it was; both are the browser's own modal `<dialog>`.
+
+use std::rc::Rc;
+
+use shared::limits;
+use shared::model::{Person, RoomSummary};
+use web_sys::{HtmlDialogElement, HtmlElement, HtmlInputElement};
+use yew::prelude::*;
+
+use super::frame::{Frame, document, focus, use_frame};
+use super::icon::Icon;
+use crate::store::{Action, Dialog, Form, RoomRow, RoomsDialog};
+use crate::words::{Text, error_words};
+
+/// Properties of [`Dialogs`].
+#[derive(Properties, PartialEq)]
+pub struct DialogsProps {
+    /// The open one.
+    pub dialog: Dialog,
+    /// Rooms of mine.
+    pub rooms: Rc<Vec<RoomRow>>,
+    /// Me.
+    pub me: Option<Person>,
+}
+
+/// The open dialog, if one is.
+#[component]
+pub fn Dialogs(props: &DialogsProps) -> Html {
+    let frame = use_frame();
+    match &props.dialog {
+        // The connection panel stands beside the room, not over it.
+        Dialog::None | Dialog::Connection => Html::default(),
+        Dialog::Rooms(rooms) => {
+            html! { <Modal title={frame.say(&Text::BrowseRooms)}><RoomList dialog={rooms.clone()} /></Modal> }
+        }
+        Dialog::CreateRoom(form) => {
+            html! { <Modal title={frame.say(&Text::CreateRoom)}><CreateRoom form={form.clone()} /></Modal> }
+        }
+        Dialog::Rename(form) => {
+            let name = props.me.as_ref().map(|me| me.name.clone()).unwrap_or_default();
+            html! { <Modal title={frame.say(&Text::Rename)}><Rename form={form.clone()} {name} /></Modal> }
+        }
+        Dialog::SignOut { unsent } => {
+            let question = frame.say(&Text::SignOutUnsent { n: *unsent as u64 });
+            html! {
+                <Modal title={frame.say(&Text::SignOut)}>
+                    <p>{ question }</p>
+                    { answers(&frame, &Text::StaySignedIn, &Text::SignOutAndDiscard, Action::SignOutAndDiscard, "sign-out-discard") }
+                </Modal>
+            }
+        }
+        Dialog::Leave { room } => {
+            let row = props.rooms.iter().find(|row| row.summary.room == *room);
+            let name = row.map(|row| format!("#{}", row.summary.name)).unwrap_or_default();
+            html! {
+                <Modal title={frame.say(&Text::LeaveRoom { room: name })}>
+                    <p class="muted">{ frame.say(&Text::LeaveMeans) }</p>
+                    { answers(&frame, &Text::Cancel, &Text::Leave, Action::Leave(*room), "leave-confirm") }
+                </Modal>
+            }
+        }
+        Dialog::Help => html! { <Modal title={frame.say(&Text::Shortcuts)}>{ help(&frame) }</Modal> },
+        Dialog::Switcher => {
+            html! { <Modal title={frame.say(&Text::SwitchRoom)}><Switcher rooms={Rc::clone(&props.rooms)} /></Modal> }
+        }
+    }
+}
+
+#[derive(Properties, PartialEq)]
+struct ModalProps {
+    title: AttrValue,
+    children: Html,
+}
+
+#[component]
+fn Modal(props: &ModalProps) -> Html {
+    let frame = use_frame();
+    let dialog = use_node_ref();
+    use_effect_with(dialog.clone(), |dialog| {
+        let before = document().and_then(|document| document.active_element());
+        let element = dialog.cast::<HtmlDialogElement>();
+        if let Some(element) = &element {
+            // Fails only where it is open already.
+            let _ = element.show_modal();
+            let first = element.query_selector("[data-first], input").ok().flatten();
+            if let Some(first) = first.and_then(|first| wasm_bindgen::JsCast::dyn_into::<HtmlElement>(first).ok()) {
+                focus(&first);
+            }
+        }
+        move || {
+            if let Some(element) = element {
+                element.close();
+            }
+            if let Some(before) = before.and_then(|before| wasm_bindgen::JsCast::dyn_into::<HtmlElement>(before).ok()) {
+                focus(&before);
+            }
+        }
+    });
+    let close = frame.actions.on(Action::CloseDialog);
+    let oncancel = {
+        let actions = frame.actions.clone();
+        Callback::from(move |event: Event| {
+            event.prevent_default();
+            actions.act(Action::CloseDialog);
+        })
+    };
+    // The backdrop is the dialog element itself; everything inside is in a child.
+    let onclick = {
+        let (actions, dialog) = (frame.actions.clone(), dialog.clone());
+        Callback::from(move |event: MouseEvent| {
+            if event.target_dyn_into::<HtmlDialogElement>().is_some_and(|target| dialog.cast() == Some(target)) {
+                actions.act(Action::CloseDialog);
+            }
+        })
+    };
+    html! {
+        <dialog ref={dialog} class="dialog" aria-labelledby="dialog-title" {oncancel} {onclick} data-testid="dialog">
+            <div class="dialog-frame">
+                <div class="dialog-head">
+                    <h2 id="dialog-title">{ &props.title }</h2>
+                    <button type="button" class="icon-button" aria-label={frame.say(&Text::Close)} onclick={close.reform(|_: MouseEvent| ())}>
+                        { Icon::Close.draw() }
+                    </button>
+                </div>
+                <div class="dialog-body">{ props.children.clone() }</div>
+            </div>
+        </dialog>
+    }
+}
+
+/// The two buttons of a question; the safe one has the focus.
+fn answers(frame: &Frame, stay: &Text, go: &Text, action: Action, testid: &'static str) -> Html {
+    html! {
+        <div class="dialog-actions">
+            <button type="button" class="button danger" data-testid={testid} onclick={frame.actions.on(action)}>{ frame.say(go) }</button>
+            <button type="button" class="button primary" data-first="" onclick={frame.actions.on(Action::CloseDialog)}>
+                { frame.say(stay) }
+            </button>
+        </div>
+    }
+}
+
+/// The refusal of a form, with the value the server suggests instead.
+fn problem(frame: &Frame, form: &Form, take: impl Fn(String) + 'static) -> Html {
+    let Some(error) = &form.error else { return html! { <div role="alert"></div> } };
+    let suggestion = error.suggestion.clone().map(|suggestion| {
+        let text = frame.say(&Text::NameSuggestion { name: suggestion.clone() });
+        let onclick = Callback::from(move |_: MouseEvent| take(suggestion.clone()));
+        html! { <button type="button" class="link" data-testid="form-suggestion" {onclick}>{ text }</button> }
+    });
+    html! {
+        <div role="alert">
+            <p class="problem"><span data-testid="form-error">{ error_words(frame.language, error) }</span>{ suggestion.unwrap_or_default() }</p>
+        </div>
+    }
+}
+
+/// A callback that keeps what is typed.
+fn keep(value: &UseStateHandle<String>) -> Callback<InputEvent> {
+    let value = value.clone();
+    Callback::from(move |event: InputEvent| value.set(event.target_unchecked_into::<HtmlInputElement>().value()))
+}
+
+#[derive(Properties, PartialEq)]
+struct RenameProps {
+    form: Form,
+    name: String,
+}
+
+#[component]
+fn Rename(props: &RenameProps) -> Html {
+    let frame = use_frame();
+    let name = use_state(|| props.name.clone());
+    let submit = {
+        let (actions, busy) = (frame.actions.clone(), props.form.busy);
+        move |name: String| {
+            if !busy && !name.trim().is_empty() {
+                actions.act(Action::Rename(name.trim().to_owned()));
+            }
+        }
+    };
+    let take = {
+        let (submit, name) = (submit.clone(), name.clone());
+        move |suggestion: String| {
+            name.set(suggestion.clone());
+            submit(suggestion);
+        }
+    };
+    let onsubmit = {
+        let name = name.clone();
+        Callback::from(move |event: SubmitEvent| {
+            event.prevent_default();
+            submit((*name).clone());
+        })
+    };
+    html! {
+        <form class="stack-wide" {onsubmit} novalidate=true>
+            <div class="field">
+                <label for="rename-name">{ frame.say(&Text::NewName) }</label>
+                <input id="rename-name" class="input" data-testid="rename-name" autocomplete="off" spellcheck="false" dir="auto"
+                    value={(*name).clone()} oninput={keep(&name)} aria-invalid={props.form.error.is_some().to_string()} />
+            </div>
+            { problem(&frame, &props.form, take) }
+            <div class="dialog-actions">
+                <button type="submit" class="button primary" data-testid="rename-submit" aria-disabled={props.form.busy.to_string()}>
+                    { frame.say(&Text::Save) }
+                </button>
+            </div>
+        </form>
+    }
+}
+
+#[derive(Properties, PartialEq)]
+struct CreateRoomProps {
+    form: Form,
+}
+
+#[component]
+fn CreateRoom(props: &CreateRoomProps) -> Html {
+    let frame = use_frame();
+    let name = use_state(String::new);
+    let title = use_state(String::new);
+    let submit = {
+        let (actions, title, busy) = (frame.actions.clone(), title.clone(), props.form.busy);
+        move |name: String| {
+            let name = name.trim().trim_start_matches('#').to_owned();
+            if !busy && !name.is_empty() {
+                actions.act(Action::CreateRoom { name, title: title.trim().to_owned() });
+            }
+        }
+    };
+    let take = {
+        let (submit, name) = (submit.clone(), name.clone());
+        move |suggestion: String| {
+            name.set(suggestion.clone());
+            submit(suggestion);
+        }
+    };
+    let onsubmit = {
+        let name = name.clone();
+        Callback::from(move |event: SubmitEvent| {
+            event.prevent_default();
+            submit((*name).clone());
+        })
+    };
+    html! {
+        <form class="stack-wide" {onsubmit} novalidate=true>
+            <div class="field">
+                <label for="room-name">{ frame.say(&Text::RoomName) }</label>
+                <input id="room-name" class="input" data-testid="room-create-name" autocomplete="off" autocapitalize="none"
+                    spellcheck="false" dir="auto" value={(*name).clone()} oninput={keep(&name)}
+                    aria-invalid={props.form.error.is_some().to_string()} />
+            </div>
+            <div class="field">
+                <label for="room-title">{ frame.say(&Text::RoomTitle) }</label>
+                <input id="room-title" class="input" data-testid="room-create-title" autocomplete="off" dir="auto"
+                    maxlength={(limits::TITLE_GRAPHEMES * 2).to_string()} value={(*title).clone()} oninput={keep(&title)} />
+            </div>
+            { problem(&frame, &props.form, take) }
+            <div class="dialog-actions">
+                <button type="submit" class="button primary" data-testid="room-create-submit"
+                    aria-disabled={props.form.busy.to_string()}>{ frame.say(&Text::Create) }</button>
+            </div>
+        </form>
+    }
+}
+
+#[derive(Properties, PartialEq)]
+struct RoomListProps {
+    dialog: RoomsDialog,
+}
+
+#[component]
+fn RoomList(props: &RoomListProps) -> Html {
+    let frame = use_frame();
+    let dialog = &props.dialog;
+    let entry = |room: &RoomSummary| {
+        let open = if room.joined { Action::OpenRoom(room.room) } else { Action::GoTo(format!("/r/{}", room.name)) };
+        html! {
+            <li key={room.room.to_string()}>
+                <button type="button" class="room-entry" data-testid="room-entry" data-name={room.name.clone()}
+                    onclick={frame.actions.on(open)}>
+                    <span class="what">
+                        <bdi class="label">{ format!("#{}", room.name) }</bdi>
+                        if !room.title.is_empty() { <span class="hint" dir="auto">{ &room.title }</span> }
+                    </span>
+                    <span class="meta">{ frame.say(&Text::Members { n: room.members }) }</span>
+                    if room.joined { <span class="meta">{ Icon::Check.draw_small() }<span class="unseen">{ frame.say(&Text::YouAreIn) }</span></span> }
+                </button>
+            </li>
+        }
+    };
+    html! {
+        <>
+            <ul class="room-entries">{ for dialog.rooms.iter().map(entry) }</ul>
+            if dialog.busy { <p class="hint" role="status">{ frame.say(&Text::Loading) }</p> }
+            if !dialog.busy && dialog.rooms.is_empty() && dialog.error.is_none() {
+                <p class="hint">{ frame.say(&Text::NoRooms) }</p>
+            }
+            if let Some(error) = &dialog.error { <p class="problem" role="alert">{ error_words(frame.language, error) }</p> }
+            if !dialog.busy && (dialog.more || dialog.error.is_some()) {
+                <button type="button" class="button" onclick={frame.actions.on(Action::ListRooms)}>
+                    { frame.say(if dialog.error.is_some() { &Text::Retry } else { &Text::More }) }
+                </button>
+            }
+        </>
+    }
+}
+
+#[derive(Properties, PartialEq)]
+struct SwitcherProps {
+    rooms: Rc<Vec<RoomRow>>,
+}
+
+/// The most rooms the switcher offers at once.
+const OFFERED: usize = 8;
+
+#[component]
+fn Switcher(props: &SwitcherProps) -> Html {
+    let frame = use_frame();
+    let wanted = use_state(String::new);
+    let chosen = use_state_eq(|| 0_usize);
+    let needle = wanted.trim().trim_start_matches('#').to_lowercase();
+    let found: Vec<&RoomRow> =
+        props.rooms.iter().filter(|row| row.summary.name.to_lowercase().contains(&needle)).take(OFFERED).collect();
+    let at = (*chosen).min(found.len().saturating_sub(1));
+    let onkeydown = {
+        let (actions, chosen, count) = (frame.actions.clone(), chosen.clone(), found.len());
+        let room = found.get(at).map(|row| row.summary.room);
+        Callback::from(move |event: KeyboardEvent| {
+            match event.key().as_str() {
+                _ if event.is_composing() => return,
+                "ArrowDown" => chosen.set((at + 1) % count.max(1)),
+                "ArrowUp" => chosen.set((at + count.max(1) - 1) % count.max(1)),
+                "Enter" => {
+                    if let Some(room) = room {
+                        actions.act(Action::CloseDialog);
+                        actions.act(Action::OpenRoom(room));
+                    }
+                }
+                _ => return,
+            }
+            event.prevent_default();
+        })
+    };
+    let options = found.iter().enumerate().map(|(index, row)| {
+        let (actions, room) = (frame.actions.clone(), row.summary.room);
+        let onclick = Callback::from(move |_: MouseEvent| {
+            actions.act(Action::CloseDialog);
+            actions.act(Action::OpenRoom(room));
+        });
+        html! {
+            <li key={row.summary.room.to_string()} id={format!("switch-{index}")} role="option"
+                aria-selected={(index == at).to_string()} class="option" {onclick}>
+                <bdi class="label">{ format!("#{}", row.summary.name) }</bdi>
+                if row.unread > 0 { <span class="badge">{ row.unread }</span> }
+            </li>
+        }
+    });
+    html! {
+        <div {onkeydown}>
+            <input class="input" role="combobox" aria-expanded="true" aria-controls="switch-list" autocomplete="off" dir="auto"
+                aria-activedescendant={format!("switch-{at}")} aria-label={frame.say(&Text::SwitchRoom)}
+                value={(*wanted).clone()} oninput={keep(&wanted)} />
+            <ul id="switch-list" role="listbox" class="room-entries" aria-label={frame.say(&Text::Rooms)}>{ for options }</ul>
+        </div>
+    }
+}
+
+fn help(frame: &Frame) -> Html {
+    let line = |(keys, text): (&[&str], Text)| {
+        html! {
+            <>
+                <dt>{ frame.say(&text) }</dt>
+                <dd>{ for keys.iter().map(|key| html! { <><kbd>{ *key }</kbd>{ " " }</> }) }</dd>
+            </>
+        }
+    };
+    let lines: [(&[&str], Text); 11] = [
+        (&["Enter"], Text::KeySend),
+        (&["Shift", "Enter"], Text::KeyNewLine),
+        (&["↑"], Text::KeyEditLast),
+        (&["Ctrl", "K"], Text::SwitchRoom),
+        (&["Alt", "↑ ↓"], Text::KeyRooms),
+        (&["Alt", "Shift", "↑ ↓"], Text::KeyUnread),
+        (&["F6"], Text::KeyRegions),
+        (&["↑ ↓"], Text::KeyMessages),
+        (&["End"], Text::KeyNewest),
+        (&["Esc"], Text::KeyMarkRead),
+        (&["Ctrl", "/"], Text::KeyHelp),
+    ];
+    html! { <dl class="keys">{ for lines.into_iter().map(line) }</dl> }
+}

@@ -1,0 +1,151 @@
+//! The header of the main pane: which room, who, and how the connection stands.
+//!
+//! Must not live here: when a pill is due ([`crate::status`]). Invariant: the dot is a shape as well as a colour, and
+//! its button says the state in words.
+
+use yew::prelude::*;
+
+use shared::roster::Roster;
+
+use super::frame::{Frame, use_frame};
+use super::icon::Icon;
+use super::menu::use_menu;
+use crate::status::{Dot, Status};
+use crate::store::{Action, Dialog, Part, Place, RoomRow};
+use crate::words::Text;
+
+/// Properties of [`Header`].
+#[derive(Properties, PartialEq)]
+pub struct HeaderProps {
+    /// The room shown, if it is one of mine.
+    pub row: Option<RoomRow>,
+    /// What the main pane shows.
+    pub place: Place,
+    /// What is shown of the connection.
+    pub status: Status,
+    /// The people of the room.
+    pub roster: Option<Part<Roster>>,
+    /// The list of people is shown.
+    pub people: bool,
+    /// The connection panel is shown.
+    pub is_panel: bool,
+    /// Back to the rooms, on a phone.
+    pub back: Callback<()>,
+    /// Show or hide the people.
+    pub toggle_people: Callback<()>,
+}
+
+/// Returns the class that colours a dot and what goes with it.
+#[must_use]
+pub const fn tone(dot: Dot) -> &'static str {
+    match dot {
+        Dot::Live => "tone-ok",
+        Dot::Trying => "tone-busy",
+        Dot::Offline => "tone-offline",
+        Dot::Stopped => "tone-stopped",
+    }
+}
+
+/// Says the state in a few words.
+#[must_use]
+pub fn state_text(status: &Status) -> Text {
+    match (&status.pill, status.dot) {
+        (Some(pill), _) => pill.clone(),
+        (None, Dot::Live) => Text::StateLive,
+        (None, Dot::Trying) => Text::StateTrying,
+        (None, Dot::Offline) => Text::StateOffline,
+        (None, Dot::Stopped) => Text::StateStopped,
+    }
+}
+
+/// The header.
+#[component]
+pub fn Header(props: &HeaderProps) -> Html {
+    let frame = use_frame();
+    let back = props.back.reform(|_: MouseEvent| ());
+    let (name, about) = match (&props.row, &props.place) {
+        (Some(row), _) => (row.summary.name.clone(), row.summary.title.clone()),
+        (None, Place::Door { room, .. }) => (room.name.clone(), room.title.clone()),
+        (None, Place::Looking { name } | Place::Missing { name }) => (name.clone(), String::new()),
+        (None, Place::Nowhere | Place::Room(_)) => (String::new(), String::new()),
+    };
+    html! {
+        <header class="room-header">
+            <button type="button" class="icon-button back" aria-label={frame.say(&Text::Rooms)} onclick={back}>
+                { Icon::Back.draw() }
+            </button>
+            <div class="titles">
+                <h1>
+                    if !name.is_empty() { <span class="hash" aria-hidden="true">{ "#" }</span><bdi>{ name }</bdi> }
+                </h1>
+                if !about.is_empty() { <p class="about" dir="auto" title={about.clone()}>{ about }</p> }
+            </div>
+            { link_state(&frame, props) }
+            if let Some(roster) = &props.roster {
+                <button type="button" class="icon-button counted" data-testid="people-open"
+                    aria-expanded={props.people.to_string()} title={frame.say(&Text::People)}
+                    onclick={props.toggle_people.reform(|_: MouseEvent| ())}>
+                    { Icon::People.draw() }
+                    <span aria-hidden="true">{ roster.members() }</span>
+                    <span class="unseen">{ frame.say(&Text::Members { n: roster.members() }) }</span>
+                </button>
+            }
+            if let Some(row) = &props.row { <RoomMenu row={row.clone()} /> }
+        </header>
+    }
+}
+
+fn link_state(frame: &Frame, props: &HeaderProps) -> Html {
+    let status = &props.status;
+    let action = if props.is_panel { Action::CloseDialog } else { Action::Open(Dialog::Connection) };
+    let label = format!("{}: {}", frame.say(&Text::Connection), frame.say(&state_text(status)));
+    html! {
+        <button type="button" class={classes!("link-state", tone(status.dot), status.pill.is_some().then_some("pill"))}
+            data-testid="panel-open" aria-label={label.clone()} title={label} aria-expanded={props.is_panel.to_string()}
+            onclick={frame.actions.on(action)}>
+            <span class="dot" aria-hidden="true"></span>
+            if let Some(pill) = &status.pill {
+                <span class="words" data-testid="status-pill" aria-hidden="true">{ frame.say(pill) }</span>
+            }
+        </button>
+    }
+}
+
+#[derive(Properties, PartialEq)]
+struct RoomMenuProps {
+    row: RoomRow,
+}
+
+#[component]
+fn RoomMenu(props: &RoomMenuProps) -> Html {
+    let frame = use_frame();
+    let menu = use_menu();
+    let summary = &props.row.summary;
+    let choose = |action: Action| {
+        let (actions, menu) = (frame.actions.clone(), menu.clone());
+        Callback::from(move |_: MouseEvent| {
+            menu.close();
+            actions.act(action.clone());
+        })
+    };
+    html! {
+        <div class="anchor" ref={menu.root.clone()} onkeydown={menu.onkeydown()} onfocusout={menu.onfocusout()}>
+            <button type="button" class="icon-button" data-testid="room-menu" aria-haspopup="true"
+                aria-expanded={menu.is_open().to_string()} aria-label={frame.say(&Text::More)}
+                title={frame.say(&Text::More)} onclick={menu.toggle()}>
+                { Icon::More.draw() }
+            </button>
+            if menu.is_open() {
+                <div class="menu drop" role="group" aria-label={frame.say(&Text::More)}>
+                    <button type="button" onclick={choose(Action::MarkRead(summary.room, summary.posts))}>
+                        { Icon::Check.draw() }{ frame.say(&Text::MarkAllRead) }
+                    </button>
+                    <button type="button" class="danger" data-testid="room-leave"
+                        onclick={choose(Action::Open(Dialog::Leave { room: summary.room }))}>
+                        { Icon::SignOut.draw() }{ frame.say(&Text::Leave) }
+                    </button>
+                </div>
+            }
+        </div>
+    }
+}

@@ -1,0 +1,56 @@
+//! Short messages that come and go by hand.
+//!
+//! Must not live here: when they end. Invariant: the region is in the document before its first notice, so it is announced.
+
+use std::rc::Rc;
+
+use yew::prelude::*;
+
+use super::frame::{Frame, use_frame};
+use super::icon::Icon;
+use crate::store::{Action, Notice, NoticeKind};
+use crate::words::{Text, error_words, reset_words};
+
+/// Properties of [`Notices`].
+#[derive(Properties, PartialEq)]
+pub struct NoticesProps {
+    /// Newest last.
+    pub notices: Rc<Vec<Notice>>,
+}
+
+/// The notices.
+#[component]
+pub fn Notices(props: &NoticesProps) -> Html {
+    let frame = use_frame();
+    let notices = props.notices.iter().map(|notice| {
+        let (tone, words) = words(&frame, &notice.what);
+        let close = frame.actions.on(Action::CloseNotice(notice.id));
+        html! {
+            <div key={notice.id} class={classes!("notice-card", tone)} data-testid="notice">
+                <p>{ words }</p>
+                if notice.what == NoticeKind::NewVersion {
+                    <button type="button" class="link" onclick={frame.actions.on(Action::Reload)}>{ frame.say(&Text::Reload) }</button>
+                }
+                <button type="button" class="icon-button" aria-label={frame.say(&Text::Dismiss)} onclick={close}>
+                    { Icon::Close.draw_small() }
+                </button>
+            </div>
+        }
+    });
+    html! { <div class="notices" role="status">{ for notices }</div> }
+}
+
+fn words(frame: &Frame, what: &NoticeKind) -> (&'static str, AttrValue) {
+    match what {
+        NoticeKind::Refused(error) => ("tone-stopped", error_words(frame.language, error).into()),
+        NoticeKind::OutboxFull => ("tone-warn", frame.say(&Text::OutboxFull)),
+        NoticeKind::Copied => ("tone-ok", frame.say(&Text::Copied)),
+        NoticeKind::NewVersion => ("tone-busy", frame.say(&Text::NewVersion)),
+        NoticeKind::RoomReset(reason) => ("tone-warn", reset_words(frame.language, *reason).into()),
+        NoticeKind::Adopted(count) => ("tone-busy", frame.say(&Text::Adopted { n: *count as u64 })),
+        NoticeKind::ChangeRefused { error, .. } => {
+            let reason = error_words(frame.language, error);
+            ("tone-stopped", frame.say(&Text::ChangeRefused { reason }))
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The rooms, and the person at this page.
+//!
+//! Must not live here: the order of rooms, counting what is unread. Invariant: a room is a link with an address, so it
+//! opens in a new tab as any link does.
+
+use std::rc::Rc;
+
+use shared::ids::RoomId;
+use shared::model::Person;
+use yew::prelude::*;
+
+use super::frame::{avatar, use_frame};
+use super::icon::{Icon, mark};
+use super::menu::use_menu;
+use super::switches::{LanguageSwitch, ThemeSwitch};
+use crate::store::{Action, Dialog, Form, RoomRow, RoomsDialog, Theme};
+use crate::words::Text;
+
+/// The greatest number a badge spells out.
+const BADGE_MAX: u64 = 99;
+
+/// Properties of [`Sidebar`].
+#[derive(Properties, PartialEq)]
+pub struct SidebarProps {
+    /// Rooms of mine.
+    pub rooms: Rc<Vec<RoomRow>>,
+    /// Me.
+    pub me: Option<Person>,
+    /// The room shown.
+    pub current: Option<RoomId>,
+    /// Light or dark.
+    pub theme: Theme,
+    /// A room was chosen: a phone shows it, even if it was the current one.
+    pub opened: Callback<()>,
+}
+
+/// The sidebar.
+#[component]
+pub fn Sidebar(props: &SidebarProps) -> Html {
+    let frame = use_frame();
+    let rooms = props.rooms.iter().map(|row| {
+        let current = props.current == Some(row.summary.room);
+        html! { <RoomLink key={row.summary.room.to_string()} row={row.clone()} {current} opened={props.opened.clone()} /> }
+    });
+    let browse = frame.actions.on(Action::Open(Dialog::Rooms(RoomsDialog::default())));
+    let create = frame.actions.on(Action::Open(Dialog::CreateRoom(Form::default())));
+    html! {
+        <nav class="sidebar" data-region="rooms" aria-label={frame.say(&Text::Rooms)}>
+            <div class="sidebar-head">{ mark() }<span class="name">{ "Holdfast" }</span></div>
+            <div class="rooms">
+                <div class="rooms-title">
+                    <h2>{ frame.say(&Text::Rooms) }</h2>
+                    <span>
+                        <button type="button" class="icon-button" data-testid="room-browse" onclick={browse}
+                            aria-label={frame.say(&Text::BrowseRooms)} title={frame.say(&Text::BrowseRooms)}>
+                            { Icon::Search.draw() }
+                        </button>
+                        <button type="button" class="icon-button" data-testid="room-create-open" onclick={create}
+                            aria-label={frame.say(&Text::CreateRoom)} title={frame.say(&Text::CreateRoom)}>
+                            { Icon::Plus.draw() }
+                        </button>
+                    </span>
+                </div>
+                <ul>{ for rooms }</ul>
+                if props.rooms.is_empty() { <p class="hint rooms-none">{ frame.say(&Text::NoRooms) }</p> }
+            </div>
+            if let Some(me) = &props.me { <Me me={me.clone()} theme={props.theme} /> }
+        </nav>
+    }
+}
+
+#[derive(Properties, PartialEq)]
+struct RoomLinkProps {
+    row: RoomRow,
+    current: bool,
+    opened: Callback<()>,
+}
+
+#[component]
+fn RoomLink(props: &RoomLinkProps) -> Html {
+    let frame = use_frame();
+    let row = &props.row;
+    let onclick = {
+        let (actions, opened, room) = (frame.actions.clone(), props.opened.clone(), row.summary.room);
+        Callback::from(move |event: MouseEvent| {
+            if event.button() == 0 && !(event.ctrl_key() || event.meta_key() || event.shift_key()) {
+                event.prevent_default();
+                actions.act(Action::OpenRoom(room));
+                opened.emit(());
+            }
+        })
+    };
+    let is_unread = row.unread > 0;
+    let badge = if row.unread > BADGE_MAX { format!("{BADGE_MAX}+") } else { row.unread.to_string() };
+    let sign = |icon: Icon, text: Text| html! { <span title={frame.say(&text)}>{ icon.draw_small() }<span class="unseen">{ frame.say(&text) }</span></span> };
+    html! {
+        <li data-testid="room" data-name={row.summary.name.clone()} data-unread={row.unread.to_string()}>
+            <a class={classes!("room-link", is_unread.then_some("unread"))} href={format!("/r/{}", row.summary.name)}
+                id={props.current.then_some("rooms")} aria-current={props.current.then_some("page")} {onclick}>
+                <span class="hash" aria-hidden="true">{ "#" }</span>
+                <bdi class="label">{ &row.summary.name }</bdi>
+                if row.refused > 0 {
+                    <span class="refused">{ sign(Icon::Warning, Text::RefusedCount { n: row.refused as u64 }) }</span>
+                }
+                if row.unsent > 0 { { sign(Icon::Clock, Text::QueuedCount { n: row.unsent as u64 }) } }
+                if row.draft && !props.current { { sign(Icon::Pencil, Text::HasDraft) } }
+                if is_unread {
+                    <span class="badge" aria-hidden="true">{ badge }</span>
+                    <span class="unseen">{ frame.say(&Text::Unread { n: row.unread }) }</span>
+                }
+            </a>
+        </li>
+    }
+}
+
+#[derive(Properties, PartialEq)]
+struct MeProps {
+    me: Person,
+    theme: Theme,
+}
+
+#[component]
+fn Me(props: &MeProps) -> Html {
+    let frame = use_frame();
+    let menu = use_menu();
+    let choose = |action: Action| {
+        let (actions, menu) = (frame.actions.clone(), menu.clone());
+        Callback::from(move |_: MouseEvent| {
+            menu.close();
+            actions.act(action.clone());
+        })
+    };
+    html! {
+        <div class="me" ref={menu.root.clone()} onkeydown={menu.onkeydown()} onfocusout={menu.onfocusout()}>
+            if menu.is_open() {
+                <div class="menu me-menu" role="group" aria-label={frame.say(&Text::Menu)}>
+                    <div class="choice"><LanguageSwitch /></div>
+                    <div class="choice"><ThemeSwitch theme={props.theme} /></div>
+                    <hr />
+                    <button type="button" data-testid="rename" onclick={choose(Action::Open(Dialog::Rename(Form::default())))}>
+                        { Icon::Pencil.draw() }{ frame.say(&Text::Rename) }
+                    </button>
+                    <button type="button" onclick={choose(Action::Open(Dialog::Help))}>
+                        { Icon::Help.draw() }{ frame.say(&Text::Shortcuts) }
+                    </button>
+                    <button type="button" class="danger" data-testid="sign-out" onclick={choose(Action::SignOut)}>
+                        { Icon::SignOut.draw() }{ frame.say(&Text::SignOut) }
+                    </button>
+                </div>
+            }
+            <button type="button" class="me-button" aria-haspopup="true" aria-expanded={menu.is_open().to_string()}
+                onclick={menu.toggle()}>
+                { avatar(props.me.id, &props.me.name, "small") }
+                <bdi class="name" data-testid="me">{ &props.me.name }</bdi>
+                { Icon::More.draw() }
+            </button>
+        </div>
+    }
+}

@@ -1,0 +1,104 @@
+//! The first page: a name, and in.
+//!
+//! Must not live here: accounts. Invariant: what was typed is never thrown away by an answer of the server.
+
+use web_sys::HtmlInputElement;
+use yew::prelude::*;
+
+use super::frame::use_frame;
+use super::icon::mark;
+use super::switches::LanguageSwitch;
+use crate::store::{Action, SignIn, SignInBecause, SignInError};
+use crate::words::{Text, error_words};
+
+/// Properties of [`SignInPage`].
+#[derive(Properties, PartialEq)]
+pub struct SignInProps {
+    /// The form's state.
+    pub form: SignIn,
+}
+
+/// The sign-in page.
+#[component]
+pub fn SignInPage(props: &SignInProps) -> Html {
+    let frame = use_frame();
+    let form = &props.form;
+    let name = use_state(|| form.last_name.clone());
+    let input = use_node_ref();
+    use_effect_with(input.clone(), |input| {
+        if let Some(input) = input.cast::<HtmlInputElement>() {
+            super::frame::focus(&input);
+            input.select();
+        }
+    });
+    let sign_in = {
+        let (actions, name, busy) = (frame.actions.clone(), name.clone(), form.busy);
+        Callback::from(move |event: SubmitEvent| {
+            event.prevent_default();
+            if !busy && !name.trim().is_empty() {
+                actions.act(Action::SignIn(name.trim().to_owned()));
+            }
+        })
+    };
+    let oninput = {
+        let name = name.clone();
+        Callback::from(move |event: InputEvent| name.set(event.target_unchecked_into::<HtmlInputElement>().value()))
+    };
+    let because = match form.because {
+        SignInBecause::New => None,
+        SignInBecause::Ended => Some(Text::SessionEnded { unsent: form.kept as u64 }),
+        SignInBecause::SomebodyElse => Some(Text::SomebodyElse),
+    };
+    let kept = (form.kept > 0 && because.is_none()).then_some(Text::UnsentKept { n: form.kept as u64 });
+    let is_empty = name.trim().is_empty();
+    html! {
+        <main class="solo">
+            <form class="card" onsubmit={sign_in} novalidate=true>
+                { mark() }
+                <h1>{ frame.say(&Text::SignInTitle) }</h1>
+                if let Some(text) = because.or(kept) {
+                    <p class="state-line tone-offline" role="status">{ frame.say(&text) }</p>
+                }
+                <div class="field">
+                    <label for="sign-in-name">{ frame.say(&Text::YourName) }</label>
+                    <input ref={input} id="sign-in-name" class="input" data-testid="sign-in-name" name="name"
+                        autocomplete="username" autocapitalize="words" spellcheck="false" maxlength="64" dir="auto"
+                        value={(*name).clone()} {oninput} aria-invalid={form.error.is_some().to_string()}
+                        aria-describedby="sign-in-error" />
+                </div>
+                <div id="sign-in-error" role="alert">
+                    if let Some(error) = &form.error { { draw_error(&frame, error, &name) } }
+                </div>
+                <button class="button primary wide" type="submit" data-testid="sign-in-submit"
+                    aria-disabled={(is_empty || form.busy).to_string()}>
+                    { frame.say(if form.busy { &Text::Connecting } else { &Text::SignIn }) }
+                </button>
+            </form>
+            <div class="solo-foot"><LanguageSwitch /></div>
+        </main>
+    }
+}
+
+fn draw_error(frame: &super::frame::Frame, error: &SignInError, name: &UseStateHandle<String>) -> Html {
+    let (words, suggestion) = match error {
+        SignInError::Refused(error) => (error_words(frame.language, error), error.suggestion.clone()),
+        SignInError::Unreachable => (frame.language.say(&Text::ServerUnreachable).into_owned(), None),
+    };
+    let take = suggestion.clone().map(|suggestion| {
+        let (actions, name) = (frame.actions.clone(), name.clone());
+        Callback::from(move |_: MouseEvent| {
+            name.set(suggestion.clone());
+            actions.act(Action::SignIn(suggestion.clone()));
+        })
+    });
+    html! {
+        <p class="problem">
+            <span data-testid="sign-in-error">{ words }</span>
+            if let Some(suggestion) = suggestion {
+                <button type="button" class="link" data-testid="sign-in-suggestion" onclick={take}>
+                    { frame.say(&Text::NameSuggestion { name: suggestion }) }
+                </button>
+            }
+        </p>
+    }
+}

@@ -1,0 +1,60 @@
+//! The bar above the list: what is wrong, in words, and what can be done.
+//!
+//! Must not live here: when it is due ([`crate::status`]), its announcement ([`super::app`]). Invariant: it has a grid row
+//! of its own; the list keeps its place, and digits that count down are hidden from screen readers.
+
+use yew::prelude::*;
+
+use super::frame::use_frame;
+use super::icon::Icon;
+use crate::status::{Bar, BarAction, BarKind};
+use crate::store::Action;
+use crate::words::Text;
+
+/// Properties of [`StatusBar`].
+#[derive(Properties, PartialEq)]
+pub struct StatusBarProps {
+    /// What it shows, if it is due.
+    pub bar: Option<Bar>,
+}
+
+/// The bar, or the empty row where it would be.
+#[component]
+pub fn StatusBar(props: &StatusBarProps) -> Html {
+    let frame = use_frame();
+    let Some(bar) = &props.bar else { return html! { <div class="status-bar"></div> } };
+    let (tone, icon) = match bar.kind {
+        BarKind::Back => ("tone-ok", Icon::Check),
+        BarKind::Connecting | BarKind::CatchingUp => ("tone-busy", Icon::Retry),
+        BarKind::Slow | BarKind::NoStorage => ("tone-warn", Icon::Warning),
+        BarKind::Waiting | BarKind::Trying | BarKind::Restarting | BarKind::Offline => ("tone-offline", Icon::Offline),
+        BarKind::Stopped => ("tone-warn", Icon::Warning),
+        BarKind::NewVersion => ("tone-busy", Icon::Down),
+    };
+    let button = bar.action.map(|action| {
+        let (action, text, testid) = match action {
+            BarAction::RetryNow => (Action::RetryNow, Text::RetryNow, "retry-now"),
+            BarAction::SignIn => (Action::Reload, Text::SignInAgain, "sign-in-again"),
+            BarAction::Reload => (Action::Reload, Text::Reload, "reload"),
+        };
+        html! {
+            <button type="button" class="link" data-testid={testid} onclick={frame.actions.on(action)}>
+                { frame.say(&text) }
+            </button>
+        }
+    });
+    html! {
+        <div class="status-bar">
+            <div class={classes!("status", tone)} data-testid="status-bar" data-kind={bar.kind.name()}>
+                { icon.draw() }
+                <span class="said">
+                    { frame.say(&bar.text) }
+                    if let Some(countdown) = &bar.countdown {
+                        <span class="digits" aria-hidden="true">{ " " }{ frame.say(countdown) }</span>
+                    }
+                </span>
+                { button.unwrap_or_default() }
+            </div>
+        </div>
+    }
+}

@@ -1,0 +1,56 @@
+//! The switches for language and appearance.
+//!
+//! Must not live here: remembering the choice. Invariant: each language is named in itself, so that nobody is locked
+//! into one they cannot read.
+
+use yew::prelude::*;
+
+use super::frame::use_frame;
+use crate::store::{Action, Theme};
+use crate::words::{Language, Text};
+
+/// Chooses the language of the page.
+#[component]
+pub fn LanguageSwitch() -> Html {
+    let frame = use_frame();
+    let choice = |language: Language| {
+        html! {
+            <button type="button" lang={language.tag()} data-testid="language" data-value={language.tag()}
+                aria-pressed={(language == frame.language).to_string()}
+                onclick={frame.actions.on(Action::SetLanguage(language))}>
+                { language.own_name() }
+            </button>
+        }
+    };
+    html! {
+        <div class="segments" role="group" aria-label={frame.say(&Text::Language)}>
+            { for Language::ALL.map(choice) }
+        </div>
+    }
+}
+
+/// Properties of [`ThemeSwitch`].
+#[derive(Properties, PartialEq)]
+pub struct ThemeProps {
+    /// The choice now.
+    pub theme: Theme,
+}
+
+/// Chooses light or dark.
+#[component]
+pub fn ThemeSwitch(props: &ThemeProps) -> Html {
+    let frame = use_frame();
+    let choice = |(theme, text): (Theme, Text)| {
+        html! {
+            <button type="button" aria-pressed={(theme == props.theme).to_string()}
+                onclick={frame.actions.on(Action::SetTheme(theme))}>
+                { frame.say(&text) }
+            </button>
+        }
+    };
+    let choices =
+        [(Theme::System, Text::ThemeSystem), (Theme::Light, Text::ThemeLight), (Theme::Dark, Text::ThemeDark)];
+    html! {
+        <div class="segments" role="group" aria-label={frame.say(&Text::Theme)}>{ for choices.map(choice) }</div>
+    }
+}

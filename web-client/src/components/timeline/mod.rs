@@ -14,7 +14,7 @@
 //! read never jumps.
 
 pub mod actions;
-mod announcer;
+pub mod announcer;
 mod control;
 pub mod heights;
 mod items;

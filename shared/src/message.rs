@@ -19,7 +19,7 @@ use crate::ids::{ClientId, ConnectionId, Lsn, RequestId, RoomId, Seq, SessionId}
 use crate::model::{
     Empty, EventPage, Head, HistoryPage, Member, Opened, Person, RoomEvent, RoomSummary, ServerInfo, UserEvent,
 };
-use crate::tagged::tagged;
+use crate::tagged::{self, tagged};
 use crate::time::Timestamp;
 
 /// One message, either way.
@@ -123,6 +123,10 @@ impl Message {
             id,
             error: WireError::new(ErrorCode::BadMessage, format!("This message cannot be read: {why}.")),
         };
+        // serde reads a struct from an array too; on the wire an object is an object.
+        if !tagged::is_object(text) {
+            return Err(refuse(None, &"it must be a JSON object"));
+        }
         let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| {
             let id = serde_json::from_str::<IdOnly>(text).ok().and_then(|only| only.id);
             refuse(id, &error)

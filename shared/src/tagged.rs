@@ -26,7 +26,17 @@ impl PartialEq for Unknown {
 /// # Errors
 /// What serde says of the payload.
 pub fn read_payload<'a, T: Deserialize<'a>>(payload: Option<&'a RawValue>) -> Result<T, serde_json::Error> {
-    serde_json::from_str(payload.map_or("{}", RawValue::get))
+    let text = payload.map_or("{}", RawValue::get);
+    if !is_object(text) {
+        return Err(serde::de::Error::custom("a payload must be a JSON object"));
+    }
+    serde_json::from_str(text)
+}
+
+/// Tells whether a JSON text is an object, if it is JSON at all.
+#[must_use]
+pub fn is_object(text: &str) -> bool {
+    text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{')
 }
 
 /// Writes a payload as raw JSON.

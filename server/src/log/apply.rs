@@ -18,7 +18,7 @@ use shared::time::Timestamp;
 use super::reads::SessionRow;
 use super::record::{Applied, Entry, Op, Receipt, SYSTEM, SYSTEM_NAME, TokenHash};
 use super::tables::{
-    EventRow, MemberRow, PostLife, PostRow, PostState, ReadRow, RoomRow, RoomState, SendRow, StorageError, Tables,
+    EventRow, MemberRow, PostLife, PostRow, PostState, ReactionPlace, ReadRow, RoomRow, RoomState, SendRow, StorageError, Tables,
     UserEventRow, UserRow,
 };
 use super::{Effects, chain};
@@ -285,7 +285,7 @@ impl Turn<'_> {
         let receipt = self.append(&mut row, &author, RoomChange::Deleted(Deleted { post }))?;
         self.tables.blank_post(room, post)?;
         self.tables.clear_reactions(room, post)?;
-        self.move_post(room, post, PostState { rev: receipt.seq, ..found.state })?;
+        self.move_post(room, post, PostState { rev: receipt.seq, edited: None, ..found.state })?;
         Ok(receipt)
     }
 
@@ -297,16 +297,16 @@ impl Turn<'_> {
             let seq = before.unwrap_or(found.state.rev);
             return Ok(Receipt { room: Some(room), seq, ts: row.last_ts });
         }
-        if on {
-            let count = self.tables.reaction_count(room, post, emoji)?;
-            if count.all >= REACTIONS_PER_POST || (count.same == 0 && count.emojis >= EMOJIS_PER_POST) {
-                return refuse(ErrorCode::LimitReached, "This post has as many reactions as a post can have.");
-            }
+        let count = self.tables.reaction_count(room, post, emoji)?;
+        let full = count.all >= REACTIONS_PER_POST || (count.since.is_none() && count.emojis >= EMOJIS_PER_POST);
+        if on && full {
+            return refuse(ErrorCode::LimitReached, "This post has as many reactions as a post can have.");
         }
         let reacted = Reacted { post, emoji: emoji.to_owned(), on };
         let receipt = self.append(&mut row, &author, RoomChange::Reacted(reacted))?;
         if on {
-            self.tables.put_reaction(room, post, emoji, author.id, receipt.seq)?;
+            let place = ReactionPlace { since: count.since.unwrap_or(receipt.seq), at: receipt.seq };
+            self.tables.put_reaction(room, post, emoji, author.id, place)?;
         } else {
             self.tables.remove_reaction(room, post, emoji, author.id)?;
         }
@@ -492,12 +492,11 @@ impl Turn<'_> {
 
     fn session_revoke(&mut self, token: &TokenHash) -> Result<Receipt, Stop> {
         let author = self.author()?;
-        match self.tables.session(token)? {
-            Some(session) if session.user == author.id => {}
-            Some(_) | None => return refuse(ErrorCode::NotFound, "There is no such session."),
+        // Somebody else's session answers like one that does not exist.
+        if self.tables.session(token)?.is_some_and(|session| session.user == author.id) {
+            self.tables.remove_session(token)?;
+            self.out.revoked.push(*token);
         }
-        self.tables.remove_session(token)?;
-        self.out.revoked.push(*token);
         Ok(Receipt { room: None, seq: author.seq, ts: self.entry.ts })
     }
 

@@ -17,7 +17,7 @@ use super::apply::apply;
 use super::reads::{Membership, Reads, RoomHead, SessionRow};
 use super::record::{Applied, Record, TokenHash};
 use super::tables::{
-    Body, EventRow, Kind, MemberRow, PostLife, PostRow, PostState, ReactionCount, ReadRow, RoomRow, RoomState, SendRow,
+    Body, EventRow, Kind, MemberRow, PostLife, PostRow, PostState, ReactionCount, ReactionPlace, ReadRow, RoomRow, RoomState, SendRow,
     StorageError, Tables, UserEventRow, UserRow,
 };
 use super::writer::{self, Backend, BoxedSink, Committed, Writer};
@@ -98,7 +98,7 @@ struct State {
     events: BTreeMap<(RoomId, Seq), EventRow>,
     posts: BTreeMap<(RoomId, Seq), PostState>,
     user_events: BTreeMap<(UserId, Seq), UserEventRow>,
-    reactions: BTreeMap<(RoomId, Seq), Vec<(String, UserId, Seq)>>,
+    reactions: BTreeMap<(RoomId, Seq), Vec<(ReactionPlace, String, UserId)>>,
     sessions: HashMap<TokenHash, SessionRow>,
     marks: BTreeMap<(UserId, RoomId), ReadRow>,
 }
@@ -138,6 +138,11 @@ impl State {
         }
     }
 
+    fn gathered(&self, room: RoomId, post: Seq) -> Vec<Reaction> {
+        let all = self.reactions.get(&(room, post)).into_iter().flatten();
+        gather(all.map(|(_, emoji, user)| (emoji.clone(), *user)))
+    }
+
     /// Returns a post as it stands; `seq` must be one's.
     fn stands(&self, event: &EventRow) -> Option<Post> {
         let state = self.posts.get(&(event.room, event.seq))?;
@@ -154,15 +159,15 @@ impl State {
                 Some(Body::None | Body::Blanked(_)) | None => None,
             },
             edited: state.edited,
-            reactions: gather(self.reactions.get(&(event.room, event.seq)).into_iter().flatten().cloned()),
+            reactions: self.gathered(event.room, event.seq),
         })
     }
 }
 
-/// Groups reactions, given in order of their seq, by emoji.
-pub(super) fn gather(all: impl Iterator<Item = (String, UserId, Seq)>) -> Vec<Reaction> {
+/// Groups reactions, given in order of their places, by emoji.
+pub(super) fn gather(all: impl Iterator<Item = (String, UserId)>) -> Vec<Reaction> {
     let mut groups: Vec<Reaction> = Vec::new();
-    for (emoji, user, _) in all {
+    for (emoji, user) in all {
         match groups.iter_mut().find(|group| group.emoji == emoji) {
             Some(group) => group.by.push(user),
             None => groups.push(Reaction { emoji, by: vec![user] }),
@@ -286,16 +291,16 @@ impl Tables for State {
 
     fn reaction(&self, room: RoomId, post: Seq, emoji: &str, user: UserId) -> Result<Option<Seq>, StorageError> {
         let all = self.reactions.get(&(room, post)).into_iter().flatten();
-        Ok(all.clone().find(|(with, by, _)| with == emoji && *by == user).map(|(_, _, at)| *at))
+        Ok(all.clone().find(|(_, with, by)| with == emoji && *by == user).map(|(place, _, _)| place.at))
     }
 
     fn reaction_count(&self, room: RoomId, post: Seq, emoji: &str) -> Result<ReactionCount, StorageError> {
-        let groups = gather(self.reactions.get(&(room, post)).into_iter().flatten().cloned());
-        let count = |reaction: &Reaction| reaction.by.len() as u64;
+        let groups = self.gathered(room, post);
+        let all = self.reactions.get(&(room, post)).into_iter().flatten();
         Ok(ReactionCount {
-            all: groups.iter().map(count).sum(),
+            all: all.clone().count() as u64,
             emojis: groups.len() as u64,
-            same: groups.iter().find(|group| group.emoji == emoji).map_or(0, count),
+            since: all.clone().find(|(_, with, _)| with == emoji).map(|(place, _, _)| place.since),
         })
     }
 
@@ -305,15 +310,17 @@ impl Tables for State {
         post: Seq,
         emoji: &str,
         user: UserId,
-        at: Seq,
+        place: ReactionPlace,
     ) -> Result<(), StorageError> {
-        self.reactions.entry((room, post)).or_default().push((emoji.to_owned(), user, at));
+        let all = self.reactions.entry((room, post)).or_default();
+        all.push((place, emoji.to_owned(), user));
+        all.sort_by_key(|(place, _, _)| *place);
         Ok(())
     }
 
     fn remove_reaction(&mut self, room: RoomId, post: Seq, emoji: &str, user: UserId) -> Result<(), StorageError> {
         if let Some(all) = self.reactions.get_mut(&(room, post)) {
-            all.retain(|(with, by, _)| with != emoji || *by != user);
+            all.retain(|(_, with, by)| with != emoji || *by != user);
         }
         Ok(())
     }

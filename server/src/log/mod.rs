@@ -55,8 +55,8 @@ pub struct LogOptions {
     pub checkpoint_pages: u32,
     /// Starts although the head record tells that acknowledged changes are missing.
     pub accept_loss: bool,
-    /// Caps the database at this many pages, so that a full disk can be tried.
-    pub max_pages: Option<u32>,
+    /// Largest database, in bytes, where an operator wants one. At it the log is full, as on a full disk.
+    pub max_bytes: Option<u64>,
 }
 
 impl Default for LogOptions {
@@ -70,7 +70,7 @@ impl Default for LogOptions {
             head_sync_every: Duration::from_millis(10),
             checkpoint_pages: 1_000,
             accept_loss: false,
-            max_pages: None,
+            max_bytes: None,
         }
     }
 }
@@ -160,8 +160,19 @@ impl LogHandle {
     /// # Errors
     /// See [`LogError`].
     pub async fn propose(&self, entry: Entry) -> Result<Applied, LogError> {
+        let mut applied = self.propose_all(vec![entry]).await?;
+        // One answer for each entry, always.
+        applied.pop().ok_or(LogError::Stopped)
+    }
+
+    /// Asks for several changes in one record: all are stored or none. Each is decided after the ones before it, and on
+    /// its own: a refused one does not take the others back.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub async fn propose_all(&self, entries: Vec<Entry>) -> Result<Vec<Applied>, LogError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(writer::Work::Propose(entry, answer)).map_err(|error| match error {
+        self.queue.try_send(writer::Work::Propose(entries, answer)).map_err(|error| match error {
             TrySendError::Full(_) => LogError::Busy,
             TrySendError::Disconnected(_) => LogError::Stopped,
         })?;

@@ -296,8 +296,17 @@ pub struct ReactionCount {
     pub all: u64,
     /// Different emojis.
     pub emojis: u64,
-    /// Reactions with the emoji asked for.
-    pub same: u64,
+    /// The seq at which the first of those with the emoji asked for came, if any is left: its place among the emojis.
+    pub since: Option<Seq>,
+}
+
+/// When a reaction came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReactionPlace {
+    /// Since when somebody has been under its emoji without a break: emojis are shown in this order.
+    pub since: Seq,
+    /// The reaction itself: people under an emoji are shown in this order.
+    pub at: Seq,
 }
 
 /// How far somebody has read a room.
@@ -344,8 +353,14 @@ pub trait Tables {
     /// Returns the seq at which somebody reacted to a post with an emoji.
     fn reaction(&self, room: RoomId, post: Seq, emoji: &str, user: UserId) -> Result<Option<Seq>, StorageError>;
     fn reaction_count(&self, room: RoomId, post: Seq, emoji: &str) -> Result<ReactionCount, StorageError>;
-    fn put_reaction(&mut self, room: RoomId, post: Seq, emoji: &str, user: UserId, at: Seq)
-    -> Result<(), StorageError>;
+    fn put_reaction(
+        &mut self,
+        room: RoomId,
+        post: Seq,
+        emoji: &str,
+        user: UserId,
+        place: ReactionPlace,
+    ) -> Result<(), StorageError>;
     fn remove_reaction(&mut self, room: RoomId, post: Seq, emoji: &str, user: UserId) -> Result<(), StorageError>;
     /// Removes every reaction to a post.
     fn clear_reactions(&mut self, room: RoomId, post: Seq) -> Result<(), StorageError>;

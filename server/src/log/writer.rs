@@ -14,14 +14,14 @@ use super::tables::{StorageError, StorageErrorKind};
 use super::{Health, LogError, LogOptions, OpenError, Published};
 
 /// Where one proposer waits.
-type Answer = oneshot::Sender<Result<Applied, LogError>>;
+type Answer = oneshot::Sender<Result<Vec<Applied>, LogError>>;
 /// Who hears of committed records.
 pub(super) type BoxedSink = Box<dyn FnMut(&Published) + Send>;
 
 /// What the writer is handed.
 pub(super) enum Work {
-    /// Apply this and answer there.
-    Propose(Entry, Answer),
+    /// Apply these in one record and answer there.
+    Propose(Vec<Entry>, Answer),
     /// Finish what came before, then end.
     Stop,
 }
@@ -135,6 +135,12 @@ struct Writing<B> {
     options: LogOptions,
 }
 
+/// A proposer, and how many of the record's entries are theirs.
+struct Waiting {
+    answer: Answer,
+    count: usize,
+}
+
 /// What one turn of the loop ends with.
 enum Turn {
     Again,
@@ -176,15 +182,15 @@ impl<B: Backend> Writing<B> {
     }
 
     /// Takes everything waiting, up to the limits of a record.
-    fn gather(&self, first: Work) -> (Vec<Entry>, Vec<Answer>, Turn) {
+    fn gather(&self, first: Work) -> (Vec<Entry>, Vec<Waiting>, Turn) {
         let (mut entries, mut answers, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut next = Ok(first);
         loop {
             match next {
-                Ok(Work::Propose(entry, answer)) => {
-                    bytes += entry.op.weight();
-                    entries.push(entry);
-                    answers.push(answer);
+                Ok(Work::Propose(asked, answer)) => {
+                    bytes += asked.iter().map(|entry| entry.op.weight()).sum::<usize>();
+                    answers.push(Waiting { answer, count: asked.len() });
+                    entries.extend(asked);
                 }
                 Ok(Work::Stop) | Err(TryRecvError::Disconnected) => return (entries, answers, Turn::End),
                 Err(TryRecvError::Empty) => return (entries, answers, Turn::Again),
@@ -196,7 +202,7 @@ impl<B: Backend> Writing<B> {
         }
     }
 
-    fn commit(&mut self, entries: Vec<Entry>, answers: Vec<Answer>) -> Result<(), StorageError> {
+    fn commit(&mut self, entries: Vec<Entry>, answers: Vec<Waiting>) -> Result<(), StorageError> {
         let record = Record { v: RECORD_VERSION, entries };
         let refusal = match self.backend.commit(&record) {
             Ok(committed) => {
@@ -204,11 +210,12 @@ impl<B: Backend> Writing<B> {
                     self.set_health(Health::Writable);
                     (self.sink)(published);
                 }
-                for (answer, applied) in answers.into_iter().zip(committed.applied) {
+                let mut applied = committed.applied.into_iter();
+                for Waiting { answer, count } in answers {
                     // Whoever stopped waiting finds the answer under the same key when they ask again.
-                    let _ = answer.send(Ok(applied));
+                    let _ = answer.send(Ok(applied.by_ref().take(count).collect()));
                 }
-                return self.backend.tidy();
+                return self.tidy();
             }
             Err(error) => match error.kind {
                 StorageErrorKind::Full => {
@@ -220,10 +227,19 @@ impl<B: Backend> Writing<B> {
                 StorageErrorKind::Failed => return Err(error),
             },
         };
-        for answer in answers {
+        for Waiting { answer, .. } in answers {
+            // Whoever stopped waiting asks again.
             let _ = answer.send(Err(refusal));
         }
         Ok(())
+    }
+
+    fn tidy(&mut self) -> Result<(), StorageError> {
+        match self.backend.tidy() {
+            Err(error) if error.kind == StorageErrorKind::Failed => Err(error),
+            // What could not be tidied now is tried again after the next record.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn probe(&mut self) -> Result<(), StorageError> {

@@ -18,8 +18,8 @@ use shared::time::Timestamp;
 use super::reads::SessionRow;
 use super::record::{Applied, Entry, Op, Receipt, SYSTEM, SYSTEM_NAME, TokenHash};
 use super::tables::{
-    EventRow, MemberRow, PostLife, PostRow, PostState, ReactionPlace, ReadRow, RoomRow, RoomState, SendRow, StorageError, Tables,
-    UserEventRow, UserRow,
+    EventRow, MemberRow, PostLife, PostRow, PostState, ReactionPlace, ReadRow, RoomRow, RoomState, SendRow,
+    StorageError, Tables, UserEventRow, UserRow,
 };
 use super::{Effects, chain};
 

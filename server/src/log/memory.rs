@@ -14,11 +14,11 @@ use shared::limits;
 use shared::model::{Person, Post, Reaction, RoomEvent, RoomSummary, UserEvent};
 
 use super::apply::apply;
-use super::reads::{Membership, Reads, RoomHead, SessionRow};
+use super::reads::{Membership, Reads, RoomHead, SessionRow, gather};
 use super::record::{Applied, Record, TokenHash};
 use super::tables::{
-    Body, EventRow, Kind, MemberRow, PostLife, PostRow, PostState, ReactionCount, ReactionPlace, ReadRow, RoomRow, RoomState, SendRow,
-    StorageError, Tables, UserEventRow, UserRow,
+    Body, EventRow, Kind, MemberRow, PostLife, PostRow, PostState, ReactionCount, ReactionPlace, ReadRow, RoomRow,
+    RoomState, SendRow, StorageError, Tables, UserEventRow, UserRow,
 };
 use super::writer::{self, Backend, BoxedSink, Committed, Writer};
 use super::{Effects, LogError, LogHandle, LogOptions, OpenError, Published, ReadJob, Readers, chain};
@@ -162,18 +162,6 @@ impl State {
             reactions: self.gathered(event.room, event.seq),
         })
     }
-}
-
-/// Groups reactions, given in order of their places, by emoji.
-pub(super) fn gather(all: impl Iterator<Item = (String, UserId)>) -> Vec<Reaction> {
-    let mut groups: Vec<Reaction> = Vec::new();
-    for (emoji, user) in all {
-        match groups.iter_mut().find(|group| group.emoji == emoji) {
-            Some(group) => group.by.push(user),
-            None => groups.push(Reaction { emoji, by: vec![user] }),
-        }
-    }
-    groups
 }
 
 impl Tables for State {

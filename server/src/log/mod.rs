@@ -32,7 +32,7 @@ mod writer;
 
 pub use reads::{Membership, Reads, RoomHead, SessionRow};
 pub use record::{Applied, Entry, GENERAL, Op, Receipt, Record, SYSTEM, SYSTEM_NAME, TokenHash};
-pub use sqlite::{Damage, VerifyReport, verify};
+pub use sqlite::{DAMAGES_TOLD, Damage, VerifyReport, verify};
 pub use tables::{StorageError, StorageErrorKind};
 pub use writer::{Fatal, Writer};
 

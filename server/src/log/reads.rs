@@ -6,7 +6,7 @@
 
 use shared::cursor::{Check, Position};
 use shared::ids::{Epoch, Lsn, RoomId, Seq, UserId};
-use shared::model::{HistoryPage, Person, Post, RoomEvent, RoomSummary, Snapshot, UserEvent};
+use shared::model::{HistoryPage, Person, Post, Reaction, RoomEvent, RoomSummary, Snapshot, UserEvent};
 use shared::time::Timestamp;
 
 use super::record::TokenHash;
@@ -238,4 +238,16 @@ fn json_bytes<T: serde::Serialize>(item: &T) -> usize {
     let mut count = Count(0);
     serde_json::to_writer(&mut count, item).expect("our own types are JSON and counting never fails");
     count.0
+}
+
+/// Groups reactions, given in order of their places, by emoji.
+pub(super) fn gather(all: impl Iterator<Item = (String, UserId)>) -> Vec<Reaction> {
+    let mut groups: Vec<Reaction> = Vec::new();
+    for (emoji, user) in all {
+        match groups.iter_mut().find(|group| group.emoji == emoji) {
+            Some(group) => group.by.push(user),
+            None => groups.push(Reaction { emoji, by: vec![user] }),
+        }
+    }
+    groups
 }

@@ -1,44 +1,326 @@
-//! The log in SQLite.
+//! The log in SQLite: one connection that writes, a few that read, a head record beside the file.
+//!
+//! Must not live here: decisions about requests. Invariant: a record is one transaction. If anything fails before its
+//! `COMMIT` is issued, none of it is stored; if the `COMMIT` itself fails for another reason than a full disk, what is
+//! stored is unknown, and nothing is written any more.
+//!
+//! ```text
+//! DIR/holdfast.db (+ -wal, -shm)   the log
+//! DIR/holdfast.head                the last committed change, see [`head`]
+//! DIR/holdfast.lock                held as long as a server runs here
+//! ```
 
-use std::path::Path;
+use std::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use shared::ids::Lsn;
+use rusqlite::{Connection, OpenFlags, params};
+use shared::cursor::Check;
+use shared::ids::{Epoch, Lsn};
 
-use super::tables::StorageError;
-use super::writer::BoxedSink;
-use super::{LogHandle, LogOptions, OpenError, Writer};
+use self::head::{Head, HeadFile};
+use self::rows::{Sql, get, storage};
+use self::tables::{Transaction, one, write};
+use super::apply::apply;
+use super::record::{Applied, Record};
+use super::tables::{StorageError, StorageErrorKind};
+use super::writer::{self, Backend, BoxedSink, Committed, Writer};
+use super::{Effects, LogHandle, LogOptions, OpenError, Published, chain};
 
-/// What `verify` found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VerifyReport {
-    /// Events whose chain was followed.
-    pub events: u64,
-    /// Streams they belong to.
-    pub streams: u64,
-    /// The last change in the whole log.
-    pub lsn: Lsn,
-    /// Everything that is wrong, at most [`DAMAGES_TOLD`].
-    pub damages: Vec<Damage>,
+mod head;
+mod reads;
+mod rows;
+mod schema;
+mod tables;
+mod verify;
+
+pub use verify::{DAMAGES_TOLD, Damage, VerifyReport, verify};
+
+const DATABASE: &str = "holdfast.db";
+const HEAD: &str = "holdfast.head";
+const LOCK: &str = "holdfast.lock";
+const PROBE: &str = "holdfast.probe";
+/// What a full log tries to write to learn whether there is room again, in bytes.
+const PROBE_BYTES: usize = 64 * 1024;
+
+/// Opens the log kept in a directory.
+pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<(LogHandle, Writer), OpenError> {
+    std::fs::create_dir_all(dir)?;
+    let lock = take_lock(dir)?;
+    let path = dir.join(DATABASE);
+    let mut db = Connection::open_with_flags(
+        &path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(storage)?;
+    schema::prepare_writer(&db)?;
+    schema::migrate(&mut db)?;
+    let epoch = epoch(&db)?;
+    let (lsn, check) = last(&db)?;
+    let found = Head { epoch, lsn, check };
+    compare(&db, dir, &found, options)?;
+    let head = HeadFile::create(&dir.join(HEAD), found, options.head_sync_every)?;
+    sync_dir(dir)?;
+    if let Some(bytes) = options.max_bytes {
+        cap(&db, bytes)?;
+    }
+    db.wal_hook(Some(|_, pages| {
+        WAL_PAGES.set(u32::try_from(pages).unwrap_or(0));
+        Ok(())
+    }));
+    let pool = reads::Pool::open(path, epoch, options.readers)?;
+    let backend = Sqlite {
+        db,
+        dir: dir.to_owned(),
+        epoch,
+        lsn,
+        check,
+        head: Some(head),
+        checkpoint_pages: options.checkpoint_pages,
+        _lock: lock,
+    };
+    let (queue, health, writer) = writer::start(backend, options, sink)?;
+    Ok((LogHandle { queue, health, readers: Arc::new(pool) }, writer))
 }
 
-/// How many damages a report names.
-pub const DAMAGES_TOLD: usize = 100;
-
-/// One thing that is wrong with a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Damage {
-    /// Where, and what.
-    pub message: String,
+thread_local! {
+    /// Pages in the write-ahead log after the newest commit of this thread. SQLite's hook takes a bare function.
+    static WAL_PAGES: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Walks every chain of a log that no server has open.
-///
-/// # Errors
-/// See [`OpenError`]; damage is no error but a finding.
-pub fn verify(_dir: &Path) -> Result<VerifyReport, OpenError> {
-    Err(OpenError::Storage(StorageError::failed("not yet")))
+fn take_lock(dir: &Path) -> Result<File, OpenError> {
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join(LOCK))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(std::fs::TryLockError::WouldBlock) => Err(OpenError::Locked),
+        Err(std::fs::TryLockError::Error(error)) => Err(OpenError::Io(error)),
+    }
 }
 
-pub(super) fn open(_dir: &Path, _options: &LogOptions, _sink: BoxedSink) -> Result<(LogHandle, Writer), OpenError> {
-    Err(OpenError::Storage(StorageError::failed("not yet")))
+/// Makes new names in a directory survive a power cut.
+fn sync_dir(dir: &Path) -> Result<(), OpenError> {
+    if cfg!(unix) {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn cap(db: &Connection, bytes: u64) -> Result<(), OpenError> {
+    let page: u64 = db.pragma_query_value(None, "page_size", |row| get(row, 0)).map_err(storage)?;
+    let pages = i64::try_from((bytes / page).max(1)).unwrap_or(i64::MAX);
+    db.pragma_update(None, "max_page_count", pages).map_err(storage)?;
+    Ok(())
+}
+
+/// Returns the log's name, giving it one the first time.
+fn epoch(db: &Connection) -> Result<Epoch, OpenError> {
+    if let Some(epoch) = one(db, "SELECT epoch FROM log", [], |row| get(row, 0))? {
+        return Ok(epoch);
+    }
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
+    let epoch = Epoch::from_bytes(bytes);
+    write(db, "INSERT INTO log (id, epoch) VALUES (1, ?1)", params![Sql(epoch)])?;
+    Ok(epoch)
+}
+
+/// Returns the last record's place and chain.
+fn last(db: &Connection) -> Result<(Lsn, Check), StorageError> {
+    let found = one(db, "SELECT lsn, chain FROM records ORDER BY lsn DESC LIMIT 1", [], |row| {
+        Ok((get(row, 0)?, get(row, 1)?))
+    })?;
+    Ok(found.unwrap_or_default())
+}
+
+/// Compares the database with its head record: one row.
+fn compare(db: &Connection, dir: &Path, found: &Head, options: &LogOptions) -> Result<(), OpenError> {
+    let verdict = judge(db, dir, found)?;
+    match verdict {
+        Ok(()) => Ok(()),
+        Err(error) if options.accept_loss => {
+            tracing::warn!(reason = %error, "starting all the same, as told: going on from what is there");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn judge(db: &Connection, dir: &Path, found: &Head) -> Result<Result<(), OpenError>, OpenError> {
+    let head = match head::read(&dir.join(HEAD)) {
+        Ok(Some(head)) => head,
+        // Nothing was committed yet, so nothing can be missing.
+        Ok(None) if found.lsn == Lsn(0) => return Ok(Ok(())),
+        Ok(None) => return Ok(Err(OpenError::NoHead { reason: format!("{HEAD} is not there") })),
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+            return Ok(Err(OpenError::NoHead { reason: error.to_string() }));
+        }
+        Err(error) => return Err(OpenError::Io(error)),
+    };
+    if head.lsn > found.lsn {
+        return Ok(Err(OpenError::Behind { head: head.lsn, database: found.lsn }));
+    }
+    let there = match head.lsn {
+        Lsn(0) => Some(Check::default()),
+        lsn => one(db, "SELECT chain FROM records WHERE lsn = ?1", params![Sql(lsn)], |row| get(row, 0))?,
+    };
+    Ok(if head.epoch == found.epoch && there == Some(head.check) {
+        Ok(())
+    } else {
+        Err(OpenError::Forked { at: head.lsn })
+    })
+}
+
+/// Runs a statement that begins or ends a transaction.
+fn control(db: &Connection, sql: &str) -> Result<(), StorageError> {
+    db.prepare_cached(sql).map_err(storage)?.execute([]).map_err(storage).map(drop)
+}
+
+/// What the writer's thread owns.
+struct Sqlite {
+    db: Connection,
+    dir: PathBuf,
+    epoch: Epoch,
+    lsn: Lsn,
+    check: Check,
+    head: Option<HeadFile>,
+    checkpoint_pages: u32,
+    _lock: File,
+}
+
+/// A record applied inside its transaction, not yet committed.
+struct Pending {
+    applied: Vec<Applied>,
+    effects: Effects,
+    lsn: Lsn,
+    check: Check,
+}
+
+impl Sqlite {
+    /// Everything up to, but not including, the commit.
+    fn apply_all(&self, record: &Record) -> Result<Pending, StorageError> {
+        let mut effects = Effects::default();
+        let mut applied = Vec::with_capacity(record.entries.len());
+        let mut lsn = self.lsn;
+        let mut events = Vec::new();
+        for entry in &record.entries {
+            let next = Lsn(lsn.0 + 1);
+            let (rooms, users) = (effects.room_events.len(), effects.user_events.len());
+            let outcome = apply(&mut Transaction { db: &self.db }, entry, next, &mut effects)?;
+            match outcome {
+                Applied::Committed(_) => lsn = next,
+                Applied::Duplicate(_) | Applied::Refused(_) => {}
+            }
+            events.extend(effects.room_events[rooms..].iter().map(|event| (next, event.check)));
+            events.extend(effects.user_events[users..].iter().map(|(_, event)| (next, event.check)));
+            applied.push(outcome);
+        }
+        let mut check = self.check;
+        if lsn != self.lsn {
+            check = chain::log_check(self.check, lsn, &mut events);
+            write(&self.db, "INSERT INTO records (lsn, chain) VALUES (?1, ?2)", params![Sql(lsn), Sql(check)])?;
+        }
+        Ok(Pending { applied, effects, lsn, check })
+    }
+
+    /// Takes everything since `BEGIN` back. A failure before the commit is one of a full disk if the disk says so.
+    fn take_back(&self, error: StorageError) -> StorageError {
+        if !self.db.is_autocommit()
+            && let Err(worse) = control(&self.db, "ROLLBACK")
+        {
+            return StorageError::failed(format!("{error}; and the transaction could not be taken back: {worse}"));
+        }
+        match error.kind {
+            StorageErrorKind::Failed if disk_is_full(&self.dir) => {
+                StorageError { kind: StorageErrorKind::Full, ..error }
+            }
+            StorageErrorKind::Failed | StorageErrorKind::Full | StorageErrorKind::Busy => error,
+        }
+    }
+
+    /// Commits. Here, and only here, an error can mean that nobody knows.
+    fn end(&self) -> Result<(), StorageError> {
+        let Err(error) = control(&self.db, "COMMIT") else { return Ok(()) };
+        match error.kind {
+            // SQLite takes the transaction back when a page cannot be written for want of room (the frame that commits
+            // is written last), and when it cannot get its lock.
+            StorageErrorKind::Full | StorageErrorKind::Busy => {
+                if !self.db.is_autocommit() {
+                    control(&self.db, "ROLLBACK")?;
+                }
+                Err(error)
+            }
+            StorageErrorKind::Failed => Err(error),
+        }
+    }
+
+    fn transact<T>(&self, inside: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let done =
+            control(&self.db, "BEGIN IMMEDIATE").and_then(|()| inside()).map_err(|error| self.take_back(error))?;
+        self.end()?;
+        Ok(done)
+    }
+
+    /// Moves pages from the write-ahead log into the database.
+    fn checkpoint(&self) -> Result<(), StorageError> {
+        let mut statement = self.db.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)").map_err(storage)?;
+        statement.query_row([], |_| Ok(())).map_err(storage)
+    }
+}
+
+impl Backend for Sqlite {
+    fn commit(&mut self, record: &Record) -> Result<Committed, StorageError> {
+        control(&self.db, "BEGIN IMMEDIATE").map_err(|error| self.take_back(error))?;
+        let pending = self.apply_all(record).map_err(|error| self.take_back(error))?;
+        if pending.lsn == self.lsn {
+            control(&self.db, "ROLLBACK")?;
+            return Ok(Committed { applied: pending.applied, published: None });
+        }
+        self.end()?;
+        self.lsn = pending.lsn;
+        self.check = pending.check;
+        if let Some(head) = &mut self.head
+            && let Err(error) = head.write(Head { epoch: self.epoch, lsn: self.lsn, check: self.check })
+        {
+            tracing::error!(error = %error, "the head record could not be written; the newest changes are unguarded");
+        }
+        let published = Published { lsn: pending.lsn, effects: pending.effects };
+        Ok(Committed { applied: pending.applied, published: Some(published) })
+    }
+
+    fn probe(&mut self) -> Result<(), StorageError> {
+        self.transact(|| {
+            let sql = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(?1))";
+            write(&self.db, sql, params![Sql(PROBE_BYTES as u64)])
+        })?;
+        self.transact(|| write(&self.db, "DELETE FROM probe", []))?;
+        Ok(())
+    }
+
+    fn tidy(&mut self) -> Result<(), StorageError> {
+        if WAL_PAGES.get() < self.checkpoint_pages {
+            return Ok(());
+        }
+        WAL_PAGES.set(0);
+        self.checkpoint()
+    }
+
+    fn close(&mut self) -> Result<(), StorageError> {
+        self.head = None;
+        Ok(())
+    }
+}
+
+/// Tells whether a small file cannot be written for want of room.
+fn disk_is_full(dir: &Path) -> bool {
+    let path = dir.join(PROBE);
+    let written = File::create(&path).and_then(|mut file| {
+        file.write_all(&[0xa5; PROBE_BYTES])?;
+        file.sync_all()
+    });
+    // Left behind, it is overwritten by the next one.
+    let _ = std::fs::remove_file(&path);
+    written
+        .is_err_and(|error| matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded))
 }

@@ -1,0 +1,389 @@
+//! [`Tables`] over a connection that is inside a transaction.
+//!
+//! Must not live here: where a transaction begins or ends. Invariant: every statement is prepared once and reads or
+//! writes the rows it names through a key.
+
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+use shared::ids::{ClientId, RoomId, Seq, UserId};
+
+use super::rows::{self, Sql, get, get_option, storage};
+use crate::log::chain;
+use crate::log::reads::SessionRow;
+use crate::log::record::{Receipt, TokenHash};
+use crate::log::tables::{
+    Body, EventRow, Kind, MemberRow, PostLife, PostRow, PostState, ReactionCount, ReactionPlace, ReadRow, RoomRow,
+    RoomState, SendRow, StorageError, Tables, UserEventRow, UserRow,
+};
+
+/// The tables, as the writer sees them inside its transaction.
+pub(super) struct Transaction<'c> {
+    pub(super) db: &'c Connection,
+}
+
+/// Reads at most one row.
+pub(super) fn one<T>(
+    db: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>, StorageError> {
+    let mut statement = db.prepare_cached(sql).map_err(storage)?;
+    statement.query_row(params, read).optional().map_err(storage)
+}
+
+/// Reads all rows a query gives; the query has the limit.
+pub(super) fn all<T>(
+    db: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StorageError> {
+    let mut statement = db.prepare_cached(sql).map_err(storage)?;
+    let rows = statement.query_map(params, read).map_err(storage)?;
+    rows.collect::<rusqlite::Result<_>>().map_err(storage)
+}
+
+/// Writes.
+pub(super) fn write(db: &Connection, sql: &str, params: impl Params) -> Result<usize, StorageError> {
+    db.prepare_cached(sql).map_err(storage)?.execute(params).map_err(storage)
+}
+
+/// Returns the newest stay of somebody in a room.
+pub(super) fn newest_stay(db: &Connection, room: RoomId, user: UserId) -> Result<Option<MemberRow>, StorageError> {
+    one(
+        db,
+        "SELECT room, user, from_seq, to_seq, lsn FROM stays WHERE room = ?1 AND user = ?2
+         ORDER BY from_seq DESC LIMIT 1",
+        params![Sql(room), Sql(user)],
+        rows::stay,
+    )
+}
+
+/// Returns members' ids above one, in order.
+pub(super) fn member_ids(
+    db: &Connection,
+    room: RoomId,
+    after: Option<UserId>,
+    limit: usize,
+) -> Result<Vec<UserId>, StorageError> {
+    all(
+        db,
+        "SELECT user FROM stays WHERE room = ?1 AND (?2 IS NULL OR user > ?2) AND to_seq IS NULL ORDER BY user LIMIT ?3",
+        params![Sql(room), after.map(Sql), Sql(limit as u64)],
+        |row| get(row, 0),
+    )
+}
+
+impl Tables for Transaction<'_> {
+    fn send(&self, by: UserId, key: ClientId) -> Result<Option<SendRow>, StorageError> {
+        one(
+            self.db,
+            "SELECT digest, room, seq, ts FROM sends WHERE key = ?1 AND user = ?2",
+            params![Sql(key), Sql(by)],
+            |row| {
+                let receipt = Receipt { room: get_option(row, 1)?, seq: get(row, 2)?, ts: get(row, 3)? };
+                Ok(SendRow { digest: row.get(0)?, receipt })
+            },
+        )
+    }
+
+    fn put_send(&mut self, by: UserId, key: ClientId, row: SendRow) -> Result<(), StorageError> {
+        let SendRow { digest, receipt: Receipt { room, seq, ts } } = row;
+        write(
+            self.db,
+            "INSERT INTO sends (key, user, digest, room, seq, ts) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![Sql(key), Sql(by), digest, room.map(Sql), Sql(seq), Sql(ts)],
+        )?;
+        Ok(())
+    }
+
+    fn user(&self, id: UserId) -> Result<Option<UserRow>, StorageError> {
+        const SQL: &str = "SELECT id, name, skeleton, seq, chain, last_ts FROM users WHERE id = ?1";
+        one(self.db, SQL, params![Sql(id)], rows::user)
+    }
+
+    fn user_by_skeleton(&self, skeleton: &str) -> Result<Option<UserId>, StorageError> {
+        one(self.db, "SELECT id FROM users WHERE skeleton = ?1", params![skeleton], |row| get(row, 0))
+    }
+
+    fn put_user(&mut self, row: &UserRow) -> Result<(), StorageError> {
+        write(
+            self.db,
+            "INSERT INTO users (id, name, skeleton, seq, chain, last_ts) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (id) DO UPDATE SET name = ?2, skeleton = ?3, seq = ?4, chain = ?5, last_ts = ?6",
+            params![Sql(row.id), row.name, row.skeleton, Sql(row.seq), Sql(row.check), Sql(row.last_ts)],
+        )?;
+        Ok(())
+    }
+
+    fn room(&self, id: RoomId) -> Result<Option<RoomRow>, StorageError> {
+        const SQL: &str = "SELECT id, name, title, maker, ended, seq, chain, posts, members, last_ts, lsn
+                           FROM rooms WHERE id = ?1";
+        one(self.db, SQL, params![Sql(id)], rows::room)
+    }
+
+    fn room_by_name(&self, name: &str) -> Result<Option<RoomId>, StorageError> {
+        one(self.db, "SELECT id FROM rooms WHERE name = ?1 AND ended = 0", params![name], |row| get(row, 0))
+    }
+
+    fn put_room(&mut self, row: &RoomRow) -> Result<(), StorageError> {
+        let ended = match row.state {
+            RoomState::Open => 0,
+            RoomState::Ended => 1,
+        };
+        // The columns an ordinary event moves are written alone, so that the index on names is left in peace.
+        let moved = write(
+            self.db,
+            "UPDATE rooms SET seq = ?2, chain = ?3, posts = ?4, members = ?5, last_ts = ?6, lsn = ?7
+             WHERE id = ?1 AND name = ?8 AND title = ?9 AND ended = ?10",
+            params![
+                Sql(row.id),
+                Sql(row.seq),
+                Sql(row.check),
+                Sql(row.posts),
+                Sql(row.members),
+                Sql(row.last_ts),
+                Sql(row.lsn),
+                row.name,
+                row.title,
+                ended
+            ],
+        )?;
+        if moved == 0 {
+            write(
+                self.db,
+                "INSERT INTO rooms (id, name, title, maker, ended, seq, chain, posts, members, last_ts, lsn)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 ON CONFLICT (id) DO UPDATE SET name = ?2, title = ?3, ended = ?5, seq = ?6, chain = ?7, posts = ?8,
+                     members = ?9, last_ts = ?10, lsn = ?11",
+                params![
+                    Sql(row.id),
+                    row.name,
+                    row.title,
+                    Sql(row.maker),
+                    ended,
+                    Sql(row.seq),
+                    Sql(row.check),
+                    Sql(row.posts),
+                    Sql(row.members),
+                    Sql(row.last_ts),
+                    Sql(row.lsn)
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn stay(&self, room: RoomId, user: UserId) -> Result<Option<MemberRow>, StorageError> {
+        newest_stay(self.db, room, user)
+    }
+
+    fn put_stay(&mut self, row: &MemberRow, name: &str) -> Result<(), StorageError> {
+        write(
+            self.db,
+            "INSERT INTO stays (room, user, from_seq, to_seq, lsn, name) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (room, user, from_seq) DO UPDATE SET to_seq = ?4, lsn = ?5, name = ?6",
+            params![Sql(row.room), Sql(row.user), Sql(row.from_seq), row.to_seq.map(Sql), Sql(row.lsn), name],
+        )?;
+        Ok(())
+    }
+
+    fn rooms_joined(&self, user: UserId) -> Result<Vec<RoomId>, StorageError> {
+        all(
+            self.db,
+            "SELECT room FROM stays WHERE user = ?1 AND to_seq IS NULL ORDER BY room LIMIT ?2",
+            params![Sql(user), Sql(shared::limits::JOINED_ROOMS as u64)],
+            |row| get(row, 0),
+        )
+    }
+
+    fn members_of(&self, room: RoomId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, StorageError> {
+        member_ids(self.db, room, after, limit)
+    }
+
+    fn append_event(&mut self, row: &EventRow) -> Result<(), StorageError> {
+        let (body, hash) = match &row.body {
+            Body::None => (None, None),
+            Body::Text(text) => (Some(text), None),
+            Body::Blanked(hash) => (None, Some(hash)),
+        };
+        let post = (row.kind == Kind::Posted).then_some(Sql(row.seq));
+        write(
+            self.db,
+            "INSERT INTO events (room, seq, lsn, chain, posts, ts, by, name, kind, key, target, detail, body, body_hash,
+                 rev, text_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?15)",
+            params![
+                Sql(row.room),
+                Sql(row.seq),
+                Sql(row.lsn),
+                Sql(row.check),
+                Sql(row.posts),
+                Sql(row.ts),
+                Sql(row.by),
+                row.name,
+                row.kind.code(),
+                row.key.map(Sql),
+                row.target.map(Sql),
+                row.detail,
+                body,
+                hash,
+                post
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn append_user_event(&mut self, row: &UserEventRow) -> Result<(), StorageError> {
+        write(
+            self.db,
+            "INSERT INTO user_events (user, seq, lsn, chain, ts, kind, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![
+                Sql(row.user),
+                Sql(row.seq),
+                Sql(row.lsn),
+                Sql(row.check),
+                Sql(row.ts),
+                row.kind.code(),
+                row.detail
+            ],
+        )?;
+        Ok(())
+    }
+
+    fn post(&self, room: RoomId, seq: Seq) -> Result<Option<PostRow>, StorageError> {
+        one(
+            self.db,
+            "SELECT by, body_hash IS NULL, rev, text_at, edited FROM events WHERE room = ?1 AND seq = ?2 AND kind = 1",
+            params![Sql(room), Sql(seq)],
+            |row| {
+                let life = if row.get(1)? { PostLife::Kept } else { PostLife::Deleted };
+                let state = PostState { rev: get(row, 2)?, text_at: get(row, 3)?, edited: get_option(row, 4)? };
+                Ok(PostRow { by: get(row, 0)?, life, state })
+            },
+        )
+    }
+
+    fn put_post_state(&mut self, room: RoomId, seq: Seq, state: PostState) -> Result<(), StorageError> {
+        write(
+            self.db,
+            "UPDATE events SET rev = ?3, text_at = ?4, edited = ?5 WHERE room = ?1 AND seq = ?2 AND kind = 1",
+            params![Sql(room), Sql(seq), Sql(state.rev), Sql(state.text_at), state.edited.map(Sql)],
+        )?;
+        Ok(())
+    }
+
+    fn blank_post(&mut self, room: RoomId, seq: Seq) -> Result<(), StorageError> {
+        let texts = all(
+            self.db,
+            "SELECT seq, body FROM events WHERE room = ?1 AND seq = ?2 AND body IS NOT NULL
+             UNION ALL
+             SELECT seq, body FROM events WHERE room = ?1 AND target = ?2 AND kind = 2 AND body IS NOT NULL",
+            params![Sql(room), Sql(seq)],
+            |row| Ok((get::<Seq>(row, 0)?, chain::text_hash(row.get_ref(1)?.as_str()?))),
+        )?;
+        for (at, hash) in texts {
+            write(
+                self.db,
+                "UPDATE events SET body = NULL, body_hash = ?3 WHERE room = ?1 AND seq = ?2",
+                params![Sql(room), Sql(at), hash],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn reaction(&self, room: RoomId, post: Seq, emoji: &str, user: UserId) -> Result<Option<Seq>, StorageError> {
+        one(
+            self.db,
+            "SELECT at FROM reactions WHERE room = ?1 AND post = ?2 AND emoji = ?3 AND user = ?4",
+            params![Sql(room), Sql(post), emoji, Sql(user)],
+            |row| get(row, 0),
+        )
+    }
+
+    fn reaction_count(&self, room: RoomId, post: Seq, emoji: &str) -> Result<ReactionCount, StorageError> {
+        let found = one(
+            self.db,
+            "SELECT COUNT(*), COUNT(DISTINCT emoji), MIN(since) FILTER (WHERE emoji = ?3)
+             FROM reactions WHERE room = ?1 AND post = ?2",
+            params![Sql(room), Sql(post), emoji],
+            |row| Ok(ReactionCount { all: get(row, 0)?, emojis: get(row, 1)?, since: get_option(row, 2)? }),
+        )?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn put_reaction(
+        &mut self,
+        room: RoomId,
+        post: Seq,
+        emoji: &str,
+        user: UserId,
+        place: ReactionPlace,
+    ) -> Result<(), StorageError> {
+        write(
+            self.db,
+            "INSERT INTO reactions (room, post, emoji, user, since, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![Sql(room), Sql(post), emoji, Sql(user), Sql(place.since), Sql(place.at)],
+        )?;
+        Ok(())
+    }
+
+    fn remove_reaction(&mut self, room: RoomId, post: Seq, emoji: &str, user: UserId) -> Result<(), StorageError> {
+        write(
+            self.db,
+            "DELETE FROM reactions WHERE room = ?1 AND post = ?2 AND emoji = ?3 AND user = ?4",
+            params![Sql(room), Sql(post), emoji, Sql(user)],
+        )?;
+        Ok(())
+    }
+
+    fn clear_reactions(&mut self, room: RoomId, post: Seq) -> Result<(), StorageError> {
+        write(self.db, "DELETE FROM reactions WHERE room = ?1 AND post = ?2", params![Sql(room), Sql(post)])?;
+        Ok(())
+    }
+
+    fn session(&self, token: &TokenHash) -> Result<Option<SessionRow>, StorageError> {
+        session(self.db, token)
+    }
+
+    fn put_session(&mut self, token: &TokenHash, row: SessionRow) -> Result<(), StorageError> {
+        write(
+            self.db,
+            "INSERT INTO sessions (token_hash, user, expires) VALUES (?1, ?2, ?3)
+             ON CONFLICT (token_hash) DO UPDATE SET user = ?2, expires = ?3",
+            params![token, Sql(row.user), Sql(row.expires)],
+        )?;
+        Ok(())
+    }
+
+    fn remove_session(&mut self, token: &TokenHash) -> Result<(), StorageError> {
+        write(self.db, "DELETE FROM sessions WHERE token_hash = ?1", params![token])?;
+        Ok(())
+    }
+
+    fn read_mark(&self, user: UserId, room: RoomId) -> Result<Option<ReadRow>, StorageError> {
+        one(
+            self.db,
+            "SELECT posts, lsn FROM marks WHERE user = ?1 AND room = ?2",
+            params![Sql(user), Sql(room)],
+            |row| Ok(ReadRow { posts: get(row, 0)?, lsn: get(row, 1)? }),
+        )
+    }
+
+    fn put_read_mark(&mut self, user: UserId, room: RoomId, row: ReadRow) -> Result<(), StorageError> {
+        write(
+            self.db,
+            "INSERT INTO marks (user, room, posts, lsn) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (user, room) DO UPDATE SET posts = ?3, lsn = ?4",
+            params![Sql(user), Sql(room), Sql(row.posts), Sql(row.lsn)],
+        )?;
+        Ok(())
+    }
+}
+
+/// Finds a session.
+pub(super) fn session(db: &Connection, token: &TokenHash) -> Result<Option<SessionRow>, StorageError> {
+    one(db, "SELECT user, expires FROM sessions WHERE token_hash = ?1", params![token], |row| {
+        Ok(SessionRow { user: get(row, 0)?, expires: get(row, 1)? })
+    })
+}

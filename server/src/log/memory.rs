@@ -82,6 +82,9 @@ impl Readers for MemoryReaders {
     }
 }
 
+/// One reaction to a post.
+type Reacted = (ReactionPlace, String, UserId);
+
 /// Everything, in order.
 struct State {
     epoch: Epoch,
@@ -98,7 +101,7 @@ struct State {
     events: BTreeMap<(RoomId, Seq), EventRow>,
     posts: BTreeMap<(RoomId, Seq), PostState>,
     user_events: BTreeMap<(UserId, Seq), UserEventRow>,
-    reactions: BTreeMap<(RoomId, Seq), Vec<(ReactionPlace, String, UserId)>>,
+    reactions: BTreeMap<(RoomId, Seq), Vec<Reacted>>,
     sessions: HashMap<TokenHash, SessionRow>,
     marks: BTreeMap<(UserId, RoomId), ReadRow>,
 }
@@ -432,7 +435,7 @@ impl Reads for State {
     }
 
     fn rooms_page(&self, user: UserId, after: Option<&str>, limit: usize) -> Result<Vec<RoomSummary>, StorageError> {
-        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after));
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let names = self.names.range::<str, _>((from, Bound::Unbounded)).take(limit);
         Ok(names.filter_map(|(_, room)| self.rooms.get(room)).map(|row| self.summary(user, row)).collect())
     }

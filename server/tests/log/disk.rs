@@ -1,0 +1,227 @@
+//! What only a log on a disk can be asked.
+
+use std::path::Path;
+use std::time::Duration;
+
+use server::log::{Applied, Health, LogError, LogOptions, Op, OpenError, verify};
+use shared::ids::{RoomId, Seq, UserId};
+
+use super::world::{ALL, World, edit, named, post, react, until_full, until_health};
+
+const DATABASE: &str = "holdfast.db";
+const HEAD: &str = "holdfast.head";
+
+fn outside(dir: &Path) -> rusqlite::Connection {
+    rusqlite::Connection::open(dir.join(DATABASE)).unwrap()
+}
+
+fn reopen(dir: &Path) -> Result<World, OpenError> {
+    let world = World::sqlite_at(dir, &LogOptions::default())?;
+    world.skip_ids(1_000_000);
+    Ok(world)
+}
+
+/// Opens although something is missing.
+fn accept(dir: &Path) -> World {
+    let options = LogOptions { accept_loss: true, ..LogOptions::default() };
+    let world = World::sqlite_at(dir, &options).unwrap();
+    world.skip_ids(1_000_000);
+    world
+}
+
+/// Two people, a room, and one of everything.
+async fn fill(world: &World) -> (UserId, UserId, RoomId) {
+    let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
+    let room = world.room(ann, "here").await;
+    world.ok(ben, Op::Join { room }).await;
+    let first = world.post(ann, room, "first").await;
+    let second = world.post(ben, room, "second").await;
+    world.ok(ann, edit(room, first, "first, edited")).await;
+    world.ok(ben, react(room, first, "👍", true)).await;
+    world.ok(ben, Op::Delete { room, post: second }).await;
+    world.ok(ann, Op::Read { room, posts: 2 }).await;
+    world.ok(ann, named(ann, "Anna")).await;
+    (ann, ben, room)
+}
+
+#[tokio::test]
+async fn reopening_keeps_everything() {
+    let world = World::sqlite();
+    let (ann, ben, room) = fill(&world).await;
+    let entry = world.entry(ann, post(room, "once"));
+    let Applied::Committed(first) = world.log.propose(entry.clone()).await.unwrap() else { panic!("not committed") };
+    let everything = move |log: &dyn server::log::Reads| {
+        let events = log.events(room, Seq(0), ALL, ALL)?;
+        let people = (log.user_events(ann, Seq(0), ALL)?, log.user_events(ben, Seq(0), ALL)?);
+        let lists = (log.rooms_of(ann, None)?, log.members(room, None, ALL)?);
+        Ok((log.epoch(), log.lsn()?, events, people, lists, log.snapshot(room, ALL, ALL)?))
+    };
+    let before = world.read(everything).await;
+    let dir = world.close().unwrap();
+    let world = reopen(dir.path()).unwrap();
+    assert_eq!(world.read(everything).await, before);
+    assert_eq!(world.log.propose(entry).await.unwrap(), Applied::Duplicate(first));
+    assert_eq!(world.post(ann, room, "and on").await, first.seq.next());
+}
+
+#[tokio::test]
+async fn every_setting_the_promise_rests_on_is_in_force() {
+    let world = World::sqlite();
+    fill(&world).await;
+    let mode: String = outside(world.path()).pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn a_second_server_is_refused() {
+    let world = World::sqlite();
+    assert!(matches!(reopen(world.path()), Err(OpenError::Locked)));
+    assert!(matches!(verify(world.path()), Err(OpenError::Locked)));
+    let dir = world.close().unwrap();
+    reopen(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
+    let world = World::sqlite();
+    let dir = world.close().unwrap();
+    outside(dir.path()).pragma_update(None, "user_version", 99).unwrap();
+    let Err(error) = reopen(dir.path()) else { panic!("it started") };
+    assert!(matches!(error, OpenError::NewerSchema { found: 99, known: 1 }), "{error}");
+    assert!(error.to_string().contains("newer version"));
+    let version: i64 = outside(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 99);
+}
+
+#[tokio::test]
+async fn a_database_that_lost_its_end_is_refused_until_the_loss_is_accepted() {
+    let world = World::sqlite();
+    let (ann, _, room) = fill(&world).await;
+    let dir = world.close().unwrap();
+    let old = std::fs::read(dir.path().join(DATABASE)).unwrap();
+    let world = reopen(dir.path()).unwrap();
+    let epoch = world.read(|log| Ok(log.epoch())).await;
+    let lost = world.post(ann, room, "acknowledged").await;
+    world.close();
+    std::fs::write(dir.path().join(DATABASE), old).unwrap();
+
+    let Err(error) = reopen(dir.path()) else { panic!("it started") };
+    let OpenError::Behind { head, database } = &error else { panic!("{error}") };
+    assert_eq!(head.0, database.0 + 1);
+    assert!(error.to_string().contains("--accept-loss"), "{error}");
+    assert!(!verify(dir.path()).unwrap().damages.is_empty());
+
+    let world = accept(dir.path());
+    assert_eq!(world.read(|log| Ok(log.epoch())).await, epoch, "it is still the same log");
+    assert_eq!(world.post(ann, room, "something else").await, lost, "its place is taken by another");
+    world.close();
+    reopen(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_database_with_another_history_is_refused() {
+    let world = World::sqlite();
+    let (ann, _, room) = fill(&world).await;
+    let dir = world.close().unwrap();
+    let fork = tempfile::tempdir().unwrap();
+    for name in [DATABASE, HEAD] {
+        std::fs::copy(dir.path().join(name), fork.path().join(name)).unwrap();
+    }
+    for (path, text) in [(dir.path(), "one way"), (fork.path(), "another way")] {
+        let world = reopen(path).unwrap();
+        world.post(ann, room, text).await;
+        world.close();
+    }
+    std::fs::copy(fork.path().join(DATABASE), dir.path().join(DATABASE)).unwrap();
+    assert!(matches!(reopen(dir.path()), Err(OpenError::Forked { .. })));
+    accept(dir.path());
+}
+
+#[tokio::test]
+async fn a_database_whose_guard_is_gone_is_refused() {
+    let world = World::sqlite();
+    fill(&world).await;
+    let dir = world.close().unwrap();
+    let head = std::fs::read(dir.path().join(HEAD)).unwrap();
+    std::fs::remove_file(dir.path().join(HEAD)).unwrap();
+    assert!(matches!(reopen(dir.path()), Err(OpenError::NoHead { .. })));
+    std::fs::write(dir.path().join(HEAD), "nonsense").unwrap();
+    assert!(matches!(reopen(dir.path()), Err(OpenError::NoHead { .. })));
+    // A write torn by a power cut spoils one slot, not both.
+    let mut torn = head;
+    torn[..100].fill(0);
+    std::fs::write(dir.path().join(HEAD), torn).unwrap();
+    reopen(dir.path()).unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_process_leaves_a_log_that_starts() {
+    let world = World::sqlite();
+    let (_, _, room) = fill(&world).await;
+    let events = world.events(room).await;
+    // What the disk holds at this moment is what a kill would leave: the log still open, its pages not yet moved.
+    let left = tempfile::tempdir().unwrap();
+    for name in [DATABASE, "holdfast.db-wal", HEAD] {
+        std::fs::copy(world.path().join(name), left.path().join(name)).unwrap();
+    }
+    assert_eq!(reopen(left.path()).unwrap().events(room).await, events);
+
+    // The same with the end of the write-ahead log gone: SQLite alone would not notice.
+    let cut = tempfile::tempdir().unwrap();
+    for name in [DATABASE, "holdfast.db-wal", HEAD] {
+        std::fs::copy(world.path().join(name), cut.path().join(name)).unwrap();
+    }
+    let wal = std::fs::OpenOptions::new().write(true).open(cut.path().join("holdfast.db-wal")).unwrap();
+    wal.set_len(wal.metadata().unwrap().len() - 4_096).unwrap();
+    assert!(matches!(reopen(cut.path()), Err(OpenError::Behind { .. })));
+}
+
+#[tokio::test]
+async fn verify_finds_what_was_tampered_with() {
+    let world = World::sqlite();
+    let (_, _, room) = fill(&world).await;
+    let dir = world.close().unwrap();
+    let report = verify(dir.path()).unwrap();
+    assert_eq!(report.damages, []);
+    assert!(report.events > 10 && report.streams == 3, "{report:?}");
+    for tampering in [
+        "UPDATE events SET body = 'forged' WHERE body = 'first'",
+        "UPDATE events SET ts = ts + 1 WHERE seq = 4",
+        "DELETE FROM events WHERE seq = 6",
+        "DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)",
+        "UPDATE user_events SET detail = '{\"name\":\"Eve\"}' WHERE seq = 1",
+        "UPDATE records SET chain = zeroblob(8) WHERE lsn = 3",
+    ] {
+        let copy = tempfile::tempdir().unwrap();
+        for name in [DATABASE, HEAD] {
+            std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+        }
+        let changed = outside(copy.path()).execute(tampering, []).unwrap();
+        assert!(changed > 0, "{tampering}");
+        assert!(!verify(copy.path()).unwrap().damages.is_empty(), "{tampering} of room {room} went unseen");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_heals_by_itself() {
+    let options =
+        LogOptions { max_bytes: Some(1024 * 1024), probe_every: Duration::from_millis(5), ..LogOptions::default() };
+    let world = World::sqlite_with(&options);
+    let (ann, _, room) = fill(&world).await;
+    // Something else takes up room, and will give it back.
+    let other = outside(world.path());
+    other.execute("INSERT INTO probe (id, filler) VALUES (2, zeroblob(300000))", []).unwrap();
+    let before = world.snapshot(room).await.total;
+    let stored = until_full(&world, ann, room).await;
+    assert_eq!(world.log.health(), Health::Full);
+    let entry = world.entry(ann, post(room, &"x".repeat(9_000)));
+    assert_eq!(world.log.propose(entry.clone()).await, Err(LogError::Full));
+    assert_eq!(world.snapshot(room).await.total, before + stored, "what was acknowledged is there, and no more");
+    other.execute("DELETE FROM probe", []).unwrap();
+    until_health(&world.log, Health::Writable).await;
+    assert!(matches!(world.log.propose(entry).await, Ok(Applied::Committed(_))), "the same request goes through");
+    assert_eq!(world.snapshot(room).await.total, before + stored + 1);
+    let dir = world.close().unwrap();
+    drop(other);
+    assert_eq!(verify(dir.path()).unwrap().damages, []);
+}

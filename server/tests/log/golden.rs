@@ -1,0 +1,119 @@
+//! The forms that are kept for ever: every request of version 1, and the hash chains over them.
+//!
+//! `HOLDFAST_BLESS=1` writes a missing file; one that differs is never overwritten.
+
+use std::path::PathBuf;
+
+use server::log::{Entry, Op, Record};
+use shared::ids::{ClientId, RoomId, Seq, UserId};
+use shared::time::Timestamp;
+
+use super::world::{ALL, World, named};
+
+fn compare(name: &str, written: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/log").join(name);
+    match std::fs::read_to_string(&path) {
+        Ok(golden) => assert_eq!(golden, written, "{name} changed; a released form never does"),
+        Err(_) if std::env::var_os("HOLDFAST_BLESS").is_some() => std::fs::write(&path, written).unwrap(),
+        Err(error) => panic!("{name}: {error}; it should hold\n{written}"),
+    }
+}
+
+fn ops() -> Vec<(&'static str, Op)> {
+    let (room, user, post) = (RoomId::from_bytes([0x20; 16]), UserId::from_bytes([0x30; 16]), Seq(7));
+    let (name, title, emoji) = (String::from("plans"), String::from("What next?"), String::from("👍"));
+    let body = String::from("Zeile 1\n第二行 \"quoted\"");
+    let all = vec![
+        ("post", Op::Post { room, body: body.clone() }),
+        ("edit", Op::Edit { room, post, body }),
+        ("delete", Op::Delete { room, post }),
+        ("react", Op::React { room, post, emoji, on: true }),
+        ("room_create", Op::RoomCreate { room, name: name.clone(), title: title.clone() }),
+        ("room_set", Op::RoomSet { room, name, title }),
+        ("room_delete", Op::RoomDelete { room }),
+        ("join", Op::Join { room }),
+        ("leave", Op::Leave { room }),
+        ("kick", Op::Kick { room, user }),
+        ("user_set", Op::UserSet { user, name: "Ann".into(), skeleton: "ann".into() }),
+        ("session_open", Op::SessionOpen { token_hash: [0xab; 32], expires: Timestamp(1_800_000_000_000) }),
+        ("session_revoke", Op::SessionRevoke { token_hash: [0xab; 32] }),
+        ("read", Op::Read { room, posts: 12 }),
+    ];
+    for (name, op) in &all {
+        // A new request breaks this match, and is a new version of the record.
+        let expected = match op {
+            Op::Post { .. } => "post",
+            Op::Edit { .. } => "edit",
+            Op::Delete { .. } => "delete",
+            Op::React { .. } => "react",
+            Op::RoomCreate { .. } => "room_create",
+            Op::RoomSet { .. } => "room_set",
+            Op::RoomDelete { .. } => "room_delete",
+            Op::Join { .. } => "join",
+            Op::Leave { .. } => "leave",
+            Op::Kick { .. } => "kick",
+            Op::UserSet { .. } => "user_set",
+            Op::SessionOpen { .. } => "session_open",
+            Op::SessionRevoke { .. } => "session_revoke",
+            Op::Read { .. } => "read",
+        };
+        assert_eq!(*name, expected);
+    }
+    all
+}
+
+#[test]
+fn every_request_of_version_1_is_written_and_read_as_ever() {
+    for (name, op) in ops() {
+        let entry = Entry {
+            ts: Timestamp(1_700_000_000_000),
+            by: UserId::from_bytes([0x10; 16]),
+            key: ClientId::from_bytes([0x40; 16]),
+            op,
+        };
+        let record = Record { v: 1, entries: vec![entry] };
+        let written = format!("{}\n", serde_json::to_string_pretty(&record).unwrap());
+        compare(&format!("record-v1-{name}.json"), &written);
+        assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record);
+    }
+}
+
+#[test]
+fn what_a_request_asks_is_digested_as_ever() {
+    let digests: String = ops()
+        .iter()
+        .map(|(name, op)| {
+            let digest: String = op.digest().iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{name} {digest}\n")
+        })
+        .collect();
+    compare("digests-v1.txt", &digests);
+}
+
+#[tokio::test]
+async fn the_same_requests_make_the_same_chains_as_ever() {
+    let world = World::memory();
+    let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
+    let room = world.room(ann, "plans").await;
+    world.ok(ben, Op::Join { room }).await;
+    let seq = world.post(ann, room, "第一").await;
+    world.ok(ann, Op::Edit { room, post: seq, body: "二".into() }).await;
+    world.ok(ben, Op::React { room, post: seq, emoji: "👍".into(), on: true }).await;
+    world.ok(ann, Op::RoomSet { room, name: "done".into(), title: "Over".into() }).await;
+    world.ok(ann, named(ann, "Zoe")).await;
+    world.ok(ann, Op::Delete { room, post: seq }).await;
+    world.ok(ann, Op::Kick { room, user: ben }).await;
+    world.ok(ben, Op::Join { room }).await;
+    world.ok(ben, Op::Leave { room }).await;
+    world.ok(ann, Op::RoomDelete { room }).await;
+    let mut lines = String::new();
+    for event in world.events(room).await {
+        lines += &format!("room {} {} {}\n", event.seq, event.change.tag(), event.check);
+    }
+    for user in [ann, ben] {
+        for event in world.read(move |log| log.user_events(user, Seq(0), ALL)).await {
+            lines += &format!("user {} {} {}\n", event.seq, event.change.tag(), event.check);
+        }
+    }
+    compare("chains-v1.txt", &lines);
+}

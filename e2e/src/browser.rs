@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::http::Http;
+use crate::proxy::FaultProxy;
 use crate::server::{ServerOptions, ServerProcess};
 use crate::wait;
 pub use tab::{Row, Tab};
@@ -60,6 +61,7 @@ pub struct Stage {
     /// The server. Behind a lock only because tests borrow the stage while they kill it.
     server: Mutex<ServerProcess>,
     address: SocketAddr,
+    proxy: Option<FaultProxy>,
     chromium: Chromium,
     tabs: Mutex<Vec<Tab>>,
 }
@@ -71,7 +73,32 @@ impl Stage {
     /// # Panics
     /// With the test's own panic, or with the complaints.
     pub async fn run(name: &str, options: ServerOptions, test: impl AsyncFnOnce(&Stage)) {
-        let stage = Self::open(options).await;
+        let server = options.flag("dist", built_page().display()).start();
+        Self::open(server, None).await.play(name, test).await;
+    }
+
+    /// As [`Self::run`], with a link whose weather the test makes, at [`Self::proxy`].
+    ///
+    /// # Panics
+    /// With the test's own panic, or with the complaints.
+    pub async fn run_with_proxy(name: &str, options: ServerOptions, test: impl AsyncFnOnce(&Stage)) {
+        let mut server = options.flag("dist", built_page().display()).start();
+        let proxy = FaultProxy::start(server.address()).await;
+        // Only now both ports are known, and the page may come from either.
+        let (own, through_proxy) = (server.origin(), proxy.origin());
+        server.kill();
+        server.set_options(|options| options.flag("allow-origin", own).flag("allow-origin", through_proxy));
+        server.restart();
+        Self::open(server, Some(proxy)).await.play(name, test).await;
+    }
+
+    async fn open(server: ServerProcess, proxy: Option<FaultProxy>) -> Self {
+        let address = server.address();
+        Self { server: Mutex::new(server), address, proxy, chromium: Chromium::launch().await, tabs: Mutex::default() }
+    }
+
+    async fn play(self, name: &str, test: impl AsyncFnOnce(&Self)) {
+        let stage = self;
         let outcome = AssertUnwindSafe(test(&stage)).catch_unwind().await;
         if outcome.is_err() {
             stage.report(name).await;
@@ -89,11 +116,13 @@ impl Stage {
         }
     }
 
-    async fn open(options: ServerOptions) -> Self {
-        let dist = built_page();
-        let server = options.flag("dist", dist.display()).start();
-        let address = server.address();
-        Self { server: Mutex::new(server), address, chromium: Chromium::launch().await, tabs: Mutex::default() }
+    /// Returns the link between the server and pages opened at [`FaultProxy::origin`].
+    ///
+    /// # Panics
+    /// On a stage without one.
+    #[must_use]
+    pub fn proxy(&self) -> &FaultProxy {
+        self.proxy.as_ref().expect("this stage was opened with `run_with_proxy`")
     }
 
     /// Returns where the server listens.
@@ -178,11 +207,16 @@ impl Person<'_> {
         tab
     }
 
-    /// As [`Self::signed_in`], through a proxy.
+    /// As [`Self::signed_in`], at an address of its own.
     pub async fn signed_in_at(&self, url: &str, name: &str) -> Tab {
         let tab = self.tab_at(url).await;
         tab.sign_in(name).await;
         tab
+    }
+
+    /// As [`Self::signed_in`], through the proxy whose weather the test makes.
+    pub async fn signed_in_through_proxy(&self, name: &str) -> Tab {
+        self.signed_in_at(&self.stage.proxy().origin(), name).await
     }
 }
 

@@ -95,6 +95,17 @@ impl Http {
         read(request.send_json(body).unwrap_or_else(|error| panic!("POST {path}: {error}")))
     }
 
+    /// Deletes what a path names.
+    ///
+    /// # Panics
+    /// If no answer comes.
+    #[must_use]
+    pub fn delete(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let start = self.agent.delete(format!("{}{path}", self.origin));
+        let request = headers.iter().fold(start, |request, (k, v)| request.header(*k, *v));
+        read(request.call().unwrap_or_else(|error| panic!("DELETE {path}: {error}")))
+    }
+
     /// Opens a session under a name, as a native client does.
     ///
     /// # Panics

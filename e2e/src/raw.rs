@@ -207,6 +207,15 @@ impl RawSocket {
         self.send_text(&message.to_string());
     }
 
+    /// Returns a second handle of the same socket, to write from another thread.
+    ///
+    /// # Panics
+    /// If the system has no descriptor left.
+    #[must_use]
+    pub fn second_handle(&self) -> Self {
+        Self { stream: self.stream.try_clone().expect("a descriptor"), buffer: Vec::new() }
+    }
+
     /// Says that nothing more will be written.
     pub fn finish_writing(&self) {
         self.stream.shutdown(Shutdown::Write).ok();

@@ -10,6 +10,7 @@ use e2e::{Client, Http, Oracle, Scene, wait};
 use serde_json::{Value, json};
 use shared::error::ErrorCode;
 use shared::message::Command;
+use shared::session::ConnectionState;
 
 const SOON: Duration = Duration::from_secs(20);
 /// As much as a test of a full disk writes at most before it must be full.
@@ -224,4 +225,34 @@ async fn a_database_from_the_past_is_not_started_with_until_the_loss_is_accepted
     server.restart();
     let (mut client, ..) = Client::join_general(server.address(), &who.token).await;
     client.post(room, "after the loss").await.expect("a connection").expect("an ack");
+}
+
+/// Each sync takes this much longer once the disk is slow, in microseconds.
+const SLOW_SYNC_US: u32 = 7_000_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_06_a_server_with_a_slow_disk_is_called_slow_and_not_left() {
+    let inject = format!("inject=fdatasync,fsync:delay_enter={SLOW_SYNC_US}:when={SYNCS_THAT_SUCCEED}+");
+    let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", &inject];
+    let server = ServerOptions::new().without_rates().under(&wrapper).start();
+    let who = Http::new(server.address()).sign_in("Ada");
+    let (client, room, _) = Client::join_general(server.address(), &who.token).await;
+    client.close().await;
+    let device = e2e::Device::start(server.address(), &who, room, Default::default());
+    device.wait_live(SOON).await;
+    let slow = |seen: &e2e::device::Seen| seen.states.contains(&ConnectionState::Slow);
+    let mut posts = 0;
+    while !device.look(slow) {
+        device.post(&format!("post {posts}")).await;
+        posts += 1;
+        let settled = |seen: &e2e::device::Seen| seen.acked.len() == posts || slow(seen);
+        device.wait("an ack, or the word that the server is slow", SOON, settled).await;
+        assert!(posts < 1_000, "no sync ever was slow");
+    }
+    device.wait("the last ack", Duration::from_secs(60), |seen| seen.acked.len() == posts).await;
+    device.wait_live(SOON).await;
+    let left =
+        |state: &ConnectionState| matches!(state, ConnectionState::Waiting { .. } | ConnectionState::Trying { .. });
+    let states = device.seen().states;
+    assert!(!states.iter().any(left), "a server that was only slow was left: {states:?}");
 }

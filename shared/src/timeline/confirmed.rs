@@ -143,6 +143,16 @@ impl Confirmed {
         }
     }
 
+    /// Notes that a page has told every post just before `before`: a hole that still reaches up to there begins later.
+    pub(super) fn told_before(&mut self, before: Seq) {
+        let index = self.entries.partition_point(|entry| entry.seq < before);
+        if let Some(entry) = index.checked_sub(1).and_then(|index| self.entries.get_mut(index))
+            && let Row::Hole(hole) = &mut entry.row
+        {
+            hole.empty_to = hole.empty_to.max(Seq(before.0.saturating_sub(1)));
+        }
+    }
+
     /// Moves the head, never back.
     pub(super) fn reach(&mut self, seq: Seq, total: u64) {
         self.head = self.head.max(seq);
@@ -165,14 +175,20 @@ impl Confirmed {
     /// Mends the seam between the row at `index`, which is no hole, and what follows.
     fn mend_after(&mut self, index: usize) {
         let next = index + 1;
-        let was = self.entries.get(next).is_some_and(Entry::is_hole);
+        let old = match self.row(next) {
+            Some(Row::Hole(hole)) => Some(*hole),
+            Some(Row::Post(_) | Row::Unknown(_)) | None => None,
+        };
+        let was = old.is_some();
         let Entry { seq: after, upto, .. } = self.entries[index];
         let (before, until) = match self.entries.get(next + usize::from(was)) {
             Some(entry) => (entry.seq, entry.before),
             None => (self.head.next(), self.total),
         };
         let missing = until.saturating_sub(upto);
-        let hole = Entry { seq: after, before: upto, upto: until, row: Row::Hole(Hole { after, before, missing }) };
+        let empty_to = old.filter(|old| old.after == after).map_or(after, |old| old.empty_to);
+        let hole = Hole { after, before, missing, empty_to };
+        let hole = Entry { seq: after, before: upto, upto: until, row: Row::Hole(hole) };
         match (was, missing > 0) {
             (true, true) => self.entries[next] = hole,
             (false, true) => self.entries.insert(next, hole),

@@ -158,13 +158,16 @@ impl Timeline {
     }
 
     /// Says which history the rows from `first` up to `last` (excluded) need: the `before` of the request that fills the
-    /// lowest hole among them, else refreshes stale posts, else loads what lies before the first row.
+    /// lowest hole among them, else refreshes stale posts, else loads what lies before the first row. A hole in the lower
+    /// half is filled from above, since whoever sees it there reads downwards; any other from below.
     #[must_use]
     pub fn needed(&self, first: usize, last: usize) -> Option<Seq> {
-        let last = last.min(self.confirmed.len());
+        let middle = first + last.saturating_sub(first) / 2;
+        let rows = (first..last.min(self.confirmed.len())).rev();
         let mut stale = None;
-        for row in (first..last).rev().filter_map(|index| self.confirmed.row(index)) {
+        for (index, row) in rows.filter_map(|index| Some((index, self.confirmed.row(index)?))) {
             match row {
+                Row::Hole(hole) if hole.before > self.floor && index > middle => return Some(hole.before_from_above()),
                 Row::Hole(hole) if hole.before > self.floor => return Some(hole.before),
                 Row::Post(post) if post.stale => stale = stale.or(post.seq.map(Seq::next)),
                 Row::Hole(_) | Row::Post(_) | Row::Unknown(_) => {}
@@ -265,15 +268,20 @@ impl Timeline {
         if self.epoch.is_some_and(|epoch| epoch != page.as_of.epoch) {
             return;
         }
+        let was_first = self.confirmed.first();
         self.meet(&page.people, page.as_of.seq);
         for post in &page.posts {
             self.take(post, page.as_of.seq);
         }
+        self.confirmed.told_before(before);
         let first = page.posts.first().map_or(before, |post| post.seq);
         if page.earlier == 0 {
             self.floor = self.floor.max(first);
         }
-        self.looking_at = Some(self.looking_at.map_or(first, |seq| seq.min(first)));
+        if self.looking_at.is_none() || was_first.is_none_or(|seq| first < seq) {
+            // Whoever asked for it looks there.
+            self.looking_at = Some(first);
+        }
         self.let_go();
         self.version += 1;
     }

@@ -147,6 +147,17 @@ pub struct Hole {
     pub before: Seq,
     /// How many posts are missing, exactly.
     pub missing: u64,
+    /// None of them lies up to this seq, as far as pages have told.
+    pub empty_to: Seq,
+}
+
+impl Hole {
+    /// Returns the `before` of the history page that fills the hole from above, for somebody who reads downwards.
+    #[must_use]
+    pub fn before_from_above(&self) -> Seq {
+        let page = crate::limits::PAGE_POSTS as u64;
+        Seq(self.empty_to.0.saturating_add(page + 1)).min(self.before)
+    }
 }
 
 /// A change of a newer server: its place is kept, its meaning is not known.

@@ -5,9 +5,11 @@
 //! which are `shared`'s. Invariant: everything but `platform` and `driver` is pure and tested natively.
 
 pub mod components;
+mod driver;
+pub mod model;
+pub mod platform;
 pub mod status;
 pub mod store;
 pub mod words;
 
-/// Starts the page.
-pub fn start() {}
+pub use driver::start;

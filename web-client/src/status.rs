@@ -29,6 +29,8 @@ pub struct Facts {
     pub lost_since: Timestamp,
     /// The wall clock of the last moment the page was known to be caught up; absent if it never was.
     pub shown_until: Option<Timestamp>,
+    /// The bar has been shown since then: it stays until the page is live again.
+    pub bar_seen: bool,
     /// The last recovery.
     pub back: Option<Back>,
     /// Whether this device keeps what is unsent; absent where not known yet.
@@ -143,7 +145,7 @@ impl BarKind {
 pub enum BarAction {
     /// [`crate::store::Action::RetryNow`].
     RetryNow,
-    /// Back to the sign-in form.
+    /// [`crate::store::Action::SignInAgain`].
     SignIn,
     /// [`crate::store::Action::Reload`].
     Reload,
@@ -165,7 +167,7 @@ impl Facts {
             ConnectionState::Connecting
             | ConnectionState::CatchingUp { .. }
             | ConnectionState::Waiting { .. }
-            | ConnectionState::Trying { .. } => now.since(self.lost_since) >= BAR_AFTER_MS,
+            | ConnectionState::Trying { .. } => self.bar_seen || now.since(self.lost_since) >= BAR_AFTER_MS,
         }
     }
 
@@ -312,6 +314,7 @@ mod tests {
             state_since: START,
             lost_since: START,
             shown_until: None,
+            bar_seen: false,
             back: None,
             storage_ok: Some(true),
             unsent: 0,
@@ -353,6 +356,13 @@ mod tests {
         assert_eq!(shown(&facts(ConnectionState::Offline), 0).bar.unwrap().text, Text::Offline);
         let bare = Facts { storage_ok: Some(false), ..facts(ConnectionState::Offline) };
         assert_eq!(shown(&bare, 0).bar.unwrap().text, Text::OfflineNoStorage);
+    }
+
+    #[test]
+    fn a_bar_once_shown_stays_until_the_page_is_live() {
+        let facts = Facts { bar_seen: true, ..facts(ConnectionState::CatchingUp { to_go: 7 }) };
+        assert_eq!(shown(&facts, 0).bar.unwrap().text, Text::CatchingUp { n: 7 });
+        assert_eq!(shown(&Facts { state: ConnectionState::Live, ..facts }, 0).bar, None);
     }
 
     #[test]

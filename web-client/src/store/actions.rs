@@ -14,6 +14,8 @@ use crate::words::Language;
 pub enum Action {
     /// Sign in under a name.
     SignIn(String),
+    /// Show the sign-in form: the session ended.
+    SignInAgain,
     /// Sign out; asks first when something is unsent.
     SignOut,
     /// Sign out and forget what is unsent.

@@ -64,6 +64,13 @@ pub struct State {
 }
 
 impl State {
+    /// Tells whether drawing the other one would change nothing: only the clock has moved.
+    #[must_use]
+    pub fn looks_like(&self, other: &Self) -> bool {
+        // The connection panel says how long ago something was.
+        self.dialog != Dialog::Connection && Self { wall: other.wall, ..self.clone() } == *other
+    }
+
     /// Finds a joined room.
     #[must_use]
     pub fn room(&self, id: RoomId) -> Option<&RoomRow> {
@@ -295,7 +302,7 @@ pub struct Form {
 }
 
 /// What the connection panel shows.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Panel {
     /// Newest last, at most [`RTT_SAMPLES`], milliseconds.
     pub round_trips: Vec<u64>,

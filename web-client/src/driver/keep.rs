@@ -1,0 +1,252 @@
+//! Keeping what is unsent on the device, and taking over what dead tabs left.
+//!
+//! Must not live here: IndexedDB itself ([`crate::platform::shelf`]). Invariant: writes are begun in the order they were
+//! asked for; while the shelf is still being opened they wait, and never more than the session's own bounds allow.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use gloo_timers::callback::{Interval, Timeout};
+use gloo_timers::future::TimeoutFuture;
+use shared::ids::{RoomId, UserId};
+use shared::session::{Input, Persist, SendOp};
+use wasm_bindgen_futures::{JsFuture, spawn_local};
+
+use super::{Driver, Inner, random};
+use crate::platform::locks::{self, Held};
+use crate::platform::shelf::{Change, Shelf};
+
+/// A draft is written when nothing was typed for this long, in milliseconds.
+const DRAFT_QUIET_MS: u32 = 300;
+/// A shelf that does not open for this long does not open, in milliseconds.
+const OPEN_TIMEOUT_MS: u32 = 5_000;
+/// How often tabs that died meanwhile are looked for, in milliseconds.
+const LOOK_FOR_ORPHANS_MS: u32 = 15_000;
+
+/// What keeps things on the device.
+pub(super) struct Keeper {
+    /// This tab, in memory only: a duplicated tab makes another.
+    tab: String,
+    shelf: ShelfState,
+    drafts: BTreeMap<RoomId, String>,
+    draft_timer: Option<Timeout>,
+    /// Tabs whose lock is waited for.
+    watched: Rc<RefCell<BTreeSet<String>>>,
+    /// Held as long as the page lives.
+    lock: Option<Held>,
+    /// Looks for orphans; says that this tab is alive, where there are no locks.
+    interval: Option<Interval>,
+}
+
+enum ShelfState {
+    Closed,
+    /// Writes that wait for it.
+    Opening(Vec<(u64, Persist)>),
+    Ready(Shelf),
+    Failed,
+}
+
+impl Keeper {
+    pub(super) fn new() -> Self {
+        Self {
+            tab: random::<8>().iter().map(|byte| format!("{byte:02x}")).collect(),
+            shelf: ShelfState::Closed,
+            drafts: BTreeMap::new(),
+            draft_timer: None,
+            watched: Rc::default(),
+            lock: None,
+            interval: None,
+        }
+    }
+
+    pub(super) fn tab(&self) -> &str {
+        &self.tab
+    }
+}
+
+impl Inner {
+    /// Opens the shelf of a person, then brings back drafts and unsent items.
+    pub(super) fn open_shelf(&mut self, user: UserId) {
+        self.keeper.shelf = ShelfState::Opening(Vec::new());
+        let (driver, tab, era) = (self.driver(), self.keeper.tab.clone(), self.era);
+        let needs_lock = self.keeper.lock.is_none();
+        spawn_local(async move {
+            // The lock first: a partition whose tab has no lock is anybody's.
+            let lock = if needs_lock { locks::take(&tab).await } else { None };
+            let opened = open_in_time(user, &tab).await;
+            driver.call(move |inner| {
+                inner.keeper.lock = inner.keeper.lock.take().or(lock);
+                if inner.era == era {
+                    inner.shelf_opened(opened);
+                }
+            });
+        });
+    }
+
+    fn shelf_opened(&mut self, opened: Option<(Shelf, BTreeMap<RoomId, String>)>) {
+        let ShelfState::Opening(waiting) = std::mem::replace(&mut self.keeper.shelf, ShelfState::Failed) else {
+            return;
+        };
+        self.model.storage(opened.is_some());
+        if let Some((shelf, drafts)) = opened {
+            self.keeper.shelf = ShelfState::Ready(shelf);
+            self.model.drafts_found(drafts);
+        }
+        if !waiting.is_empty() {
+            self.keep(waiting);
+        }
+        self.flush_drafts();
+        self.look_for_orphans();
+        let driver = self.driver();
+        self.keeper.interval = Some(Interval::new(LOOK_FOR_ORPHANS_MS, move || {
+            driver.call(Inner::look_for_orphans);
+        }));
+    }
+
+    /// Lets go of the shelf of a person.
+    pub(super) fn close_shelf(&mut self) {
+        self.flush_drafts();
+        self.keeper.shelf = ShelfState::Closed;
+        self.keeper.drafts.clear();
+        self.keeper.interval = None;
+        self.keeper.watched = Rc::default();
+    }
+
+    /// Forgets everything unsent of the person.
+    pub(super) fn wipe_shelf(&mut self) {
+        self.keeper.drafts.clear();
+        let ShelfState::Ready(shelf) = &self.keeper.shelf else { return };
+        let shelf = shelf.clone();
+        spawn_local(async move {
+            // If it fails, the items stay under the name of a person who cannot come back: never sent.
+            let _ = shelf.wipe().await;
+        });
+    }
+
+    /// Writes what the session asks to be kept, and tells it when it is done.
+    pub(super) fn keep(&mut self, writes: Vec<(u64, Persist)>) {
+        if let ShelfState::Opening(waiting) = &mut self.keeper.shelf {
+            waiting.extend(writes);
+            return;
+        }
+        let serials: Vec<u64> = writes.iter().map(|(serial, _)| *serial).collect();
+        let mut changes = Vec::with_capacity(writes.len() + 1);
+        for (_, persist) in writes {
+            match persist {
+                Persist::Put(item) => {
+                    // The draft became the post: both change together, or a crash would show the text twice or never.
+                    if matches!(item.op, SendOp::Post { .. }) && !item.attempted {
+                        let draft = self.model.draft_to_store(item.room).to_owned();
+                        self.keeper.drafts.remove(&item.room);
+                        changes.push(Change::Draft(item.room, draft));
+                    }
+                    changes.push(Change::Put(item));
+                }
+                Persist::Remove(client_id) => changes.push(Change::Remove(client_id)),
+            }
+        }
+        self.write(&changes, serials);
+    }
+
+    fn write(&mut self, changes: &[Change], serials: Vec<u64>) {
+        let begun = match &self.keeper.shelf {
+            ShelfState::Ready(shelf) => shelf.write(changes).ok(),
+            ShelfState::Closed | ShelfState::Opening(_) | ShelfState::Failed => None,
+        };
+        let (driver, era) = (self.driver(), self.era);
+        spawn_local(async move {
+            let ok = match begun {
+                Some(end) => JsFuture::from(end).await.is_ok(),
+                None => false,
+            };
+            driver.call(move |inner| {
+                if inner.era == era {
+                    let reading = inner.read_clock();
+                    for serial in serials {
+                        inner.session_input(Input::Persisted { serial, ok }, reading);
+                    }
+                }
+            });
+        });
+    }
+
+    /// Keeps a draft, once nothing more is typed for a moment.
+    pub(super) fn keep_draft(&mut self, room: RoomId, text: String) {
+        self.keeper.drafts.insert(room, text);
+        let driver = self.driver();
+        self.keeper.draft_timer = Some(Timeout::new(DRAFT_QUIET_MS, move || driver.call(Inner::flush_drafts)));
+    }
+
+    /// Writes the drafts that wait. Also when the page is hidden: it may never be shown again.
+    pub(super) fn flush_drafts(&mut self) {
+        self.keeper.draft_timer = None;
+        if let ShelfState::Ready(_) = self.keeper.shelf
+            && !self.keeper.drafts.is_empty()
+        {
+            let drafts = std::mem::take(&mut self.keeper.drafts);
+            let changes: Vec<Change> = drafts.into_iter().map(|(room, text)| Change::Draft(room, text)).collect();
+            self.write(&changes, Vec::new());
+        }
+    }
+
+    /// Looks for other tabs that left items, and waits for each to die: the dead are taken over at once.
+    pub(super) fn look_for_orphans(&mut self) {
+        let ShelfState::Ready(shelf) = &self.keeper.shelf else { return };
+        if !locks::available() {
+            locks::say_alive(&self.keeper.tab);
+        }
+        let (driver, shelf, watched, era) = (self.driver(), shelf.clone(), Rc::clone(&self.keeper.watched), self.era);
+        spawn_local(async move {
+            let Ok(tabs) = shelf.other_tabs().await else { return };
+            for tab in tabs {
+                if watched.borrow_mut().insert(tab.clone()) {
+                    spawn_local(take_over(driver.clone(), shelf.clone(), tab, Rc::clone(&watched), era));
+                }
+            }
+        });
+    }
+
+    pub(super) fn say_gone(&mut self) {
+        if !locks::available() {
+            locks::say_gone(self.keeper.tab());
+        }
+    }
+}
+
+/// Opens a shelf and reads its drafts, or gives up.
+async fn open_in_time(user: UserId, tab: &str) -> Option<(Shelf, BTreeMap<RoomId, String>)> {
+    let open = Box::pin(async {
+        let shelf = Shelf::open(user, tab).await.ok()?;
+        let drafts = shelf.drafts().await.ok()?;
+        Some((shelf, drafts))
+    });
+    match futures_util::future::select(open, TimeoutFuture::new(OPEN_TIMEOUT_MS)).await {
+        futures_util::future::Either::Left((opened, _)) => opened,
+        futures_util::future::Either::Right(_) => None,
+    }
+}
+
+/// Waits until a tab is dead and takes over what it left.
+async fn take_over(driver: Driver, shelf: Shelf, tab: String, watched: Rc<RefCell<BTreeSet<String>>>, era: u64) {
+    let began = js_sys::Date::now();
+    let lock = locks::take(&tab).await;
+    let is_dead = lock.is_some() || (!locks::available() && locks::seems_dead(&tab));
+    // Taken over while the lock is held: no other tab does the same.
+    let items = if is_dead { shelf.take_over(&tab).await.unwrap_or_default() } else { Vec::new() };
+    drop(lock);
+    watched.borrow_mut().remove(&tab);
+    if items.is_empty() {
+        return;
+    }
+    let waited = js_sys::Date::now() - began > f64::from(OPEN_TIMEOUT_MS);
+    driver.call(move |inner| {
+        // For another person by now: what was moved is found again when they come back.
+        if inner.era != era {
+            return;
+        }
+        let reading = inner.read_clock();
+        inner.session_input(Input::Restored { items: items.clone() }, reading);
+        inner.model.adopted(&items, reading.now, waited);
+    });
+}

@@ -1,0 +1,444 @@
+//! What the session tells, folded into what is shown.
+//!
+//! Must not live here: what people do (`act`). Invariant: every event of the session is handled; none is asked for
+//! twice.
+
+use std::rc::Rc;
+
+use shared::close::StopReason;
+use shared::error::{ErrorCode, WireError};
+use shared::ids::{ClientId, RoomId};
+use shared::message::{Ack, Command as WireCommand, Membership, Reply};
+use shared::model::{OpenOutcome, Opened, RoomChange, RoomEvent, RoomSummary, UserChange, UserEvent};
+use shared::session::{Command, ConnectionState, Diagnostic, Happened, OutboxItem, RequestTag, SendOp, SessionEvent};
+use shared::time::Timestamp;
+
+use super::{Asked, Ctx, Effect, Item, Model, Setting, Stage};
+use crate::status::{Back, is_live};
+use crate::store::{Dialog, Form, NoticeKind, PANEL_LINES, PanelLine, Place, RTT_SAMPLES, StorageState};
+
+impl Model {
+    /// Takes what the session tells.
+    pub fn hear(&mut self, event: SessionEvent, ctx: &mut Ctx<'_>) {
+        match event {
+            SessionEvent::State(state) => self.state_is(state, ctx.now),
+            SessionEvent::Welcomed { you, rooms, complete, limits, server, connection } => {
+                self.limits = limits;
+                let panel = Rc::make_mut(&mut self.panel);
+                panel.connection = Some(connection);
+                panel.server = Some(server.clone());
+                match &self.first_build {
+                    None => self.first_build = Some(server.build),
+                    Some(first) if *first != server.build => self.effects.push(Effect::CheckVersion),
+                    Some(_) => {}
+                }
+                if self.me.as_ref().is_some_and(|me| me.name != you.name) {
+                    self.effects.push(Effect::Remember(Setting::Me(Some(you.clone()))));
+                }
+                self.me = Some(you);
+                self.rooms_are(rooms, complete, ctx);
+            }
+            SessionEvent::Recovered { received, sent } => {
+                let bar_was_shown = self.facts.bar_seen || self.facts.bar_shown(ctx.now);
+                self.facts.back = Some(Back { at: ctx.now, received, sent, bar_was_shown });
+            }
+            SessionEvent::Opened(opened) => self.opened(&opened, ctx),
+            SessionEvent::Room(event) => self.room_event(&event, ctx),
+            SessionEvent::User(event) => self.user_event(event, ctx),
+            SessionEvent::Heads(heads) => {
+                for head in heads {
+                    if let Some(room) = self.rooms.get_mut(&head.room) {
+                        room.note_posts(head.seq, head.posts);
+                    }
+                }
+            }
+            SessionEvent::Typing(typing) => {
+                if let Some(room) = self.rooms.get_mut(&typing.room) {
+                    room.roster.change().typing(&typing, ctx.now);
+                }
+            }
+            SessionEvent::Presence(changes) => {
+                for room in self.rooms.values_mut().filter(|room| room.loaded) {
+                    room.roster.change().presence(&changes);
+                }
+            }
+            SessionEvent::Read(mark) => {
+                if let Some(room) = self.rooms.get_mut(&mark.room) {
+                    room.note_read(mark.posts);
+                }
+            }
+            SessionEvent::Queued(item) => self.queued(item),
+            SessionEvent::Saved(id) => self.stage(id, Stage::Saved),
+            SessionEvent::Sending(id) => self.stage(id, Stage::Sending),
+            SessionEvent::Acked(ack) => self.acked(&ack),
+            SessionEvent::Refused { client_id, error } => self.refused(client_id, &error),
+            SessionEvent::Discarded(id) => {
+                if let Some(item) = self.items.remove(&id)
+                    && let Some(room) = self.rooms.get_mut(&item.item.room)
+                {
+                    room.timeline.change().discarded(id);
+                }
+            }
+            SessionEvent::Answer { tag, result } => self.answer(tag, result, ctx),
+            SessionEvent::Storage { ok } => {
+                self.facts.storage_ok = Some(ok);
+                self.storage = if ok { StorageState::Ready } else { StorageState::Failed };
+            }
+            SessionEvent::OutboxFull { client_id } => self.outbox_full(client_id),
+            SessionEvent::RoundTrip { ms } => {
+                let samples = &mut Rc::make_mut(&mut self.panel).round_trips;
+                samples.push(ms);
+                let surplus = samples.len().saturating_sub(RTT_SAMPLES);
+                samples.drain(..surplus);
+            }
+            SessionEvent::Diagnostic(diagnostic) => self.diagnostic(diagnostic, ctx),
+        }
+    }
+
+    fn state_is(&mut self, state: ConnectionState, now: Timestamp) {
+        let was_live = is_live(&self.facts.state);
+        self.facts.bar_seen |= !was_live && self.facts.bar_shown(now);
+        if is_live(&state) && !was_live {
+            for room in self.rooms.values_mut() {
+                room.load_failed = None;
+            }
+        }
+        if was_live && !is_live(&state) {
+            self.facts.lost_since = now;
+            self.facts.back = None;
+            self.facts.bar_seen = false;
+        }
+        if state == ConnectionState::Stopped(StopReason::SignedOut)
+            && let Some(me) = &self.me
+        {
+            self.effects.push(Effect::Remember(Setting::NoLonger(me.id)));
+        }
+        self.facts.state = state;
+        self.facts.state_since = now;
+    }
+
+    fn rooms_are(&mut self, rooms: Vec<RoomSummary>, complete: bool, ctx: &mut Ctx<'_>) {
+        if complete {
+            let gone: Vec<RoomId> = self
+                .rooms
+                .keys()
+                .copied()
+                .filter(|id| !rooms.iter().any(|room| room.room == *id && room.joined))
+                .collect();
+            for id in gone {
+                self.drop_room(id, ctx);
+            }
+        }
+        for room in rooms {
+            if room.joined {
+                self.put_room(room);
+            } else {
+                self.drop_room(room.room, ctx);
+            }
+        }
+        self.rooms_known = true;
+        if let Place::Looking { name } = &self.place
+            && self.wanted.is_none()
+        {
+            self.wanted = Some(super::Wanted { name: name.clone(), by_default: false });
+        }
+        self.resolve(ctx);
+    }
+
+    fn opened(&mut self, opened: &Opened, ctx: &mut Ctx<'_>) {
+        if let OpenOutcome::Refused { error } = &opened.outcome {
+            let error = error.clone();
+            if matches!(error.code, ErrorCode::NotMember | ErrorCode::NotFound | ErrorCode::Forbidden) {
+                self.drop_room(opened.room, ctx);
+            }
+            self.refused_notice(error, ctx.now);
+            return;
+        }
+        let Some(room) = self.rooms.get_mut(&opened.room) else { return };
+        room.timeline.change().opened(opened);
+        room.roster.change().opened(opened);
+        room.loaded = true;
+        room.loading = None;
+        room.load_failed = None;
+        room.summary.members = opened.members;
+        match &opened.outcome {
+            OpenOutcome::Recovered { .. } | OpenOutcome::Refused { .. } => {}
+            OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => {
+                room.note_posts(snapshot.as_of.seq, snapshot.total);
+            }
+            OpenOutcome::Reset { reason, snapshot } => {
+                room.summary.head = snapshot.as_of.seq;
+                room.summary.posts = snapshot.total;
+                room.summary.read = room.summary.read.min(snapshot.total);
+                room.divider = None;
+                self.notice(NoticeKind::RoomReset(*reason), None);
+            }
+        }
+    }
+
+    fn room_event(&mut self, event: &RoomEvent, ctx: &mut Ctx<'_>) {
+        let mine = self.me.as_ref().is_some_and(|me| me.id == event.by.id);
+        let kicked = matches!(&event.change, RoomChange::Kicked(kicked)
+            if self.me.as_ref().is_some_and(|me| me.id == kicked.user.id));
+        if matches!(event.change, RoomChange::Ended(_)) || kicked {
+            self.drop_room(event.room, ctx);
+            return;
+        }
+        let (shown, hidden) = (self.place == Place::Room(event.room), self.hidden);
+        let Some(room) = self.rooms.get_mut(&event.room) else { return };
+        room.timeline.change().event(event);
+        room.roster.change().event(event);
+        room.note_posts(event.seq, event.posts);
+        room.summary.members = room.roster.members();
+        match &event.change {
+            RoomChange::Posted(_) => {
+                // What I write I have read, if I had read what came before it.
+                if mine && room.summary.read + 1 == event.posts {
+                    room.note_read(event.posts);
+                    self.session(Command::MarkRead { room: event.room, posts: event.posts });
+                } else if !mine && shown && hidden && room.divider.is_none() {
+                    room.divider = Some(room.summary.read);
+                }
+            }
+            RoomChange::Created(title) | RoomChange::Set(title) => {
+                room.summary.name = title.name.clone();
+                room.summary.title = title.title.clone();
+            }
+            RoomChange::Edited(_)
+            | RoomChange::Deleted(_)
+            | RoomChange::Reacted(_)
+            | RoomChange::Ended(_)
+            | RoomChange::Joined(_)
+            | RoomChange::Left(_)
+            | RoomChange::Kicked(_)
+            | RoomChange::Renamed(_)
+            | RoomChange::Unknown(_) => {}
+        }
+    }
+
+    fn user_event(&mut self, event: UserEvent, ctx: &mut Ctx<'_>) {
+        match event.change {
+            UserChange::RoomAdded(added) => {
+                if self.rooms.contains_key(&added.room) {
+                    return;
+                }
+                self.put_room(RoomSummary {
+                    room: added.room,
+                    name: added.name.clone(),
+                    title: added.title,
+                    joined: true,
+                    members: 0,
+                    head: added.from,
+                    posts: added.posts,
+                    read: added.posts,
+                });
+                if self.place_name().as_ref() == Some(&added.name) {
+                    self.show_room(added.room, true, ctx);
+                }
+            }
+            UserChange::RoomRemoved(removed) => self.drop_room(removed.room, ctx),
+            UserChange::Named(named) => {
+                let Some(me) = &mut self.me else { return };
+                me.name.clone_from(&named.name);
+                let me = me.clone();
+                for room in self.rooms.values_mut() {
+                    room.timeline.change().call_me(&me.name);
+                }
+                self.effects.push(Effect::Remember(Setting::Me(Some(me))));
+            }
+            UserChange::Unknown(_) => {}
+        }
+    }
+
+    fn queued(&mut self, item: OutboxItem) {
+        if let Some(room) = self.rooms.get_mut(&item.room) {
+            room.timeline.change().queued(&item);
+        }
+        let stage = if item.refused.is_some() { Stage::Refused } else { Stage::Queued };
+        let saved = self.items.get(&item.client_id).is_some_and(|known| known.saved);
+        self.items.insert(item.client_id, Item { item, stage, saved });
+    }
+
+    fn stage(&mut self, id: ClientId, stage: Stage) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        item.saved |= stage == Stage::Saved;
+        let room = self.rooms.get_mut(&item.item.room);
+        if stage == Stage::Saved {
+            if let Some(room) = room {
+                room.timeline.change().saved(id);
+            }
+            // A row that is already on its way stays so.
+            if item.stage == Stage::Queued {
+                item.stage = stage;
+            }
+            return;
+        }
+        if let Some(room) = room {
+            room.timeline.change().sending(id);
+        }
+        item.stage = stage;
+    }
+
+    fn acked(&mut self, ack: &Ack) {
+        self.items.remove(&ack.client_id);
+        if let Some(room) = self.rooms.get_mut(&ack.room) {
+            room.timeline.change().acked(ack);
+        }
+    }
+
+    fn refused(&mut self, client_id: ClientId, error: &WireError) {
+        let Some(item) = self.items.get_mut(&client_id) else { return };
+        item.stage = Stage::Refused;
+        item.item.refused = Some(error.clone());
+        let change = !matches!(item.item.op, SendOp::Post { .. });
+        if let Some(room) = self.rooms.get_mut(&item.item.room) {
+            room.timeline.change().refused(client_id, error);
+        }
+        if change {
+            self.notice(NoticeKind::ChangeRefused { client_id, error: error.clone() }, None);
+        }
+    }
+
+    /// Nothing was queued: the text goes back where it came from.
+    fn outbox_full(&mut self, client_id: ClientId) {
+        if let Some(item) = self.items.remove(&client_id) {
+            self.give_back(&item.item);
+        }
+        self.notice(NoticeKind::OutboxFull, None);
+    }
+
+    /// Puts an item's text back into the composer, before what is being written there.
+    pub(super) fn give_back(&mut self, item: &OutboxItem) {
+        let (body, editing) = match &item.op {
+            SendOp::Post { body } => (body, None),
+            SendOp::Edit { post, body } => (body, Some(*post)),
+            SendOp::Delete { .. } | SendOp::React { .. } => return,
+        };
+        self.draft_version += 1;
+        let Some(room) = self.rooms.get_mut(&item.room) else { return };
+        let own = room.own_draft().to_owned();
+        room.draft.version = self.draft_version;
+        match editing {
+            Some(post) => {
+                room.aside = own;
+                room.draft.text.clone_from(body);
+                room.draft.editing = Some(post);
+            }
+            None => {
+                let text = if own.trim().is_empty() { body.clone() } else { format!("{body}\n{own}") };
+                room.draft.editing = None;
+                room.draft.text.clone_from(&text);
+                self.effects.push(Effect::SaveDraft(item.room, text));
+            }
+        }
+    }
+
+    fn answer(&mut self, tag: RequestTag, result: Result<Reply, WireError>, ctx: &mut Ctx<'_>) {
+        let Some(asked) = self.asked.remove(&tag) else { return };
+        match (asked, result) {
+            (Asked::Find { join, .. }, Ok(Reply::Room(room))) => self.found(room, join, ctx),
+            (Asked::Find { name, .. }, Err(error)) => {
+                if matches!(self.place, Place::Looking { .. }) && error.code == ErrorCode::NotFound {
+                    self.place = Place::Missing { name };
+                }
+                // Any other refusal leaves the page looking; it asks again at the next welcome.
+            }
+            (Asked::Join(_), Ok(Reply::Room(room))) => {
+                let id = room.room;
+                self.put_room(RoomSummary { joined: true, ..room });
+                self.show_room(id, false, ctx);
+            }
+            (Asked::Create, Ok(Reply::Room(room))) => {
+                let id = room.room;
+                self.put_room(RoomSummary { joined: true, ..room });
+                self.dialog = Dialog::None;
+                self.show_room(id, false, ctx);
+            }
+            (Asked::Leave(room), Ok(_)) => self.drop_room(room, ctx),
+            (Asked::Rename, Ok(_)) => self.dialog = Dialog::None,
+            (Asked::List, Ok(Reply::Rooms(list))) => {
+                if let Dialog::Rooms(dialog) = &mut self.dialog {
+                    Rc::make_mut(&mut dialog.rooms).extend(list.rooms);
+                    dialog.more = list.more;
+                    dialog.busy = false;
+                    dialog.error = None;
+                }
+            }
+            (Asked::History { room, before }, Ok(Reply::History(page))) => {
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.timeline.change().history(&page, before);
+                    room.loading = None;
+                    room.load_failed = None;
+                }
+            }
+            (Asked::History { room, .. }, Err(error)) => {
+                if let Some(room) = self.rooms.get_mut(&room) {
+                    room.loading = None;
+                    room.load_failed = Some(error);
+                }
+            }
+            (Asked::Create, Err(error)) => {
+                if let Dialog::CreateRoom(form) = &mut self.dialog {
+                    *form = Form { busy: false, error: Some(error) };
+                }
+            }
+            (Asked::Rename, Err(error)) => {
+                if let Dialog::Rename(form) = &mut self.dialog {
+                    *form = Form { busy: false, error: Some(error) };
+                }
+            }
+            (Asked::List, Err(error)) => {
+                if let Dialog::Rooms(dialog) = &mut self.dialog {
+                    dialog.busy = false;
+                    dialog.error = Some(error);
+                }
+            }
+            (Asked::Join(_), Err(error)) => {
+                if let Place::Door { busy, .. } = &mut self.place {
+                    *busy = false;
+                }
+                self.refused_notice(error, ctx.now);
+            }
+            (Asked::Leave(_), Err(error)) => self.refused_notice(error, ctx.now),
+            (Asked::Find { .. } | Asked::Join(_) | Asked::Create | Asked::List | Asked::History { .. }, Ok(_)) => {
+                let error = WireError::new(ErrorCode::BadMessage, "The server answered something else than was asked.");
+                self.refused_notice(error, ctx.now);
+            }
+        }
+    }
+
+    fn found(&mut self, room: RoomSummary, join: bool, ctx: &mut Ctx<'_>) {
+        let looked_for = matches!(&self.place, Place::Looking { name } if *name == room.name);
+        if room.joined {
+            let id = room.room;
+            self.put_room(room);
+            if looked_for {
+                self.show_room(id, true, ctx);
+            }
+        } else if looked_for {
+            let id = room.room;
+            self.place = Place::Door { room, busy: join };
+            if join {
+                let client_id = (ctx.new_id)();
+                self.ask(Asked::Join(id), WireCommand::Join(Membership { client_id, room: id }));
+            }
+        }
+    }
+
+    fn diagnostic(&mut self, diagnostic: Diagnostic, ctx: &Ctx<'_>) {
+        let panel = Rc::make_mut(&mut self.panel);
+        panel.attempt = panel.attempt.max(diagnostic.attempt);
+        if matches!(diagnostic.what, Happened::Closed { .. }) {
+            panel.connection = None;
+        }
+        let at = Timestamp(ctx.wall.0.saturating_sub(ctx.now.since(diagnostic.at)));
+        panel.lines.push(PanelLine { at, attempt: diagnostic.attempt, what: diagnostic.what });
+        let surplus = panel.lines.len().saturating_sub(PANEL_LINES);
+        panel.lines.drain(..surplus);
+    }
+
+    /// Forgets notices whose time is over.
+    pub(super) fn expire_notices(&mut self, now: Timestamp) {
+        self.notices.retain(|(_, until)| until.is_none_or(|until| until > now));
+    }
+}

@@ -1,0 +1,457 @@
+//! The page's own state machine: what people do and what the session tells go in, the next [`State`] and
+//! [`Effect`]s come out.
+//!
+//! Lives here: rooms, drafts, dialogs, the address, what is asked and not answered yet. Must not live here: a clock,
+//! chance, the browser, or rules of the conversation (`shared::session`). Invariant: pure and total, so every day of a
+//! page can be replayed in a native test.
+
+mod act;
+mod diagnostics;
+mod hear;
+mod publish;
+mod rooms;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use shared::error::WireError;
+use shared::ids::{ClientId, RoomId, Seq, UserId};
+use shared::message::WireLimits;
+use shared::model::Person;
+use shared::session::{Command, ConnectionState, OutboxItem, RequestTag};
+use shared::time::Timestamp;
+
+use crate::status::Facts;
+use crate::store::{
+    Dialog, Notice, NoticeKind, Panel, Phase, Place, RoomRow, RoomView, SignIn, SignInBecause, SignInError,
+    StorageState, Theme, Weather,
+};
+use crate::words::Language;
+use rooms::Room;
+pub use rooms::path_of_room;
+
+/// The room shown where the address names none.
+pub const DEFAULT_ROOM: &str = "general";
+/// Rooms followed in full at once; the one not visited for longest is followed no longer.
+pub const ROOMS_FOLLOWED: usize = 16;
+/// How long a notice that needs no answer is shown, in milliseconds.
+pub const NOTICE_SHOWN_MS: u64 = 5_000;
+/// Notices shown at once; the oldest goes first.
+pub const NOTICES_SHOWN: usize = 4;
+
+/// What the driver must do.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Give a command to the session.
+    Session(Command),
+    /// Show another address.
+    Go {
+        /// Path, beginning with a slash.
+        path: String,
+        /// In place of the present one rather than after it.
+        replace: bool,
+    },
+    /// Keep a room's draft on the device; an empty one is forgotten.
+    SaveDraft(RoomId, String),
+    /// Remember a setting of this browser.
+    Remember(Setting),
+    /// Ask the server for a session under this name.
+    SignIn(String),
+    /// End the session; forget the unsent items of this person.
+    SignOut,
+    /// Drop the session of this page without a word to the server.
+    EndSession,
+    /// Put text on the clipboard.
+    Copy(String),
+    /// Load the page anew.
+    Reload,
+    /// Change what the socket suffers.
+    SetWeather(Weather),
+    /// Look whether the server serves another build of the page.
+    CheckVersion,
+}
+
+/// What a browser remembers, whoever uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// The language.
+    Language(Language),
+    /// Light or dark.
+    Theme(Theme),
+    /// Who is signed in here; absent after signing out.
+    Me(Option<Person>),
+    /// This person's session ended: forgotten, unless somebody else has signed in here since.
+    NoLonger(UserId),
+    /// The room shown last.
+    LastRoom(String),
+}
+
+/// What the model needs from outside for one step.
+pub struct Ctx<'a> {
+    /// Session time.
+    pub now: Timestamp,
+    /// The wall clock.
+    pub wall: Timestamp,
+    /// Makes a new id.
+    pub new_id: &'a mut dyn FnMut() -> ClientId,
+}
+
+/// What a page begins with.
+#[derive(Clone, Debug)]
+pub struct Birth {
+    /// Session time.
+    pub now: Timestamp,
+    /// From the settings, else from the browser.
+    pub language: Language,
+    /// From the settings.
+    pub theme: Theme,
+    /// The path of the address.
+    pub path: String,
+    /// The room shown last.
+    pub last_room: Option<String>,
+    /// The page's own build.
+    pub build: &'static str,
+    /// The page is hidden at birth.
+    pub hidden: bool,
+}
+
+/// What an answer is awaited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Asked {
+    Find { name: String, join: bool },
+    Join(RoomId),
+    Leave(RoomId),
+    Create,
+    List,
+    History { room: RoomId, before: Seq },
+    Rename,
+}
+
+/// How far an item of the outbox has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    Queued,
+    Saved,
+    Sending,
+    Refused,
+}
+
+/// An item of the outbox, as the page knows it.
+#[derive(Clone, Debug)]
+struct Item {
+    item: OutboxItem,
+    stage: Stage,
+    /// On the device for good at least once: closing the tab does not lose it.
+    saved: bool,
+}
+
+/// The page's own state machine.
+pub struct Model {
+    phase: Phase,
+    language: Language,
+    theme: Theme,
+    me: Option<Person>,
+    rooms: BTreeMap<RoomId, Room>,
+    rooms_known: bool,
+    place: Place,
+    /// The room an address asked for, not yet resolved.
+    wanted: Option<Wanted>,
+    /// Rooms followed, the last visited last.
+    followed: Vec<RoomId>,
+    items: BTreeMap<ClientId, Item>,
+    asked: BTreeMap<RequestTag, Asked>,
+    next_tag: u64,
+    facts: Facts,
+    storage: StorageState,
+    limits: WireLimits,
+    dialog: Dialog,
+    panel: Rc<Panel>,
+    notices: Vec<(Notice, Option<Timestamp>)>,
+    next_notice: u64,
+    first_build: Option<String>,
+    hidden: bool,
+    drafts: BTreeMap<RoomId, String>,
+    draft_version: u64,
+    effects: Vec<Effect>,
+    shown_rooms: Rc<Vec<RoomRow>>,
+    shown_view: Option<Rc<RoomView>>,
+    shown_notices: Rc<Vec<Notice>>,
+}
+
+/// A room an address asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    name: String,
+    /// Nobody named it: it is the default, joined without asking.
+    by_default: bool,
+}
+
+impl Model {
+    /// Makes the model of a fresh page.
+    #[must_use]
+    pub fn new(birth: &Birth) -> Self {
+        let wanted = rooms::room_of_path(&birth.path).map_or_else(
+            || Wanted { name: birth.last_room.clone().unwrap_or_else(|| DEFAULT_ROOM.into()), by_default: true },
+            |name| Wanted { name, by_default: false },
+        );
+        Self {
+            phase: Phase::Loading,
+            language: birth.language,
+            theme: birth.theme,
+            me: None,
+            rooms: BTreeMap::new(),
+            rooms_known: false,
+            place: Place::Nowhere,
+            wanted: Some(wanted),
+            followed: Vec::new(),
+            items: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            next_tag: 0,
+            facts: Facts {
+                state: ConnectionState::Idle,
+                state_since: birth.now,
+                lost_since: birth.now,
+                shown_until: None,
+                bar_seen: false,
+                back: None,
+                storage_ok: None,
+                unsent: 0,
+                new_version: false,
+            },
+            storage: StorageState::Opening,
+            limits: WireLimits::default(),
+            dialog: Dialog::None,
+            panel: Rc::new(Panel { build: birth.build, ..Panel::default() }),
+            notices: Vec::new(),
+            next_notice: 0,
+            first_build: None,
+            hidden: birth.hidden,
+            drafts: BTreeMap::new(),
+            draft_version: 0,
+            effects: Vec::new(),
+            shown_rooms: Rc::default(),
+            shown_view: None,
+            shown_notices: Rc::default(),
+        }
+    }
+
+    /// Takes what there is to do since it was last asked.
+    #[must_use]
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Returns who is signed in.
+    #[must_use]
+    pub fn me(&self) -> Option<&Person> {
+        self.me.as_ref()
+    }
+
+    /// Returns the language of the page.
+    #[must_use]
+    pub fn language(&self) -> Language {
+        self.language
+    }
+
+    /// Returns how the page should look.
+    #[must_use]
+    pub fn theme(&self) -> Theme {
+        self.theme
+    }
+
+    /// Returns what a draft is now, to be stored together with the post it became.
+    #[must_use]
+    pub fn draft_to_store(&self, room: RoomId) -> &str {
+        self.rooms.get(&room).map_or_else(|| self.drafts.get(&room).map_or("", String::as_str), Room::own_draft)
+    }
+
+    /// Tells whether closing the page now would lose something.
+    #[must_use]
+    pub fn would_lose(&self) -> bool {
+        self.items.values().any(|item| !item.saved && item.stage != Stage::Refused)
+    }
+
+    /// Returns how many items are neither acknowledged nor refused.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.items.values().filter(|item| item.stage != Stage::Refused).count()
+    }
+
+    /// Notes that somebody is signed in: the session is about to start. What was of somebody else is forgotten.
+    pub fn signed_in(&mut self, me: Person, ctx: &Ctx<'_>) {
+        if self.me.as_ref().is_some_and(|known| known.id != me.id) || self.me.is_none() {
+            self.forget();
+        }
+        self.effects.push(Effect::Remember(Setting::Me(Some(me.clone()))));
+        self.me = Some(me);
+        self.phase = Phase::Chat;
+        self.facts.state_since = ctx.now;
+        self.facts.lost_since = ctx.now;
+    }
+
+    /// Takes in the drafts found on the device. What is being written meanwhile is newer.
+    pub fn drafts_found(&mut self, drafts: BTreeMap<RoomId, String>) {
+        for (id, text) in &drafts {
+            if let Some(room) = self.rooms.get_mut(id)
+                && room.own_draft().is_empty()
+                && room.draft.editing.is_none()
+            {
+                self.draft_version += 1;
+                room.draft.text.clone_from(text);
+                room.draft.version = self.draft_version;
+            }
+        }
+        self.drafts = drafts;
+    }
+
+    /// Notes that signing out did not reach the server: the cookie would stay valid, so nothing was signed out.
+    pub fn sign_out_failed(&mut self, now: Timestamp) {
+        let error = WireError::new(shared::error::ErrorCode::Unavailable, "The server was not reached.");
+        self.refused_notice(error, now);
+    }
+
+    /// Shows the sign-in form.
+    pub fn ask_to_sign_in(&mut self, because: SignInBecause, last_name: Option<String>, kept: usize) {
+        let last_name = last_name.or_else(|| self.me.as_ref().map(|me| me.name.clone())).unwrap_or_default();
+        self.phase = Phase::SignIn(SignIn { busy: false, error: None, kept, last_name, because });
+        self.dialog = Dialog::None;
+    }
+
+    /// Notes that signing in failed.
+    pub fn sign_in_failed(&mut self, error: SignInError) {
+        if let Phase::SignIn(form) = &mut self.phase {
+            form.busy = false;
+            form.error = Some(error);
+        }
+    }
+
+    /// Notes that the session was ended on the server, or that it could not be told.
+    pub fn signed_out(&mut self) {
+        let last_name = self.me.as_ref().map(|me| me.name.clone());
+        self.forget();
+        self.me = None;
+        self.effects.push(Effect::Remember(Setting::Me(None)));
+        self.ask_to_sign_in(SignInBecause::New, last_name, 0);
+    }
+
+    /// Notes that another tab signed in as somebody else, or signed out: this page must not go on under the same cookie.
+    pub fn signed_in_elsewhere(&mut self, who: Option<&Person>) {
+        let same = who.is_some_and(|who| self.me.as_ref().is_some_and(|me| me.id == who.id));
+        if self.me.is_none() || same {
+            return;
+        }
+        let kept = self.items.len();
+        let because = if who.is_some() { SignInBecause::SomebodyElse } else { SignInBecause::Ended };
+        self.ask_to_sign_in(because, None, kept);
+        self.effects.push(Effect::EndSession);
+    }
+
+    /// Notes that the address changed by the browser's own buttons.
+    pub fn address_changed(&mut self, path: &str, ctx: &mut Ctx<'_>) {
+        let name = rooms::room_of_path(path);
+        let by_default = name.is_none();
+        self.wanted = Some(Wanted { name: name.unwrap_or_else(|| DEFAULT_ROOM.into()), by_default });
+        self.resolve(ctx);
+    }
+
+    /// Notes that the page is shown or hidden.
+    pub fn visible(&mut self, visible: bool) {
+        self.hidden = !visible;
+        if let Place::Room(id) = self.place
+            && self.hidden
+            && let Some(room) = self.rooms.get_mut(&id)
+            && room.unread() == 0
+        {
+            room.divider = None;
+        }
+    }
+
+    /// Notes that something came from the server.
+    pub fn frame_came(&mut self, wall: Timestamp) {
+        Rc::make_mut(&mut self.panel).last_frame = Some(wall);
+        if crate::status::is_live(&self.facts.state) {
+            self.facts.shown_until = Some(wall);
+        }
+    }
+
+    /// Notes whether the device keeps what is unsent.
+    pub fn storage(&mut self, ok: bool) {
+        self.storage = if ok { StorageState::Ready } else { StorageState::Failed };
+        self.facts.storage_ok = Some(ok);
+    }
+
+    /// Notes that items of a closed tab, or of this one before it was reloaded, are sent from here now.
+    pub fn adopted(&mut self, items: &[OutboxItem], now: Timestamp, later: bool) {
+        for item in items {
+            if let Some(known) = self.items.get_mut(&item.client_id) {
+                known.saved = true;
+            }
+        }
+        let posts = items.iter().filter(|item| item.refused.is_none()).count();
+        if later && posts > 0 {
+            self.notice(NoticeKind::Adopted(posts), Some(now.plus(NOTICE_SHOWN_MS)));
+        }
+    }
+
+    /// Notes that the server serves another build of the page.
+    pub fn new_version(&mut self) {
+        self.facts.new_version = true;
+    }
+
+    /// Allows the weather switch.
+    pub fn allow_weather(&mut self) {
+        let panel = Rc::make_mut(&mut self.panel);
+        panel.weather = panel.weather.or(Some(Weather::Fair));
+    }
+
+    /// Shows that something was copied.
+    pub fn copied(&mut self, now: Timestamp) {
+        self.notice(NoticeKind::Copied, Some(now.plus(NOTICE_SHOWN_MS)));
+    }
+
+    fn notice(&mut self, what: NoticeKind, until: Option<Timestamp>) {
+        self.next_notice += 1;
+        self.notices.push((Notice { id: self.next_notice, what }, until));
+        if self.notices.len() > NOTICES_SHOWN {
+            self.notices.remove(0);
+        }
+    }
+
+    fn refused_notice(&mut self, error: WireError, now: Timestamp) {
+        self.notice(NoticeKind::Refused(error), Some(now.plus(NOTICE_SHOWN_MS)));
+    }
+
+    fn session(&mut self, command: Command) {
+        self.effects.push(Effect::Session(command));
+    }
+
+    fn ask(&mut self, asked: Asked, command: shared::message::Command) {
+        self.next_tag += 1;
+        let tag = RequestTag(self.next_tag);
+        self.asked.insert(tag, asked);
+        self.session(Command::Request { tag, command });
+    }
+
+    /// Forgets everything that belongs to a person.
+    fn forget(&mut self) {
+        self.rooms.clear();
+        self.rooms_known = false;
+        self.followed.clear();
+        self.items.clear();
+        self.asked.clear();
+        self.drafts.clear();
+        self.dialog = Dialog::None;
+        self.notices.clear();
+        if let Place::Room(_) | Place::Door { .. } = self.place {
+            self.wanted =
+                self.wanted.take().or_else(|| self.place_name().map(|name| Wanted { name, by_default: true }));
+        }
+        self.place = Place::Nowhere;
+        self.facts.state = ConnectionState::Idle;
+        self.facts.back = None;
+        self.facts.bar_seen = false;
+        self.facts.shown_until = None;
+    }
+}

@@ -1,0 +1,231 @@
+//! The registry of streams, and the tasks that wake their followers.
+//!
+//! Must not live here: connections' own state. Invariant: a stream is in memory exactly as long as somebody follows or
+//! watches it; the locks here are held for memory operations only, never across a wait.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use shared::ids::{ConnectionId, Lsn, RoomId, Seq, StreamId};
+use shared::message::{Event, Message};
+use shared::model::{RoomChange, RoomEvent, UserEvent};
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use super::stream::{Ends, room_of};
+use super::{Follower, Peer, Stream};
+use crate::log::{LogHandle, Published};
+use crate::ws::frame;
+
+/// How many locks the registry of streams is spread over.
+const SHARDS: usize = 16;
+/// In rooms with more followers than this, typing and presence are not told: they would drown everything else.
+pub const EPHEMERAL_FOLLOWERS: usize = 1_000;
+
+/// The registry of streams that are followed here.
+#[derive(Debug)]
+pub struct Hub {
+    shards: [Mutex<HashMap<StreamId, Arc<Stream>>>; SHARDS],
+    dirty: Mutex<HashMap<StreamId, Arc<Stream>>>,
+    hint: Notify,
+    /// The last change of the whole log that came this way.
+    lsn: AtomicU64,
+    lose_hints: AtomicBool,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            dirty: Mutex::default(),
+            hint: Notify::new(),
+            lsn: AtomicU64::new(0),
+            lose_hints: AtomicBool::new(false),
+        }
+    }
+}
+
+/// Writes a room's event as the frame everybody gets.
+#[must_use]
+pub fn room_frame(event: &RoomEvent) -> Bytes {
+    frame::text(&Message::event(Event::Room(event.clone())).to_json())
+}
+
+/// Writes an event of a user's own stream as a frame.
+#[must_use]
+pub fn user_frame(event: &UserEvent) -> Bytes {
+    frame::text(&Message::event(Event::User(event.clone())).to_json())
+}
+
+impl Hub {
+    /// Takes what was committed into the tails. Called on the writer's thread, before anything is acknowledged.
+    pub fn publish(&self, published: &Published) {
+        for event in &published.effects.room_events {
+            if let Some(stream) = self.find(StreamId::Room(event.room)) {
+                stream.append(event.seq, event.posts, room_frame(event), ends(event));
+                self.mark(stream);
+            }
+        }
+        for (user, event) in &published.effects.user_events {
+            if let Some(stream) = self.find(StreamId::User(*user)) {
+                stream.append(event.seq, 0, user_frame(event), Ends::Nobody);
+                self.mark(stream);
+            }
+        }
+        self.lsn.store(published.lsn.0, Ordering::Release);
+        if !self.lose_hints.load(Ordering::Relaxed) {
+            self.hint.notify_one();
+        }
+    }
+
+    /// Makes every hint get lost, so that a test sees the sweep alone do the work.
+    #[doc(hidden)]
+    pub fn lose_hints(&self, lose: bool) {
+        self.lose_hints.store(lose, Ordering::Relaxed);
+    }
+
+    /// Follows a stream in full.
+    pub fn follow(&self, id: StreamId, peer: &Arc<Peer>) -> (Arc<Stream>, Arc<Follower>) {
+        let mut shard = self.shard(id);
+        let stream = Arc::clone(shard.entry(id).or_insert_with(|| Arc::new(Stream::new(id))));
+        let follower = stream.follow(Arc::clone(peer));
+        (stream, follower)
+    }
+
+    /// Watches the head of a room, unless the connection follows it in full.
+    pub fn watch(&self, room: RoomId, peer: &Arc<Peer>) {
+        let id = StreamId::Room(room);
+        let mut shard = self.shard(id);
+        shard.entry(id).or_insert_with(|| Arc::new(Stream::new(id))).watch(Arc::clone(peer));
+    }
+
+    /// Neither follows nor watches a stream any longer.
+    pub fn leave(&self, id: StreamId, connection: ConnectionId) {
+        let mut shard = self.shard(id);
+        if let Some(stream) = shard.get(&id)
+            && !stream.leave(connection)
+        {
+            shard.remove(&id);
+        }
+    }
+
+    /// Calls `tell` for every connection that follows a room in full, unless there are too many for ephemera.
+    pub fn for_followers(&self, room: RoomId, tell: impl FnMut(&Peer)) {
+        if let Some(stream) = self.find(StreamId::Room(room)) {
+            stream.for_followers(EPHEMERAL_FOLLOWERS, tell);
+        }
+    }
+
+    /// Wakes the followers of every stream that has news. Runs until dropped.
+    pub async fn run_hints(&self) {
+        loop {
+            self.hint.notified().await;
+            let streams = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
+            for stream in streams.into_values() {
+                stream.wake(false);
+            }
+        }
+    }
+
+    /// Mends hints that were lost: wakes followers whose cursor is behind, and asks the log where streams stand if it is
+    /// further than what was published here. Runs until dropped.
+    pub async fn run_sweep(&self, log: &LogHandle, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let streams: Vec<Arc<Stream>> =
+                self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect();
+            if self.is_behind(log).await {
+                tracing::warn!("the log is further than what was published; reading the heads of all followed streams");
+                self.read_heads(log, &streams).await;
+            }
+            for stream in streams {
+                stream.wake(true);
+            }
+        }
+    }
+
+    /// Tells whether the log has stood further than the last publication for longer than a publication takes.
+    async fn is_behind(&self, log: &LogHandle) -> bool {
+        let Ok(Ok(lsn)) = tokio::time::timeout(SWEEP_READ, log.read(|reads| reads.lsn())).await else { return false };
+        let known = || Lsn(self.lsn.load(Ordering::Acquire));
+        if known() == Lsn(0) || lsn <= known() {
+            return false;
+        }
+        // A record is published within moments of its commit.
+        tokio::time::sleep(PUBLICATION).await;
+        lsn > known()
+    }
+
+    async fn read_heads(&self, log: &LogHandle, streams: &[Arc<Stream>]) {
+        for some in streams.chunks(SWEEP_STREAMS) {
+            let ids: Vec<StreamId> = some.iter().map(|stream| stream.id).collect();
+            let heads = log.read(move |reads| {
+                ids.into_iter()
+                    .map(|id| match id {
+                        StreamId::Room(room) => Ok(reads.head(room)?.map_or(Seq(0), |head| head.position.seq)),
+                        StreamId::User(user) => Ok(reads.user_head(user)?.map_or(Seq(0), |head| head.seq)),
+                    })
+                    .collect::<Result<Vec<_>, _>>()
+            });
+            if let Ok(heads) = heads.await {
+                some.iter().zip(heads).for_each(|(stream, head)| stream.saw_head(head));
+            }
+        }
+    }
+
+    /// Returns which rooms have followers or watchers here, for counting.
+    #[must_use]
+    pub fn rooms(&self) -> usize {
+        self.shards.iter().map(|shard| lock(shard).keys().filter(|id| room_of(**id).is_some()).count()).sum()
+    }
+
+    fn mark(&self, stream: Arc<Stream>) {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.id, stream);
+    }
+
+    fn find(&self, id: StreamId) -> Option<Arc<Stream>> {
+        self.shard(id).get(&id).cloned()
+    }
+
+    fn shard(&self, id: StreamId) -> MutexGuard<'_, HashMap<StreamId, Arc<Stream>>> {
+        let last = match id {
+            StreamId::Room(room) => room.as_bytes()[15],
+            StreamId::User(user) => user.as_bytes()[15],
+        };
+        lock(&self.shards[usize::from(last) % SHARDS])
+    }
+}
+
+/// How long the sweep waits for the log before it tries again at its next turn.
+const SWEEP_READ: Duration = Duration::from_secs(5);
+/// How long a publication may take after its commit before it counts as lost.
+const PUBLICATION: Duration = Duration::from_millis(100);
+/// How many heads are read at once.
+const SWEEP_STREAMS: usize = 256;
+
+fn lock(shard: &Mutex<HashMap<StreamId, Arc<Stream>>>) -> MutexGuard<'_, HashMap<StreamId, Arc<Stream>>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns whose membership an event ends.
+fn ends(event: &RoomEvent) -> Ends {
+    match &event.change {
+        RoomChange::Left(_) => Ends::Membership(event.by.id),
+        RoomChange::Kicked(kicked) => Ends::Membership(kicked.user.id),
+        RoomChange::Ended(_) => Ends::Everybody,
+        RoomChange::Posted(_)
+        | RoomChange::Edited(_)
+        | RoomChange::Deleted(_)
+        | RoomChange::Reacted(_)
+        | RoomChange::Created(_)
+        | RoomChange::Set(_)
+        | RoomChange::Joined(_)
+        | RoomChange::Renamed(_)
+        | RoomChange::Unknown(_) => Ends::Nobody,
+    }
+}

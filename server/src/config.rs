@@ -45,6 +45,10 @@ pub struct Config {
     #[arg(long, env = "HOLDFAST_ACCEPT_LOSS")]
     pub accept_loss: bool,
 
+    /// Let the page offer its weather switch, which cuts and slows its own connection. Always on in debug builds
+    #[arg(long, env = "HOLDFAST_ALLOW_WEATHER", hide_short_help = true)]
+    pub allow_weather: bool,
+
     /// How logs are written to stderr
     #[arg(long, env = "HOLDFAST_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -244,6 +248,12 @@ impl Config {
                      nothing after it: https://chat.example.org"
                 ));
             }
+            if origin.starts_with("http://") && !self.insecure_http && !is_loopback_origin(origin) {
+                return refuse(format!(
+                    "--allow-origin {origin} is plain HTTP beyond this machine: cookies would travel in the clear. Use https, or \
+                     add --insecure-http if you trust the network."
+                ));
+            }
         }
         let positive: [(&str, u64); 13] = [
             ("--connections", self.sockets.connections as u64),
@@ -300,7 +310,7 @@ impl Config {
                 origins.extend([port, DEV_SERVER_PORT].map(|port| origin("http", host, port)));
             }
         }
-        if !address.ip().is_unspecified() {
+        if !address.ip().is_unspecified() && (address.ip().is_loopback() || self.insecure_http) {
             let host = match address.ip() {
                 std::net::IpAddr::V4(ip) => ip.to_string(),
                 std::net::IpAddr::V6(ip) => format!("[{ip}]"),
@@ -383,6 +393,13 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
+fn is_loopback_origin(origin: &str) -> bool {
+    let host = origin.trim_start_matches("http://");
+    let host = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
+    matches!(host, "localhost" | "[::1]")
+        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,6 +423,7 @@ mod tests {
             (&["--allow-origin", "*"][..], "--allow-origin"),
             (&["--allow-origin", "chat.example.org"], "--allow-origin"),
             (&["--allow-origin", "https://chat.example.org/"], "--allow-origin"),
+            (&["--allow-origin", "http://192.0.2.7:8080"], "--insecure-http"),
             (&["--dead-peer-ms", "14000"], "--dead-peer-ms"),
             (&["--posts-per-s", "0"], "--posts-per-s"),
             (&["--message-bytes", "100"], "--message-bytes"),
@@ -423,7 +441,9 @@ mod tests {
         }
         let chosen = config(&["--allow-origin", "https://Chat.example.org"]).origins("127.0.0.1:8080".parse().unwrap());
         assert_eq!(chosen, ["https://chat.example.org"]);
-        assert_eq!(config(&[]).origins("192.0.2.7:80".parse().unwrap()), ["http://192.0.2.7"]);
+        let beyond = "192.0.2.7:80".parse().unwrap();
+        assert!(config(&[]).origins(beyond).is_empty());
+        assert_eq!(config(&["--insecure-http"]).origins(beyond), ["http://192.0.2.7"]);
     }
 
     #[test]

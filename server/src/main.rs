@@ -1,13 +1,94 @@
-//! The server's program. For now it only checks its configuration.
+//! The server's program: arguments, logs, signals.
+//!
+//! Must not live here: anything a test would want to start without a process. Invariant: stdout holds exactly one line,
+//! `listening on http://HOST:PORT`; everything else goes to stderr.
+
+use std::io::Write as _;
+use std::process::ExitCode;
 
 use clap::Parser as _;
+use server::config::{Config, LogFormat};
+use server::{Server, Storage, accept};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
-fn main() -> std::process::ExitCode {
-    match server::config::Config::parse().validate() {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+/// Exit code where the configuration cannot stand.
+const BAD_CONFIG: u8 = 2;
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    if let Err(error) = config.validate() {
+        eprintln!("server: {error}");
+        return ExitCode::from(BAD_CONFIG);
+    }
+    if let Err(error) = start_logs(&config) {
+        eprintln!("server: --log {:?} is not a filter: {error}", config.log);
+        return ExitCode::from(BAD_CONFIG);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("server: {error}");
-            std::process::ExitCode::from(2)
+            eprintln!("server: cannot start: {error}");
+            return ExitCode::FAILURE;
         }
+    };
+    match runtime.block_on(serve(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(words) => {
+            tracing::error!("{words}");
+            eprintln!("server: {words}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to stderr. The writers escape control characters of what peers sent.
+fn start_logs(config: &Config) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(&config.log)?;
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => logs.with_ansi(false).init(),
+        LogFormat::Json => logs.json().init(),
+    }
+    Ok(())
+}
+
+async fn serve(config: Config) -> Result<(), String> {
+    let listener = accept::bind(config.listen, config.sockets.backlog)
+        .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate()).map_err(|error| error.to_string())?,
+        signal(SignalKind::interrupt()).map_err(|error| error.to_string())?,
+    );
+    warn_of_plain_http(&config, address);
+    let server = Server::open(listener, config, Storage::Sqlite).await.map_err(|error| error.to_string())?;
+    tracing::info!(origins = ?server.app().origins, "serving {}", server.app().assets.describe());
+    {
+        let mut stdout = std::io::stdout().lock();
+        // Nobody may be reading it; the server serves all the same.
+        let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
+    }
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    server.run(shutdown).await.map_err(|error| error.to_string())
+}
+
+fn warn_of_plain_http(config: &Config, address: std::net::SocketAddr) {
+    let is_local = address.ip().is_loopback();
+    let has_tls = config.allow_origin.iter().any(|origin| origin.starts_with("https://"));
+    match (is_local, config.insecure_http, has_tls) {
+        (true, _, _) | (false, false, true) => {}
+        (false, true, _) => tracing::warn!(
+            "serving people over plain HTTP: posts and cookies can be read and changed by anybody on the network"
+        ),
+        (false, false, false) => tracing::warn!(
+            "listening beyond this machine without TLS: pages from elsewhere are refused. Put a TLS proxy in front and name \
+             its origin with --allow-origin https://…, or, in a network you trust, add --insecure-http"
+        ),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::ids::{ConnectionId, Lsn, RoomId, Seq, StreamId};
+use shared::ids::{ConnectionId, Lsn, RoomId, Seq, StreamId, UserId};
 use shared::message::{Event, Message};
 use shared::model::{RoomChange, RoomEvent, UserEvent};
 use tokio::sync::Notify;
@@ -23,7 +23,7 @@ use crate::ws::frame;
 /// How many locks the registry of streams is spread over.
 const SHARDS: usize = 16;
 /// In rooms with more followers than this, typing and presence are not told: they would drown everything else.
-pub const EPHEMERAL_FOLLOWERS: usize = 1_000;
+pub(super) const EPHEMERAL_FOLLOWERS: usize = 1_000;
 
 /// The registry of streams that are followed here.
 #[derive(Debug)]
@@ -71,7 +71,8 @@ impl Hub {
         }
         for (user, event) in &published.effects.user_events {
             if let Some(stream) = self.find(StreamId::User(*user)) {
-                stream.append(event.seq, 0, user_frame(event), Ends::Nobody);
+                // No tail: a connection must understand its own stream, so it reads the events themselves.
+                stream.saw_head(event.seq);
                 self.mark(stream);
             }
         }
@@ -210,6 +211,16 @@ const SWEEP_STREAMS: usize = 256;
 
 fn lock(shard: &Mutex<HashMap<StreamId, Arc<Stream>>>) -> MutexGuard<'_, HashMap<StreamId, Arc<Stream>>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells whether an event ends this user's membership.
+#[must_use]
+pub fn ends_membership(event: &RoomEvent, user: UserId) -> bool {
+    match ends(event) {
+        Ends::Nobody => false,
+        Ends::Membership(member) => member == user,
+        Ends::Everybody => true,
+    }
 }
 
 /// Returns whose membership an event ends.

@@ -14,7 +14,7 @@ pub mod mailbox;
 mod stream;
 pub mod tail;
 
-pub use hub::Hub;
+pub use hub::{Hub, ends_membership, room_frame, user_frame};
 pub use mailbox::{Letters, Mailbox, Order};
 pub use stream::{Follower, Stream};
 

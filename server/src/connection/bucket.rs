@@ -1,0 +1,126 @@
+//! Rates: token buckets and windows, with time handed in.
+//!
+//! Must not live here: what happens to those who are too fast. Invariant: over any stretch of time a bucket gives no more
+//! than its burst and its rate times the stretch.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket {
+    burst: u64,
+    per_s: u64,
+    /// Tokens, in thousandths.
+    milli: u64,
+    since: Instant,
+}
+
+impl Bucket {
+    /// Makes a full bucket.
+    #[must_use]
+    pub const fn new(burst: u64, per_s: u64, now: Instant) -> Self {
+        Self { burst, per_s, milli: burst.saturating_mul(1_000), since: now }
+    }
+
+    /// Takes one token.
+    ///
+    /// # Errors
+    /// How long until there is one, in milliseconds, at least 1.
+    pub fn take(&mut self, now: Instant) -> Result<(), u64> {
+        self.refill(now);
+        if self.milli >= 1_000 {
+            self.milli -= 1_000;
+            return Ok(());
+        }
+        Err((1_000 - self.milli).div_ceil(self.per_s.max(1)).max(1))
+    }
+
+    /// Tells whether the whole burst is there.
+    #[must_use]
+    pub fn is_full(&self, now: Instant) -> bool {
+        let mut later = *self;
+        later.refill(now);
+        later.milli >= self.burst.saturating_mul(1_000)
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX);
+        if passed > 0 {
+            // A token a second is one thousandth a millisecond.
+            let gained = passed.saturating_mul(self.per_s);
+            self.milli = self.milli.saturating_add(gained).min(self.burst.saturating_mul(1_000));
+            self.since += Duration::from_millis(passed);
+        }
+    }
+}
+
+/// Counts what happened within the last while.
+#[derive(Clone, Debug)]
+pub struct Window {
+    limit: u64,
+    length: Duration,
+    recent: VecDeque<Instant>,
+}
+
+impl Window {
+    /// Makes an empty window that allows `limit` within `length`.
+    #[must_use]
+    pub const fn new(limit: u64, length: Duration) -> Self {
+        Self { limit, length, recent: VecDeque::new() }
+    }
+
+    /// Counts one more. Returns whether it is over the limit.
+    pub fn is_over(&mut self, now: Instant) -> bool {
+        while self.recent.front().is_some_and(|first| now.saturating_duration_since(*first) > self.length) {
+            self.recent.pop_front();
+        }
+        if self.recent.len() as u64 >= self.limit {
+            return true;
+        }
+        self.recent.push_back(now);
+        false
+    }
+
+    /// Tells whether one more would be over the limit, without counting it.
+    #[must_use]
+    pub fn is_exhausted(&self, now: Instant) -> bool {
+        self.recent.iter().filter(|at| now.saturating_duration_since(**at) <= self.length).count() as u64 >= self.limit
+    }
+
+    /// Tells whether nothing within the window is left.
+    #[must_use]
+    pub fn is_empty(&self, now: Instant) -> bool {
+        self.recent.back().is_none_or(|last| now.saturating_duration_since(*last) > self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_and_then_its_rate() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut bucket = Bucket::new(10, 5, start);
+        assert!((0..10).all(|_| bucket.take(start).is_ok()));
+        assert_eq!(bucket.take(start), Err(200));
+        assert_eq!(bucket.take(at(150)), Err(50));
+        assert_eq!(bucket.take(at(200)), Ok(()));
+        assert_eq!(bucket.take(at(200)), Err(200));
+        let later = (0..100).filter(|_| bucket.take(at(60_000)).is_ok()).count();
+        assert_eq!(later, 10);
+        assert!(!bucket.is_full(at(60_000)) && bucket.is_full(at(62_000)));
+    }
+
+    #[test]
+    fn a_window_forgets() {
+        let start = Instant::now();
+        let mut window = Window::new(3, Duration::from_secs(10));
+        assert_eq!((0..5).filter(|_| window.is_over(start)).count(), 2);
+        assert!(window.is_exhausted(start));
+        let later = start + Duration::from_millis(10_001);
+        assert!(window.is_empty(later) && !window.is_exhausted(later) && !window.is_over(later));
+    }
+}

@@ -1,0 +1,322 @@
+//! What one connection follows, and where it stands in each.
+//!
+//! Must not live here: sockets. Invariant: a place moves only over events that were handed out in order, by a snapshot,
+//! or by an explicit reset; whoever is told `live` has been handed everything up to the goals of its hello.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use shared::ids::{RoomId, Seq, StreamId};
+use shared::limits::{JUMP_EVENTS, PAGE_EVENTS};
+use shared::message::OpenRoom;
+use shared::model::UserEvent;
+
+use super::open::{self, Plan};
+use crate::app::App;
+use crate::delivery::tail::Found;
+use crate::delivery::{Follower, Peer, Stream, ends_membership};
+use crate::log::{LogError, Reads, StorageError};
+
+/// Bytes of frames handed out at once.
+pub(super) const BURST_BYTES: usize = 64 * 1024;
+
+/// Where a connection stands in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Followed, and not yet known from where.
+    Opening,
+    /// Everything up to here was handed out.
+    At(Seq),
+    /// As `At`, and a page of what follows is being read.
+    Paging(Seq),
+}
+
+#[derive(Debug)]
+struct Follow {
+    /// Tells apart what was asked for before a stream was opened anew.
+    generation: u64,
+    stream: Arc<Stream>,
+    follower: Arc<Follower>,
+    place: Place,
+    /// Never jump.
+    replay: bool,
+    /// Where it must be for the connection to be live.
+    goal: Option<Seq>,
+}
+
+/// Everything one connection follows.
+pub(super) struct Follows {
+    app: Arc<App>,
+    peer: Arc<Peer>,
+    list: Vec<Follow>,
+    /// Rooms the person is a member of; those not followed are watched.
+    members: HashSet<RoomId>,
+    /// Whose turn it is to be looked at first.
+    turn: usize,
+    generations: u64,
+}
+
+/// What [`Follows::pull`] came to.
+#[derive(Debug)]
+pub(super) enum Pull {
+    /// There is nothing after any cursor.
+    Nothing,
+    /// Frames were handed out.
+    Took,
+    /// A page must be read from the log first.
+    Read(PageAsk),
+}
+
+/// A page to be read.
+#[derive(Debug)]
+pub(super) struct PageAsk {
+    id: StreamId,
+    generation: u64,
+    after: Seq,
+    until: Seq,
+    /// The reader is so far behind that it gets the newest instead.
+    jump: bool,
+}
+
+/// A page that was read.
+#[derive(Debug)]
+pub(super) struct Page {
+    id: StreamId,
+    generation: u64,
+    contents: Contents,
+}
+
+#[derive(Debug)]
+pub(super) enum Contents {
+    Room(Vec<(Seq, Bytes)>),
+    User(Vec<UserEvent>),
+    Jump(Box<Plan>),
+}
+
+/// What a page came to.
+#[derive(Debug)]
+pub(super) enum Turned {
+    /// The stream is not followed any more.
+    Stale,
+    /// These frames come next.
+    Frames(Vec<Bytes>),
+    /// These events of the user's own stream come next.
+    User(Vec<UserEvent>),
+    /// The newest of the room comes next.
+    Jumped(Box<Plan>),
+    /// The log does not hold what it said it holds.
+    Missing,
+}
+
+impl Follows {
+    pub(super) fn new(app: Arc<App>, peer: Arc<Peer>) -> Self {
+        Self { app, peer, list: Vec::new(), members: HashSet::new(), turn: 0, generations: 0 }
+    }
+
+    /// Follows a stream without knowing from where; its events wait. Whatever was followed of it before is forgotten.
+    pub(super) fn begin(&mut self, id: StreamId, replay: bool) {
+        self.forget(id);
+        let (stream, follower) = self.app.hub.follow(id, &self.peer);
+        self.generations += 1;
+        let (generation, place) = (self.generations, Place::Opening);
+        self.list.push(Follow { generation, stream, follower, place, replay, goal: None });
+    }
+
+    /// Goes on from a seq, after `begin`. `head` is where the stream stood when that was decided.
+    pub(super) fn start(&mut self, id: StreamId, from: Seq, head: Seq, goal: Option<Seq>) {
+        if let Some(follow) = self.find(id) {
+            follow.place = Place::At(from);
+            follow.goal = goal;
+            follow.stream.saw_head(head);
+            follow.follower.stands_at(from);
+        }
+    }
+
+    /// Follows a stream no longer; a room is still watched by those who are members.
+    pub(super) fn stop(&mut self, id: StreamId) {
+        self.forget(id);
+        if let StreamId::Room(room) = id
+            && self.members.contains(&room)
+        {
+            self.app.hub.watch(room, &self.peer);
+        }
+    }
+
+    fn forget(&mut self, id: StreamId) {
+        let before = self.list.len();
+        self.list.retain(|follow| follow.stream.id != id);
+        if self.list.len() != before || matches!(id, StreamId::Room(room) if self.members.contains(&room)) {
+            self.app.hub.leave(id, self.peer.connection);
+        }
+    }
+
+    /// Tells which rooms the person is a member of. Those that are not followed are watched.
+    pub(super) fn set_members(&mut self, rooms: impl IntoIterator<Item = RoomId>) {
+        for room in rooms {
+            self.set_member(room, true);
+        }
+    }
+
+    /// Tells of one membership.
+    pub(super) fn set_member(&mut self, room: RoomId, member: bool) {
+        if member {
+            self.members.insert(room);
+            self.app.hub.watch(room, &self.peer);
+        } else if self.members.remove(&room) && !self.is_open(room) {
+            self.app.hub.leave(StreamId::Room(room), self.peer.connection);
+        }
+    }
+
+    /// Tells whether a room is followed in full.
+    pub(super) fn is_open(&self, room: RoomId) -> bool {
+        self.list.iter().any(|follow| follow.stream.id == StreamId::Room(room))
+    }
+
+    /// Returns how many rooms are followed in full.
+    pub(super) fn open_rooms(&self) -> usize {
+        self.list.iter().filter(|follow| matches!(follow.stream.id, StreamId::Room(_))).count()
+    }
+
+    /// Tells whether every goal is reached. Streams that ended have none.
+    pub(super) fn are_goals_reached(&self) -> bool {
+        self.list.iter().all(|follow| match (follow.goal, follow.place) {
+            (None, _) => true,
+            (Some(goal), Place::At(seq)) => seq >= goal,
+            (Some(_), Place::Opening | Place::Paging(_)) => false,
+        })
+    }
+
+    /// Hands out what comes next, or says what must be read for it.
+    pub(super) fn pull(&mut self, mut out: impl FnMut(Bytes)) -> Pull {
+        let (mut ended, mut result) = (None, Pull::Nothing);
+        for step in 0..self.list.len() {
+            let index = (self.turn + step) % self.list.len();
+            let follow = &mut self.list[index];
+            let Place::At(cursor) = follow.place else { continue };
+            let until = follow.follower.until();
+            if cursor >= until {
+                ended = Some(follow.stream.id);
+                continue;
+            }
+            match follow.stream.take(cursor, until, BURST_BYTES, &mut out) {
+                Found::Nothing => {}
+                Found::UpTo(seq) => {
+                    follow.place = Place::At(seq);
+                    follow.follower.stands_at(seq);
+                    result = Pull::Took;
+                }
+                Found::Below => {
+                    follow.place = Place::Paging(cursor);
+                    let behind = follow.stream.head().0.saturating_sub(cursor.0);
+                    let is_room = matches!(follow.stream.id, StreamId::Room(_));
+                    let jump = is_room
+                        && !follow.replay
+                        && follow.goal.is_none_or(|goal| cursor >= goal)
+                        && behind > JUMP_EVENTS;
+                    let (id, generation) = (follow.stream.id, follow.generation);
+                    result = Pull::Read(PageAsk { id, generation, after: cursor, until, jump });
+                }
+            }
+            if !matches!(result, Pull::Nothing) {
+                self.turn = index + 1;
+                break;
+            }
+        }
+        if let Some(id) = ended {
+            self.forget(id);
+        }
+        result
+    }
+
+    /// Takes back a question that cannot be asked now.
+    pub(super) fn give_back(&mut self, ask: &PageAsk) {
+        if let Some(follow) = self.find(ask.id).filter(|follow| follow.generation == ask.generation) {
+            follow.place = Place::At(ask.after);
+        }
+    }
+
+    /// Takes a page that was asked for.
+    pub(super) fn turn_page(&mut self, page: Page) -> Turned {
+        let Some(follow) = self.find(page.id).filter(|follow| follow.generation == page.generation) else {
+            return Turned::Stale;
+        };
+        let Place::Paging(cursor) = follow.place else { return Turned::Stale };
+        let until = follow.follower.until();
+        let mut at = cursor;
+        let mut advance = |seq: Seq| {
+            let fits = seq == at.next() && seq <= until;
+            if fits {
+                at = seq;
+            }
+            fits
+        };
+        let turned = match page.contents {
+            Contents::Room(frames) => {
+                Turned::Frames(frames.into_iter().map_while(|(seq, frame)| advance(seq).then_some(frame)).collect())
+            }
+            Contents::User(events) => Turned::User(events.into_iter().take_while(|event| advance(event.seq)).collect()),
+            Contents::Jump(plan) => match plan.from {
+                Some(from) if from <= until => {
+                    at = from;
+                    Turned::Jumped(plan)
+                }
+                // The membership ended meanwhile: what may still be seen is read in pages.
+                Some(_) | None => {
+                    follow.replay = true;
+                    Turned::Stale
+                }
+            },
+        };
+        follow.place = Place::At(at);
+        follow.follower.stands_at(at);
+        if at == cursor && !matches!(turned, Turned::Stale) { Turned::Missing } else { turned }
+    }
+
+    fn find(&mut self, id: StreamId) -> Option<&mut Follow> {
+        self.list.iter_mut().find(|follow| follow.stream.id == id)
+    }
+}
+
+impl Drop for Follows {
+    fn drop(&mut self) {
+        let followed = self.list.iter().map(|follow| follow.stream.id);
+        let watched = self.members.iter().map(|room| StreamId::Room(*room));
+        followed.chain(watched).for_each(|id| self.app.hub.leave(id, self.peer.connection));
+    }
+}
+
+/// Reads a page.
+///
+/// # Errors
+/// As the log says.
+pub(super) async fn read_page(app: Arc<App>, peer: Arc<Peer>, ask: PageAsk) -> Result<Page, LogError> {
+    let log = app.log.clone();
+    log.read(move |reads| {
+        let contents = contents(reads, &app, &peer, &ask)?;
+        Ok(Page { id: ask.id, generation: ask.generation, contents })
+    })
+    .await
+}
+
+fn contents(reads: &dyn Reads, app: &App, peer: &Peer, ask: &PageAsk) -> Result<Contents, StorageError> {
+    match ask.id {
+        StreamId::User(user) => Ok(Contents::User(reads.user_events(user, ask.after, PAGE_EVENTS)?)),
+        StreamId::Room(room) if ask.jump => {
+            let check = reads.check_at(room, ask.after)?.unwrap_or_default();
+            let cursor = shared::cursor::Position { epoch: reads.epoch(), seq: ask.after, check };
+            let ask = OpenRoom { room, cursor: Some(cursor), replay: false };
+            Ok(Contents::Jump(Box::new(open::open(reads, &app.presence, peer.user, &ask)?)))
+        }
+        StreamId::Room(room) => {
+            let limit = ask.until.0.saturating_sub(ask.after.0).min(PAGE_EVENTS as u64) as usize;
+            let mut events = reads.events(room, ask.after, limit, BURST_BYTES)?;
+            // The log may be a moment ahead of what the follower was told: whoever is out sees nothing after that.
+            if reads.member(room, peer.user)?.is_none() {
+                let last = events.iter().position(|event| ends_membership(event, peer.user));
+                events.truncate(last.map_or(0, |last| last + 1));
+            }
+            Ok(Contents::Room(events.iter().map(|event| (event.seq, crate::delivery::room_frame(event))).collect()))
+        }
+    }
+}

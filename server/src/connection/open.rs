@@ -1,0 +1,229 @@
+//! How a client gets from where it stands to the head: judged against one moment of the log.
+//!
+//! Must not live here: sockets, or delivering what follows. Invariant: nothing is recovered half silently. The outcome
+//! names one of: everything follows, a snapshot is all there is, a hole that is counted, a reset with its reason.
+
+use shared::cursor::Position;
+use shared::error::{ErrorCode, WireError};
+use shared::ids::{Epoch, Lsn, RoomId, Seq, UserId};
+use shared::limits::{JUMP_EVENTS, OUTBOUND_MESSAGE_BYTES, PAGE_PEOPLE, PAGE_POSTS};
+use shared::message::{Hello, OpenRoom};
+use shared::model::{Member, OpenOutcome, Opened, Person, ResetReason, RoomSummary, Snapshot};
+
+use crate::log::{Reads, RoomHead, StorageError};
+use crate::people::tokens::TokenHash;
+use crate::presence::Presence;
+
+/// What a snapshot may take of a message that also holds a roster.
+const SNAPSHOT_BYTES: usize = OUTBOUND_MESSAGE_BYTES / 2;
+
+/// What to answer to `open`, and where to go on from.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) opened: Opened,
+    /// Delivery goes on after this seq; `None` where refused.
+    pub(super) from: Option<Seq>,
+    /// The room's head at that moment.
+    pub(super) head: Seq,
+}
+
+/// Everything a hello is answered with, read at one moment.
+#[derive(Debug)]
+pub(super) struct Greeting {
+    pub(super) you: Person,
+    pub(super) epoch: Epoch,
+    pub(super) lsn: Lsn,
+    pub(super) user: Position,
+    /// Where the user's own stream is followed from, if its cursor was good.
+    pub(super) user_from: Option<Seq>,
+    pub(super) rooms: Vec<RoomSummary>,
+    pub(super) rooms_complete: bool,
+    /// Every room the user is a member of.
+    pub(super) members: Vec<RoomId>,
+    pub(super) plans: Vec<Plan>,
+}
+
+/// Reads what a hello is answered with; `None` if the sign-in or the user is gone.
+pub(super) fn greet(
+    reads: &dyn Reads,
+    presence: &Presence,
+    user: UserId,
+    token: &TokenHash,
+    hello: &Hello,
+) -> Result<Option<Greeting>, StorageError> {
+    let is_signed_in = reads.session(token)?.is_some_and(|session| session.user == user);
+    let (Some(you), Some(head), true) = (reads.user(user)?, reads.user_head(user)?, is_signed_in) else {
+        return Ok(None);
+    };
+    let (epoch, lsn) = (reads.epoch(), reads.lsn()?);
+    let user_from = match hello.user {
+        None => None,
+        Some(cursor) => match judge_cursor(epoch, head.seq, cursor, reads.user_check_at(user, cursor.seq)?) {
+            None => Some(cursor.seq),
+            Some(reason) => {
+                alarm(reason, "user", user.to_string(), cursor, head.seq);
+                None
+            }
+        },
+    };
+    let since = hello.since.filter(|since| user_from.is_some() && *since <= lsn);
+    let all = reads.rooms_of(user, None)?;
+    let members = all.iter().map(|room| room.room).collect();
+    let mut rooms = if since.is_some() { reads.rooms_of(user, since)? } else { all };
+    fit(&mut rooms);
+    let plans = hello.rooms.iter().map(|ask| open(reads, presence, user, ask)).collect::<Result<_, _>>()?;
+    let rooms_complete = since.is_none();
+    Ok(Some(Greeting { you, epoch, lsn, user: head, user_from, rooms, rooms_complete, members, plans }))
+}
+
+/// Leaves titles out where a list with them would be larger than a message may be.
+fn fit(rooms: &mut [RoomSummary]) {
+    let titles: usize = rooms.iter().map(|room| room.title.len()).sum();
+    if titles > OUTBOUND_MESSAGE_BYTES / 4 {
+        rooms.iter_mut().for_each(|room| room.title.clear());
+    }
+}
+
+/// Judges what became of a client's place in a room.
+pub(super) fn open(reads: &dyn Reads, presence: &Presence, user: UserId, ask: &OpenRoom) -> Result<Plan, StorageError> {
+    let room = ask.room;
+    let (head, membership) = (reads.head(room)?, reads.member(room, user)?);
+    let (Some(head), Some(membership)) = (head, membership) else {
+        let error = refusal(reads, user, room)?;
+        let opened = Opened { room, outcome: OpenOutcome::Refused { error }, roster: Vec::new(), members: 0 };
+        return Ok(Plan { opened, from: None, head: Seq(0) });
+    };
+    let (outcome, from) = match ask.cursor {
+        None => fresh(snapshot(reads, room, &head)?),
+        Some(cursor) => match judge_room(reads, ask, cursor, &head, membership.from_seq)? {
+            Verdict::Recovered { missed } => (OpenOutcome::Recovered { head: head.position.seq, missed }, cursor.seq),
+            Verdict::TooFar => jump(reads, room, cursor.seq, &head)?,
+            Verdict::Reset(reason) => {
+                alarm(reason, "room", room.to_string(), cursor, head.position.seq);
+                let snapshot = snapshot(reads, room, &head)?;
+                let from = snapshot.as_of.seq;
+                (OpenOutcome::Reset { reason, snapshot }, from)
+            }
+        },
+    };
+    let (roster, members) = roster(reads, presence, room)?;
+    Ok(Plan { opened: Opened { room, outcome, roster, members }, from: Some(from), head: head.position.seq })
+}
+
+/// Says why somebody who is not a member may not follow a room.
+pub(super) fn refusal(reads: &dyn Reads, user: UserId, room: RoomId) -> Result<WireError, StorageError> {
+    Ok(match reads.room_summary(user, room)? {
+        Some(_) => WireError::new(ErrorCode::NotMember, "You are not a member of this room. Join it first."),
+        None => WireError::new(ErrorCode::NotFound, "There is no such room."),
+    })
+}
+
+fn fresh(snapshot: Snapshot) -> (OpenOutcome, Seq) {
+    let from = snapshot.as_of.seq;
+    (OpenOutcome::Fresh { snapshot }, from)
+}
+
+fn jump(reads: &dyn Reads, room: RoomId, cursor: Seq, head: &RoomHead) -> Result<(OpenOutcome, Seq), StorageError> {
+    let snapshot = snapshot(reads, room, head)?;
+    let mut posts = 0;
+    if let Some(before) = cursor.0.checked_sub(1) {
+        reads.events_after(room, Seq(before), 1, &mut |event| {
+            posts = event.posts;
+            false
+        })?;
+    }
+    let from = snapshot.as_of.seq;
+    Ok((OpenOutcome::Jumped { hole: snapshot.earlier().saturating_sub(posts), snapshot }, from))
+}
+
+fn snapshot(reads: &dyn Reads, room: RoomId, head: &RoomHead) -> Result<Snapshot, StorageError> {
+    let nothing = || Snapshot { as_of: head.position, total: head.posts, posts: Vec::new(), people: Vec::new() };
+    Ok(reads.snapshot(room, PAGE_POSTS, SNAPSHOT_BYTES)?.unwrap_or_else(nothing))
+}
+
+enum Verdict {
+    Recovered { missed: u64 },
+    TooFar,
+    Reset(ResetReason),
+}
+
+fn judge_room(
+    reads: &dyn Reads,
+    ask: &OpenRoom,
+    cursor: Position,
+    head: &RoomHead,
+    member_from: Seq,
+) -> Result<Verdict, StorageError> {
+    let head_seq = head.position.seq;
+    if let Some(reason) = judge_cursor(reads.epoch(), head_seq, cursor, reads.check_at(ask.room, cursor.seq)?) {
+        return Ok(Verdict::Reset(reason));
+    }
+    if !ask.replay && cursor.seq > Seq(0) && cursor.seq < member_from {
+        return Ok(Verdict::Reset(ResetReason::Rejoined));
+    }
+    let missed = head_seq.0 - cursor.seq.0;
+    Ok(if missed > JUMP_EVENTS && !ask.replay { Verdict::TooFar } else { Verdict::Recovered { missed } })
+}
+
+/// Says why a cursor is worthless, if it is.
+fn judge_cursor(
+    epoch: Epoch,
+    head: Seq,
+    cursor: Position,
+    check: Option<shared::cursor::Check>,
+) -> Option<ResetReason> {
+    if cursor.epoch != epoch {
+        return Some(ResetReason::Epoch);
+    }
+    if cursor.seq > head {
+        return Some(ResetReason::Ahead);
+    }
+    match check {
+        _ if cursor.seq == Seq(0) => None,
+        None => Some(ResetReason::Pruned),
+        Some(check) if check != cursor.check => Some(ResetReason::Forked),
+        Some(_) => None,
+    }
+}
+
+/// A client that saw what this log does not hold proves that acknowledged history was lost.
+fn alarm(reason: ResetReason, kind: &'static str, id: String, cursor: Position, head: Seq) {
+    match reason {
+        ResetReason::Ahead | ResetReason::Forked => tracing::error!(
+            kind,
+            id,
+            cursor = cursor.seq.0,
+            head = head.0,
+            ?reason,
+            "ALARM: a client holds history this log does not have; the database was restored from an older state or damaged"
+        ),
+        ResetReason::Epoch | ResetReason::Pruned | ResetReason::Rejoined => {
+            tracing::info!(kind, id, cursor = cursor.seq.0, head = head.0, ?reason, "a cursor was reset");
+        }
+    }
+}
+
+/// Returns a room's members, those who are here first, and how many there are in all.
+fn roster(reads: &dyn Reads, presence: &Presence, room: RoomId) -> Result<(Vec<Member>, u64), StorageError> {
+    let count = reads.member_count(room)?;
+    let mut roster: Vec<Member> = Vec::new();
+    if count > PAGE_PEOPLE as u64 {
+        for id in presence.in_room(room, PAGE_PEOPLE) {
+            if reads.member(room, id)?.is_some()
+                && let Some(person) = reads.user(id)?
+            {
+                roster.push(Member { id, name: person.name, online: true });
+            }
+        }
+    }
+    for person in reads.members(room, None, PAGE_PEOPLE)? {
+        if roster.len() >= PAGE_PEOPLE {
+            break;
+        }
+        if !roster.iter().any(|member| member.id == person.id) {
+            roster.push(Member { online: presence.is_here(person.id), id: person.id, name: person.name });
+        }
+    }
+    roster.sort_by(|one, other| other.online.cmp(&one.online).then_with(|| one.name.cmp(&other.name)));
+    Ok((roster, count))
+}

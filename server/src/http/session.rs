@@ -1,0 +1,272 @@
+//! Signing in, looking, signing out.
+//!
+//! Must not live here: what a name may be ([`crate::people::names`]). Invariant: a token leaves the server once, to the
+//! one who opened the session: in a cookie no script can read, or, for a program that sent no Origin, in the answer.
+//!
+//! `POST {"name"}` opens a session for a new person. Whoever holds a valid session and posts their own name is answered
+//! with what they have; with another name they become somebody new, and the old session ends.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
+use axum::http::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue, SET_COOKIE};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use shared::error::{ErrorCode, WireError};
+use shared::ids::UserId;
+use shared::model::Person;
+use shared::time::Timestamp;
+
+use super::origin::Origin;
+use super::refuse;
+use crate::accept::PeerAddress;
+use crate::app::App;
+use crate::config::ms;
+use crate::connection::{Identity, free_name, renew_session};
+use crate::log::{Applied, Entry, GENERAL, LogError, Op, SYSTEM_NAME};
+use crate::people::names::{self, Name};
+use crate::people::tokens::{self, Token};
+
+/// Largest body of a sign-in.
+const BODY_BYTES: usize = 4 * 1024;
+/// The cookie's name where the page is served over HTTPS. The prefix binds it to this host (RFC 6265bis §4.1.3.2).
+const SECURE_COOKIE: &str = "__Host-holdfast";
+/// The cookie's name over plain HTTP: browsers refuse the prefix there.
+const PLAIN_COOKIE: &str = "holdfast";
+
+#[derive(Deserialize)]
+struct SignIn {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Session {
+    user: Option<Person>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+/// Returns the token of an Authorization header.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<Token> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Token::read(token.trim())).flatten()
+}
+
+/// Returns the token a request shows in whichever way.
+pub(super) fn shown(headers: &HeaderMap) -> Option<Token> {
+    bearer(headers).or_else(|| cookie(headers, SECURE_COOKIE)).or_else(|| cookie(headers, PLAIN_COOKIE))
+}
+
+fn cookie(headers: &HeaderMap, name: &str) -> Option<Token> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    cookies
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(key, _)| *key == name)
+        .and_then(|(_, value)| Token::read(value))
+}
+
+/// Says whose a token is, if its session is valid.
+///
+/// # Errors
+/// If the log cannot be read.
+pub(super) async fn identify(app: &App, token: &Token) -> Result<Option<Identity>, WireError> {
+    let hash = token.hash();
+    let found = app.log.read(move |reads| reads.session(&hash)).await.map_err(unavailable)?;
+    let valid = found.filter(|session| session.expires > tokens::wall_clock());
+    Ok(valid.map(|session| Identity { user: session.user, token: hash, expires: session.expires }))
+}
+
+fn unavailable(error: LogError) -> WireError {
+    let (code, words) = match error {
+        LogError::Full => (ErrorCode::StorageFull, "The server's disk is full. Nothing was stored."),
+        LogError::Busy | LogError::Stopped => (ErrorCode::Unavailable, "The server cannot do this at the moment."),
+    };
+    WireError::new(code, words).retry_after(2_000)
+}
+
+fn unavailable_response(error: LogError) -> Response {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, &unavailable(error))
+}
+
+/// Checks that a request that changes something was not made by somebody else's page.
+fn check_origin(app: &App, headers: &HeaderMap) -> Result<Origin, Response> {
+    let origin = Origin::of(app, headers);
+    let is_fine = match origin {
+        Origin::Allowed(_) => true,
+        Origin::Missing => !headers.contains_key(COOKIE),
+        Origin::Foreign => false,
+    };
+    if is_fine {
+        return Ok(origin);
+    }
+    let words = "This page may not do that. The server's --allow-origin names those that may.";
+    Err(refuse(StatusCode::FORBIDDEN, &WireError::new(ErrorCode::BadOrigin, words)))
+}
+
+pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    let nobody = || axum::Json(Session { user: None, expires: None, token: None }).into_response();
+    let Some(token) = shown(&headers) else { return nobody() };
+    let identity = match identify(&app, &token).await {
+        Ok(Some(identity)) => identity,
+        Ok(None) => return nobody(),
+        Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &error),
+    };
+    let user = identity.user;
+    let person = match app.log.read(move |reads| reads.user(user)).await {
+        Ok(Some(person)) => person,
+        Ok(None) => return nobody(),
+        Err(error) => return unavailable_response(error),
+    };
+    // Use keeps a session alive. If it cannot be renewed now, it can be later.
+    let expires = renew_session(&app, user, identity.token).await.ok().flatten().unwrap_or(identity.expires);
+    let session = Session { user: Some(person), expires: Some(expires), token: None };
+    let mut response = axum::Json(session).into_response();
+    if expires != identity.expires && bearer(&headers).is_none() {
+        let is_secure = cookie(&headers, SECURE_COOKIE).is_some();
+        set_cookie(&mut response, &app, is_secure, Some(&token));
+    }
+    response
+}
+
+pub(super) async fn open(
+    State(app): State<Arc<App>>,
+    Extension(address): Extension<PeerAddress>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match sign_in(&app, address, &headers, body).await {
+        Ok(response) | Err(response) => response,
+    }
+}
+
+async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
+    let origin = check_origin(app, headers)?;
+    if app.addresses.is_signing_in_too_often(address.0, Instant::now()) {
+        let error = WireError::new(ErrorCode::RateLimited, "Too many new sessions from your address. Wait a little.");
+        return Err(refuse(StatusCode::TOO_MANY_REQUESTS, &error.retry_after(10_000)));
+    }
+    let asked = read_body(app, body).await?;
+    let name = names::person(&asked.name).map_err(|error| refuse(StatusCode::BAD_REQUEST, &error))?;
+    if let Some(answer) = keep_session(app, headers, &name).await? {
+        return Ok(answer);
+    }
+    let token = Token::mint();
+    let expires = tokens::wall_clock().plus(app.config.timing.session_ms);
+    let person = enter(app, &name, &token, expires).await?;
+    tracing::info!(user = %person.id, "somebody signed in");
+    let mut session = Session { user: Some(person), expires: Some(expires), token: None };
+    let is_browser = match &origin {
+        Origin::Allowed(_) | Origin::Foreign => true,
+        Origin::Missing => {
+            session.token = Some(token.reveal().to_owned());
+            false
+        }
+    };
+    let mut response = (StatusCode::CREATED, axum::Json(session)).into_response();
+    if is_browser {
+        let is_secure = matches!(&origin, Origin::Allowed(origin) if origin.starts_with("https://"));
+        set_cookie(&mut response, app, is_secure, Some(&token));
+    }
+    Ok(response)
+}
+
+async fn read_body(app: &App, body: Body) -> Result<SignIn, Response> {
+    let bad = |status, words: &str| refuse(status, &WireError::new(ErrorCode::BadMessage, words));
+    let reading = axum::body::to_bytes(body, BODY_BYTES);
+    let body = match tokio::time::timeout(ms(app.config.timing.body_read_timeout_ms), reading).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(_)) => return Err(bad(StatusCode::PAYLOAD_TOO_LARGE, "A sign-in takes at most 4 KiB.")),
+        Err(_) => return Err(bad(StatusCode::REQUEST_TIMEOUT, "The body did not come in time.")),
+    };
+    serde_json::from_slice(&body).map_err(|_| bad(StatusCode::BAD_REQUEST, "A sign-in is {\"name\":\"…\"}."))
+}
+
+/// Answers with the session there is, if it is the same person's; ends it, if not.
+async fn keep_session(app: &App, headers: &HeaderMap, name: &Name) -> Result<Option<Response>, Response> {
+    let Some(token) = shown(headers) else { return Ok(None) };
+    let identity = identify(app, &token).await.map_err(|error| refuse(StatusCode::SERVICE_UNAVAILABLE, &error))?;
+    let Some(Identity { user, token, expires }) = identity else { return Ok(None) };
+    let person = app.log.read(move |reads| reads.user(user)).await.map_err(unavailable_response)?;
+    if let Some(person) = person.filter(|person| names::skeleton(&person.name) == name.skeleton) {
+        let session = Session { user: Some(person), expires: Some(expires), token: None };
+        return Ok(Some(axum::Json(session).into_response()));
+    }
+    propose(app, user, Op::SessionRevoke { token_hash: token }).await?;
+    Ok(None)
+}
+
+/// Makes a person, a session and a membership of the room everybody is in.
+async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Result<Person, Response> {
+    let user = tokens::mint_user();
+    let op = Op::UserSet { user, name: name.shown.clone(), skeleton: name.skeleton.clone() };
+    let is_reserved = name.skeleton == names::skeleton(SYSTEM_NAME);
+    let taken = if is_reserved {
+        Some(WireError::new(ErrorCode::NameTaken, "This name is the server's own."))
+    } else {
+        match propose(app, user, op).await? {
+            Applied::Committed(_) | Applied::Duplicate(_) => None,
+            Applied::Refused(error) => Some(error),
+        }
+    };
+    if let Some(mut error) = taken {
+        let shown = name.shown.clone();
+        let free = app.log.read(move |reads| free_name(reads, &shown)).await.map_err(unavailable_response)?;
+        if let Some(free) = free {
+            error = error.suggest(free);
+        }
+        return Err(refuse(StatusCode::CONFLICT, &error));
+    }
+    for op in [Op::SessionOpen { token_hash: token.hash(), expires }, Op::Join { room: GENERAL }] {
+        if let Applied::Refused(error) = propose(app, user, op).await? {
+            tracing::error!(%error, "a new person could not be let in");
+            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &error));
+        }
+    }
+    Ok(Person { id: user, name: name.shown.clone() })
+}
+
+async fn propose(app: &App, by: UserId, op: Op) -> Result<Applied, Response> {
+    let entry = Entry { ts: tokens::wall_clock(), by, key: tokens::mint_key(), op };
+    app.log.propose(entry).await.map_err(unavailable_response)
+}
+
+pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    if let Err(response) = check_origin(&app, &headers) {
+        return response;
+    }
+    if let Some(token) = shown(&headers) {
+        match identify(&app, &token).await {
+            Ok(Some(identity)) => {
+                let revoke = Op::SessionRevoke { token_hash: identity.token };
+                if let Err(response) = propose(&app, identity.user, revoke).await {
+                    return response;
+                }
+            }
+            Ok(None) => {}
+            Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &error),
+        }
+    }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    for is_secure in [true, false] {
+        set_cookie(&mut response, &app, is_secure, None);
+    }
+    response
+}
+
+/// Sets or clears the cookie.
+fn set_cookie(response: &mut Response, app: &App, is_secure: bool, token: Option<&Token>) {
+    let (name, secure) = if is_secure { (SECURE_COOKIE, "; Secure") } else { (PLAIN_COOKIE, "") };
+    let (value, age_s) = token.map_or(("", 0), |token| (token.reveal(), app.config.timing.session_ms / 1_000));
+    let cookie = format!("{name}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}");
+    // Our own tokens are letters, digits, hyphens and underscores.
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+}

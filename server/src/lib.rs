@@ -179,16 +179,13 @@ fn publish(hub: &Hub, registry: &Registry, published: &Published) {
 }
 
 fn log_options(config: &Config) -> LogOptions {
-    let mut options = LogOptions { accept_loss: config.accept_loss, ..LogOptions::default() };
-    if config.max_database_bytes > 0 {
-        options.max_pages =
-            Some(u32::try_from(config.max_database_bytes / DATABASE_PAGE_BYTES).unwrap_or(u32::MAX).max(1));
+    LogOptions {
+        accept_loss: config.accept_loss,
+        max_bytes: (config.max_database_bytes > 0).then_some(config.max_database_bytes),
+        ..LogOptions::default()
     }
-    options
 }
 
-/// What SQLite's pages hold.
-const DATABASE_PAGE_BYTES: u64 = 4_096;
 /// Between two rounds of forgetting people who are gone.
 const TIDY_EVERY: Duration = Duration::from_secs(30);
 

@@ -30,8 +30,8 @@ const INDEX: &str = "index.html";
 /// A file's name holds its hash, so what is behind it never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 const ASK_AGAIN: &str = "no-cache";
-/// Digits of the hash in a file's name.
-const HASH_DIGITS: usize = 16;
+/// Digits of the hash in a file's name; some tools leave its leading zeros out.
+const HASH_DIGITS: std::ops::RangeInclusive<usize> = 8..=16;
 
 const NOT_BUILT: &str = include_str!("not_built.html");
 
@@ -235,12 +235,12 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
-/// Tells whether a file's name holds its hash: a hyphen and sixteen hexadecimal digits.
+/// Tells whether a file's name holds its hash: a hyphen and its hexadecimal digits.
 fn is_hashed(name: &str) -> bool {
     let stem = name.rsplit('/').next().unwrap_or(name);
     stem.split('-').skip(1).any(|part| {
         let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
-        digits == HASH_DIGITS && matches!(part.as_bytes().get(digits), Some(b'.' | b'_'))
+        HASH_DIGITS.contains(&digits) && matches!(part.as_bytes().get(digits), Some(b'.' | b'_'))
     })
 }
 

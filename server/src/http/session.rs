@@ -198,43 +198,56 @@ async fn keep_session(app: &App, headers: &HeaderMap, name: &Name) -> Result<Opt
         let session = Session { user: Some(person), expires: Some(expires), token: None };
         return Ok(Some(axum::Json(session).into_response()));
     }
-    propose(app, user, Op::SessionRevoke { token_hash: token }).await?;
+    propose(app, user, [Op::SessionRevoke { token_hash: token }]).await?;
     Ok(None)
 }
 
-/// Makes a person, a session and a membership of the room everybody is in.
+/// Makes a person, a session and a membership of the room everybody is in, all at once.
 async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Result<Person, Response> {
+    if name.skeleton == names::skeleton(SYSTEM_NAME) {
+        return Err(
+            name_taken(app, name, WireError::new(ErrorCode::NameTaken, "This is the server's own name.")).await?
+        );
+    }
     let user = tokens::mint_user();
-    let op = Op::UserSet { user, name: name.shown.clone(), skeleton: name.skeleton.clone() };
-    let is_reserved = name.skeleton == names::skeleton(SYSTEM_NAME);
-    let taken = if is_reserved {
-        Some(WireError::new(ErrorCode::NameTaken, "This name is the server's own."))
-    } else {
-        match propose(app, user, op).await? {
-            Applied::Committed(_) | Applied::Duplicate(_) => None,
-            Applied::Refused(error) => Some(error),
-        }
-    };
-    if let Some(mut error) = taken {
-        let shown = name.shown.clone();
-        let free = app.log.read(move |reads| free_name(reads, &shown)).await.map_err(unavailable_response)?;
-        if let Some(free) = free {
-            error = error.suggest(free);
-        }
-        return Err(refuse(StatusCode::CONFLICT, &error));
-    }
-    for op in [Op::SessionOpen { token_hash: token.hash(), expires }, Op::Join { room: GENERAL }] {
-        if let Applied::Refused(error) = propose(app, user, op).await? {
-            tracing::error!(%error, "a new person could not be let in");
-            return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &error));
+    let (shown, skeleton) = (name.shown.clone(), name.skeleton.clone());
+    let ops = [
+        Op::UserSet { user, name: shown.clone(), skeleton },
+        Op::SessionOpen { token_hash: token.hash(), expires },
+        Op::Join { room: GENERAL },
+    ];
+    for applied in propose(app, user, ops).await? {
+        match applied {
+            Applied::Committed(_) | Applied::Duplicate(_) => {}
+            // Nobody by this id exists then, so what came after it was refused too.
+            Applied::Refused(error) if error.code == ErrorCode::NameTaken => {
+                return Err(name_taken(app, name, error).await?);
+            }
+            Applied::Refused(error) => {
+                tracing::error!(%error, "a new person could not be let in");
+                return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &error));
+            }
         }
     }
-    Ok(Person { id: user, name: name.shown.clone() })
+    Ok(Person { id: user, name: shown })
 }
 
-async fn propose(app: &App, by: UserId, op: Op) -> Result<Applied, Response> {
-    let entry = Entry { ts: tokens::wall_clock(), by, key: tokens::mint_key(), op };
-    app.log.propose(entry).await.map_err(unavailable_response)
+/// Refuses a name that is taken, with one that is free.
+async fn name_taken(app: &App, name: &Name, error: WireError) -> Result<Response, Response> {
+    let shown = name.shown.clone();
+    let free = app.log.read(move |reads| free_name(reads, &shown)).await.map_err(unavailable_response)?;
+    let error = match free {
+        Some(free) => error.suggest(free),
+        None => error,
+    };
+    Ok(refuse(StatusCode::CONFLICT, &error))
+}
+
+/// Proposes several requests of one person at once.
+async fn propose(app: &App, by: UserId, ops: impl IntoIterator<Item = Op>) -> Result<Vec<Applied>, Response> {
+    let ts = tokens::wall_clock();
+    let entries = ops.into_iter().map(|op| Entry { ts, by, key: tokens::mint_key(), op }).collect();
+    app.log.propose_all(entries).await.map_err(unavailable_response)
 }
 
 pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
@@ -245,7 +258,7 @@ pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Resp
         match identify(&app, &token).await {
             Ok(Some(identity)) => {
                 let revoke = Op::SessionRevoke { token_hash: identity.token };
-                if let Err(response) = propose(&app, identity.user, revoke).await {
+                if let Err(response) = propose(&app, identity.user, [revoke]).await {
                     return response;
                 }
             }

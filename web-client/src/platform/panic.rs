@@ -33,7 +33,8 @@ pub fn keep_diagnostics(text: String) {
 
 /// Puts the hook in place.
 pub fn watch() {
-    std::panic::set_hook(Box::new(|info| {
+    // Yew puts a hook of its own in place unless it is told of another.
+    yew::set_custom_panic_hook(Box::new(|info| {
         if !DEAD.swap(true, Ordering::Relaxed) {
             let report = report(info);
             web_sys::console::error_1(&JsValue::from_str(&format!("{info}")));

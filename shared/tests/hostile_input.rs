@@ -210,6 +210,8 @@ fn duplicate_keys_huge_numbers_and_lone_surrogates_are_refused() {
         ("", None),
         ("null", None),
         ("[]", None),
+        (r#"[7,"beat"]"#, None),
+        (r#"{"id":7,"command":"rename","payload":["019b76da-a800-7020-b040-5060708090c1","Ada"]}"#, Some(7)),
         ("\u{feff}{\"id\":7,\"command\":\"beat\"}", None),
     ];
     for (text, _) in cases {

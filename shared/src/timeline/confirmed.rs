@@ -4,7 +4,7 @@
 //! one is a row, or counted in exactly one hole, or counted in [`Confirmed::earlier`]. It holds by construction: posts
 //! carry their ordinal, so what lies between two neighbours is a subtraction and never a tally.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::row::{Hole, PostRow, Row, RowKey};
@@ -29,8 +29,6 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Confirmed {
     entries: VecDeque<Entry>,
-    /// Where each post is, by its key.
-    places: BTreeMap<RowKey, Seq>,
     /// The last change known of.
     head: Seq,
     /// How many posts the room has had up to there.
@@ -60,10 +58,6 @@ impl Confirmed {
         self.entries.front().map_or(self.total, |entry| entry.before)
     }
 
-    pub(super) fn holds(&self, key: RowKey) -> bool {
-        self.places.contains_key(&key)
-    }
-
     /// Returns the index of the row at `seq`, or where it would be.
     fn search(&self, seq: Seq) -> Result<usize, usize> {
         let index = self.entries.partition_point(|entry| entry.seq < seq);
@@ -73,14 +67,17 @@ impl Confirmed {
         }
     }
 
-    /// Returns where a row is.
+    /// Returns where a row is. A post is looked for from the end: whoever asks mostly means a new one, and a map beside
+    /// the rows would cost more at every copy of the timeline than this does at every look.
     pub(super) fn index_of(&self, key: RowKey) -> Option<usize> {
         match key {
-            RowKey::Post { .. } => self.search(*self.places.get(&key)?).ok(),
-            RowKey::Unknown { seq } => self.search(seq).ok(),
-            RowKey::Hole { after } => self.search(after).ok().map(|index| index + 1),
+            RowKey::Post { .. } => self.entries.iter().rposition(|entry| entry.row.is(key)),
+            RowKey::Unknown { seq } => self.search(seq).ok().filter(|index| self.entries[*index].row.is(key)),
+            RowKey::Hole { after } => {
+                let next = self.search(after).ok()? + 1;
+                self.entries.get(next).is_some_and(|entry| entry.row.is(key)).then_some(next)
+            }
         }
-        .filter(|index| self.row(*index).is_some_and(|row| row.key() == key))
     }
 
     /// Returns the index of the first row at or after `seq`.
@@ -119,22 +116,14 @@ impl Confirmed {
     /// `upto` counts the room's posts up to this row, itself included.
     pub(super) fn put(&mut self, seq: Seq, upto: u64, row: Row) {
         let before = match &row {
-            Row::Post(post) => {
-                self.places.insert(post.key, seq);
-                upto.saturating_sub(1)
-            }
+            Row::Post(_) => upto.saturating_sub(1),
             Row::Unknown(_) => upto,
             Row::Hole(_) => return,
         };
         self.total = self.total.max(upto);
         let entry = Entry { seq, before, upto, row };
         match self.search(seq) {
-            Ok(index) => {
-                let replaced = std::mem::replace(&mut self.entries[index], entry).row.key();
-                if self.places.get(&replaced) == Some(&seq) && self.row(index).map(Row::key) != Some(replaced) {
-                    self.places.remove(&replaced);
-                }
-            }
+            Ok(index) => self.entries[index] = entry,
             Err(index) => {
                 self.entries.insert(index, entry);
                 self.mend_after(index);
@@ -203,7 +192,6 @@ impl Confirmed {
         let mut last_change = Seq(0);
         for entry in self.entries.drain(range) {
             if let Row::Post(post) = &entry.row {
-                self.places.remove(&post.key);
                 last_change = last_change.max(post.rev);
             }
         }

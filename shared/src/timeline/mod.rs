@@ -34,10 +34,10 @@ use crate::session::OutboxItem;
 pub const ROWS_KEPT: usize = 5_000;
 /// Changes to posts that are not loaded, kept so that a page read before them can be brought up to date.
 pub const CHANGES_KEPT: usize = 1_024;
-/// Names one room remembers before it forgets those of people no row needs.
+/// Names one room remembers before it forgets those of people who wrote none of its rows.
 pub const NAMES_KEPT: usize = 20_000;
 
-/// The rows of one room.
+/// The rows of one room. A copy shares what is large, so that a page may keep the one it has drawn.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     me: UserId,
@@ -48,9 +48,9 @@ pub struct Timeline {
     /// Every change after this one has been seen: a post as it stood then or later can be brought up to date.
     seen_since: Seq,
     /// Changes after `seen_since` to posts that were not loaded, or stale, when they came; oldest first.
-    changes: VecDeque<Change>,
-    /// Names, and the seq they were told at.
-    names: BTreeMap<UserId, (Seq, Arc<str>)>,
+    changes: Arc<VecDeque<Change>>,
+    /// Names, and the seq they were first told at.
+    names: Arc<BTreeMap<UserId, (Seq, Arc<str>)>>,
     /// The server shows nothing before this seq.
     floor: Seq,
     /// The oldest row the person looks at; absent while they follow the end.
@@ -75,8 +75,8 @@ impl Timeline {
             confirmed: Confirmed::default(),
             local: Local::default(),
             seen_since: Seq(0),
-            changes: VecDeque::new(),
-            names: BTreeMap::new(),
+            changes: Arc::default(),
+            names: Arc::default(),
             floor: Seq(0),
             looking_at: None,
             version: 0,
@@ -209,9 +209,9 @@ impl Timeline {
     fn forget_committed(&mut self) {
         self.confirmed = Confirmed::default();
         self.seen_since = Seq(0);
-        self.changes.clear();
-        self.names.retain(|user, _| *user == self.me);
-        self.names.values_mut().for_each(|(told, _)| *told = Seq(0));
+        self.changes = Arc::default();
+        let my_name = self.names.get(&self.me).map(|(_, name)| (self.me, (Seq(0), Arc::clone(name))));
+        self.names = Arc::new(my_name.into_iter().collect());
         self.floor = Seq(0);
         self.looking_at = None;
     }
@@ -291,7 +291,7 @@ impl Timeline {
     /// Shows an item of the outbox, new or found on the device; or takes over that it will be tried again.
     pub fn queued(&mut self, item: &OutboxItem) {
         let key = RowKey::Post { by: self.me, client_id: item.client_id };
-        if !self.confirmed.holds(key) {
+        if self.confirmed.index_of(key).is_none() {
             let name = self.known_name(self.me);
             let touched = self.local.queue(item, self.me, name);
             self.touched(touched);
@@ -382,19 +382,20 @@ impl Timeline {
         }
         let newest = self.changes.back().map_or(self.seen_since, |newest| newest.seq);
         if !keeps_it && change.seq > newest {
-            if self.changes.len() == CHANGES_KEPT
-                && let Some(oldest) = self.changes.pop_front()
+            let changes = Arc::make_mut(&mut self.changes);
+            if changes.len() == CHANGES_KEPT
+                && let Some(oldest) = changes.pop_front()
             {
                 self.seen_since = self.seen_since.max(oldest.seq);
             }
-            self.changes.push_back(change);
+            changes.push_back(change);
         }
     }
 
     /// Notes that changes up to `seq` were never seen: what is loaded may be out of date.
     fn missed_up_to(&mut self, seq: Seq) {
         self.seen_since = self.seen_since.max(seq);
-        self.changes.clear();
+        self.changes = Arc::default();
         self.confirmed.change_posts(|row| !row.stale, |row| row.stale = true);
     }
 
@@ -415,33 +416,25 @@ impl Timeline {
     fn meet(&mut self, people: &[Person], at: Seq) {
         for person in people {
             let known = self.names.get(&person.id);
-            if known.is_some_and(|(told, _)| *told > at) {
+            if known.is_some_and(|(told, name)| *told > at || **name == *person.name) {
                 continue;
             }
-            let renamed = known.is_none_or(|(_, name)| **name != *person.name);
-            let name = match known {
-                Some((_, name)) if !renamed => Arc::clone(name),
-                Some(_) | None => Arc::from(person.name.as_str()),
-            };
-            let first_met = known.is_none();
-            self.names.insert(person.id, (at, Arc::clone(&name)));
-            if renamed && !first_met {
-                self.confirmed.change_posts(|row| row.by == person.id, |row| row.name = Arc::clone(&name));
-            }
-            if renamed && person.id == self.me {
+            let name: Arc<str> = Arc::from(person.name.as_str());
+            Arc::make_mut(&mut self.names).insert(person.id, (at, Arc::clone(&name)));
+            self.confirmed.change_posts(|row| row.by == person.id, |row| row.name = Arc::clone(&name));
+            if person.id == self.me {
                 self.local.rename(&name);
             }
         }
         if self.names.len() > NAMES_KEPT {
-            let mut needed = BTreeSet::from([self.me]);
-            for row in self.rows() {
-                if let Row::Post(post) = row {
-                    needed.insert(post.by);
-                    needed.extend(post.reactions.iter().flat_map(|reaction| reaction.by.iter().copied()));
-                }
-            }
-            self.names.retain(|user, _| needed.contains(user));
+            self.forget_names();
         }
+    }
+
+    fn forget_names(&mut self) {
+        let authors = self.rows().filter_map(|row| row.as_post().map(|post| post.by));
+        let needed: BTreeSet<UserId> = authors.chain([self.me]).collect();
+        Arc::make_mut(&mut self.names).retain(|user, _| needed.contains(user));
     }
 
     /// Keeps the number of committed rows bounded. The oldest go first; where the person looks at old ones, those stay

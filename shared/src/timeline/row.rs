@@ -35,6 +35,15 @@ impl Row {
         }
     }
 
+    /// Tells whether this is the row known by `key`.
+    #[must_use]
+    pub fn is(&self, key: RowKey) -> bool {
+        match self {
+            Self::Post(post) => post.key == key,
+            Self::Hole(_) | Self::Unknown(_) => self.key() == key,
+        }
+    }
+
     /// Returns the post, where the row is one.
     #[must_use]
     pub fn as_post(&self) -> Option<&Arc<PostRow>> {
@@ -100,7 +109,7 @@ pub struct PostRow {
     pub body: Option<Arc<str>>,
     /// When it was last edited.
     pub edited: Option<Timestamp>,
-    /// Who reacted with what, in order of the emoji.
+    /// Who reacted with what, in the order the first of each came.
     pub reactions: Vec<Reaction>,
     /// How far it has come.
     pub status: Status,
@@ -176,8 +185,6 @@ pub struct UnknownRow {
 impl PostRow {
     /// Makes the row of a post as the server tells it.
     pub(super) fn confirmed(post: &Post, me: UserId, name: Arc<str>, stale: bool) -> Self {
-        let mut reactions = if post.body.is_some() { post.reactions.clone() } else { Vec::new() };
-        reactions.sort_by(|one, other| one.emoji.cmp(&other.emoji));
         Self {
             key: RowKey::Post { by: post.by, client_id: post.client_id },
             client_id: post.client_id,
@@ -189,7 +196,7 @@ impl PostRow {
             ts: post.ts,
             body: post.body.as_deref().map(Arc::from),
             edited: post.edited.filter(|_| post.body.is_some()),
-            reactions,
+            reactions: if post.body.is_some() { post.reactions.clone() } else { Vec::new() },
             status: Status::Sent,
             mine: post.by == me,
             stale,
@@ -225,20 +232,19 @@ impl PostRow {
     }
 }
 
-/// Adds or takes back one reaction. Emojis are in an order of their own: who came first is not known once the first one
-/// has taken it back, and buttons that stay in place are easier to press.
+/// Adds or takes back one reaction. An emoji keeps its place until nobody is left under it.
 fn react(reactions: &mut Vec<Reaction>, emoji: &str, by: UserId, on: bool) {
-    let found = reactions.binary_search_by(|reaction| reaction.emoji.as_str().cmp(emoji));
+    let found = reactions.iter().position(|reaction| reaction.emoji == emoji);
     match (found, on) {
-        (Ok(index), true) if !reactions[index].by.contains(&by) => reactions[index].by.push(by),
-        (Err(index), true) => reactions.insert(index, Reaction { emoji: emoji.to_owned(), by: vec![by] }),
-        (Ok(index), false) => {
+        (Some(index), true) if !reactions[index].by.contains(&by) => reactions[index].by.push(by),
+        (None, true) => reactions.push(Reaction { emoji: emoji.to_owned(), by: vec![by] }),
+        (Some(index), false) => {
             reactions[index].by.retain(|user| *user != by);
             if reactions[index].by.is_empty() {
                 reactions.remove(index);
             }
         }
-        (Ok(_), true) | (Err(_), false) => {}
+        (Some(_), true) | (None, false) => {}
     }
 }
 

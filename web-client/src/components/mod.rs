@@ -12,6 +12,8 @@ pub mod frame;
 pub mod header;
 pub mod icon;
 pub mod menu;
+#[cfg(debug_assertions)]
+pub mod mock;
 pub mod notices;
 pub mod panel;
 pub mod people;

@@ -443,11 +443,11 @@ const WORDS: [Words; 2] = [
         name: "小明",
         cannot_reach: "无法连接服务器",
         retry_now: "立即重试",
-        offline: "当前处于离线状态。可以继续输入,消息会保存在本设备,联网后自动发送。",
+        offline: "当前处于离线状态。可以继续输入，消息会保存在本设备，联网后自动发送。",
         back: "已恢复连接。",
-        restarting: "服务器正在重启,马上恢复。",
+        restarting: "服务器正在重启，马上恢复。",
         reconnecting: "正在重新连接…",
-        saved: "已保存在本设备,等待发送",
+        saved: "已保存在本设备，等待发送",
     },
 ];
 

@@ -5,7 +5,7 @@
 const words = navigator.language.toLowerCase().startsWith("zh")
   ? {
       failed: "页面未能加载。草稿和未发送的消息仍保存在本设备。",
-      old: "此浏览器不支持 WebAssembly,无法运行 Holdfast。",
+      old: "此浏览器不支持 WebAssembly，无法运行 Holdfast。",
       reload: "重新加载",
     }
   : {

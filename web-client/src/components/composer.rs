@@ -102,9 +102,6 @@ pub fn Composer(props: &ComposerProps) -> Html {
             if let Some(area) = area.cast::<HtmlTextAreaElement>() {
                 look(&area);
                 actions.act(Action::SetDraft(room, area.value()));
-                if !area.value().is_empty() {
-                    actions.act(Action::Typing(room));
-                }
             }
         })
     };

@@ -12,6 +12,7 @@ use yew::prelude::*;
 
 use super::frame::{Frame, document, focus, use_frame};
 use super::icon::Icon;
+use crate::model::path_of_room;
 use crate::store::{Action, Dialog, Form, RoomRow, RoomsDialog};
 use crate::words::{Text, error_words};
 
@@ -278,11 +279,16 @@ fn RoomList(props: &RoomListProps) -> Html {
     let frame = use_frame();
     let dialog = &props.dialog;
     let entry = |room: &RoomSummary| {
-        let open = if room.joined { Action::OpenRoom(room.room) } else { Action::GoTo(format!("/r/{}", room.name)) };
+        let action = if room.joined { Action::OpenRoom(room.room) } else { Action::GoTo(path_of_room(&room.name)) };
+        let actions = frame.actions.clone();
+        let open = Callback::from(move |_: MouseEvent| {
+            actions.act(Action::CloseDialog);
+            actions.act(action.clone());
+        });
         html! {
             <li key={room.room.to_string()}>
                 <button type="button" class="room-entry" data-testid="room-entry" data-name={room.name.clone()}
-                    onclick={frame.actions.on(open)}>
+                    onclick={open}>
                     <span class="what">
                         <bdi class="label">{ format!("#{}", room.name) }</bdi>
                         if !room.title.is_empty() { <span class="hint" dir="auto">{ &room.title }</span> }

@@ -87,8 +87,10 @@ pub fn is_watched() -> bool {
 /// Returns the class that colours a person, the same everywhere.
 #[must_use]
 pub fn hue(user: UserId) -> String {
-    let sum = user.as_bytes().iter().fold(0_u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte));
-    format!("hue-{}", sum % 8)
+    // FNV-1a, so that ids that differ little differ in colour too.
+    let hash =
+        user.as_bytes().iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    format!("hue-{}", (hash >> 16) % 8)
 }
 
 /// Draws the sign of a person: the first character of their name, in their colour.

@@ -100,7 +100,8 @@ fn link_state(frame: &Frame, props: &HeaderProps) -> Html {
     let action = if props.is_panel { Action::CloseDialog } else { Action::Open(Dialog::Connection) };
     let label = format!("{}: {}", frame.say(&Text::Connection), frame.say(&state_text(status)));
     html! {
-        <button type="button" class={classes!("link-state", tone(status.dot), status.pill.is_some().then_some("pill"))}
+        <button type="button" class={classes!("link-state", tone(status.dot), status.pill.is_some().then_some("pill"),
+            status.bar.is_some().then_some("told"))}
             data-testid="panel-open" aria-label={label.clone()} title={label} aria-expanded={props.is_panel.to_string()}
             onclick={frame.actions.on(action)}>
             <span class="dot" aria-hidden="true"></span>

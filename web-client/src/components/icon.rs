@@ -57,7 +57,7 @@ impl Icon {
             Self::Help => {
                 "M12 3.5a8.5 8.5 0 1 1 0 17 8.5 8.5 0 0 1 0-17zM9.6 9.4a2.5 2.5 0 1 1 3.6 2.3c-.8.4-1.2.9-1.2 1.8M12 16.6v.1"
             }
-            Self::More => "M5.5 12h.01M12 12h.01M18.5 12h.01",
+            Self::More => "M5 12h.01M12 12h.01M19 12h.01",
             Self::Pencil => "M4.5 19.5l1-4.5L16 4.5l3.5 3.5L9 18.5zM13.5 7l3.5 3.5",
             Self::People => {
                 "M9 5a3.3 3.3 0 1 1 0 6.6A3.3 3.3 0 0 1 9 5zM3 19c0-3 2.6-4.8 6-4.8s6 1.8 6 4.8M16 5.4a3.3 3.3 0 0 1 0 5.9M17.5 14.6c2.2.6 3.5 2.2 3.5 4.4"
@@ -85,7 +85,10 @@ impl Icon {
         self.drawn(classes!("icon", "small"))
     }
 
-    fn drawn(self, class: Classes) -> Html {
+    fn drawn(self, mut class: Classes) -> Html {
+        if self == Self::More {
+            class.push("bold");
+        }
         html! { <svg {class} viewBox="0 0 24 24" aria-hidden="true"><path d={self.path()} /></svg> }
     }
 }

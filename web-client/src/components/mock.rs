@@ -205,6 +205,7 @@ fn weather(state: &mut State, kind: &str) {
         storage_ok: Some(kind != "no_storage"),
         unsent: 2,
         new_version: kind == "new_version",
+        bar_seen: false,
     };
     state.storage = if kind == "no_storage" { StorageState::Failed } else { StorageState::Ready };
     state.status = facts.status(now, state.language, Local { wall: state.wall, utc_offset_min: state.utc_offset_min });

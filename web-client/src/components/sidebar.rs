@@ -13,6 +13,7 @@ use super::frame::{avatar, use_frame};
 use super::icon::{Icon, mark};
 use super::menu::use_menu;
 use super::switches::{LanguageSwitch, ThemeSwitch};
+use crate::model::path_of_room;
 use crate::store::{Action, Dialog, Form, RoomRow, RoomsDialog, Theme};
 use crate::words::Text;
 
@@ -95,7 +96,7 @@ fn RoomLink(props: &RoomLinkProps) -> Html {
     let sign = |icon: Icon, text: Text| html! { <span title={frame.say(&text)}>{ icon.draw_small() }<span class="unseen">{ frame.say(&text) }</span></span> };
     html! {
         <li data-testid="room" data-name={row.summary.name.clone()} data-unread={row.unread.to_string()}>
-            <a class={classes!("room-link", is_unread.then_some("unread"))} href={format!("/r/{}", row.summary.name)}
+            <a class={classes!("room-link", is_unread.then_some("unread"))} href={path_of_room(&row.summary.name)}
                 id={props.current.then_some("rooms")} aria-current={props.current.then_some("page")} {onclick}>
                 <span class="hash" aria-hidden="true">{ "#" }</span>
                 <bdi class="label">{ &row.summary.name }</bdi>

@@ -34,7 +34,7 @@ pub fn StatusBar(props: &StatusBarProps) -> Html {
     let button = bar.action.map(|action| {
         let (action, text, testid) = match action {
             BarAction::RetryNow => (Action::RetryNow, Text::RetryNow, "retry-now"),
-            BarAction::SignIn => (Action::Reload, Text::SignInAgain, "sign-in-again"),
+            BarAction::SignIn => (Action::SignInAgain, Text::SignInAgain, "sign-in-again"),
             BarAction::Reload => (Action::Reload, Text::Reload, "reload"),
         };
         html! {

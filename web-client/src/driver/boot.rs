@@ -64,6 +64,14 @@ pub(super) fn own_script() -> Option<String> {
 /// If the document has no place for it.
 pub fn start() {
     panic::watch();
+    #[cfg(debug_assertions)]
+    if let Some(state) = crate::components::mock::from_query(&window::query()) {
+        window::dress(state.language, state.theme);
+        let root = window::document().get_element_by_id("app").expect("index.html has a place for the page");
+        let props = RootProps { first: Rc::new(state), actions: Actions::none() };
+        yew::Renderer::<Root>::with_root_and_props(root, props).render();
+        return;
+    }
     let (monotonic, wall) = browser_clocks();
     let mut clock = Clock::new(monotonic, wall);
     let reading = clock.read(monotonic, wall);

@@ -33,11 +33,11 @@ pub const fn stop_words(language: Language, reason: StopReason) -> &'static str 
             ("This page's connection was taken over by a newer one.", "此页面的连接已被新的连接取代。")
         }
         StopReason::Banned => ("An operator has barred you from this server.", "管理员已禁止你使用此服务器。"),
-        StopReason::BadVersion => ("This page is too old for the server. Reload it.", "页面版本过旧,请刷新。"),
+        StopReason::BadVersion => ("This page is too old for the server. Reload it.", "页面版本过旧，请刷新。"),
         StopReason::TooManyConnections => {
-            ("You have too many pages open. Close one and retry.", "打开的页面过多,请关闭一个后重试。")
+            ("You have too many pages open. Close one and retry.", "打开的页面过多，请关闭一个后重试。")
         }
-        StopReason::Other => ("The server asked this page to stop. Reload it.", "服务器要求此页面停止,请刷新。"),
+        StopReason::Other => ("The server asked this page to stop. Reload it.", "服务器要求此页面停止，请刷新。"),
     };
     match language {
         Language::English => english,
@@ -52,8 +52,8 @@ pub fn close_words(language: Language, code: u16) -> String {
         close::NORMAL => "连接正常关闭。",
         close::GOING_AWAY => "对方已离开。",
         close::PROTOCOL => "有一帧违反了 WebSocket 协议。",
-        close::UNSUPPORTED => "收到了二进制帧,而预期为文本。",
-        close::NO_STATUS => "连接已关闭,未说明原因。",
+        close::UNSUPPORTED => "收到了二进制帧，而预期为文本。",
+        close::NO_STATUS => "连接已关闭，未说明原因。",
         close::ABNORMAL => "连接意外中断。",
         close::INVALID_UTF8 => "文本帧不是有效的 UTF-8。",
         close::POLICY => "对方拒绝了发送的内容。",
@@ -126,19 +126,19 @@ fn happened_chinese(what: &Happened) -> String {
     match what {
         Happened::Attempted => "正在尝试连接".into(),
         Happened::Opened => "套接字已打开".into(),
-        Happened::Welcomed { connection } => format!("已接入,连接编号 {connection}"),
-        Happened::Resumed { missed } => format!("已续接,错过 {missed} 条"),
+        Happened::Welcomed { connection } => format!("已接入，连接编号 {connection}"),
+        Happened::Resumed { missed } => format!("已续接，错过 {missed} 条"),
         Happened::ResetRoom { reason, .. } => reset_words(Language::Chinese, *reason).into(),
         Happened::Live => "已同步".into(),
-        Happened::Deduplicated { events } => format!("{events} 条重复,仅显示一次"),
-        Happened::Gap { expected, got, .. } => format!("预期 {expected},收到 {got};已重新请求"),
+        Happened::Deduplicated { events } => format!("{events} 条重复，仅显示一次"),
+        Happened::Gap { expected, got, .. } => format!("预期 {expected}，收到 {got}；已重新请求"),
         Happened::HeartbeatMissed => "心跳未及时得到回应".into(),
         Happened::AckLate => "确认延迟".into(),
         Happened::Draining => "服务器即将重启".into(),
         Happened::Closed { code, reason, by_us } => {
             let who = if *by_us { "由此页面关闭" } else { "由对方关闭" };
             let words = close_words(Language::Chinese, *code);
-            format!("{who},{code}:{words}{}", quoted(reason, "(“", "”)"))
+            format!("{who},{code}:{words}{}", quoted(reason, "（“", "”）"))
         }
         Happened::Waiting { ms } => format!("等待 {}.{} 秒", ms / 1_000, ms % 1_000 / 100),
         Happened::Online(true) => "设备已联网".into(),
@@ -146,7 +146,7 @@ fn happened_chinese(what: &Happened) -> String {
         Happened::Visible(true) => "页面可见".into(),
         Happened::Visible(false) => "页面已隐藏".into(),
         Happened::Woke => "从休眠中恢复".into(),
-        Happened::Unreadable { why } => format!("有一条消息无法读取:{why}"),
+        Happened::Unreadable { why } => format!("有一条消息无法读取：{why}"),
     }
 }
 
@@ -178,6 +178,6 @@ mod tests {
             happened(Language::English, &closed),
             "Closed by the other side, 1012: The server is restarting. (“drain”)"
         );
-        assert_eq!(happened(Language::Chinese, &closed), "由对方关闭,1012:服务器正在重启。(“drain”)");
+        assert_eq!(happened(Language::Chinese, &closed), "由对方关闭，1012：服务器正在重启。（“drain”）");
     }
 }

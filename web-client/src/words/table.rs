@@ -43,27 +43,27 @@ texts! {
     CatchingUpUnknown => "Catching up…", "正在同步…";
     CantReach => "Can't reach the server.", "无法连接服务器。";
     CantReachShowing { time: String } => format!("Can't reach the server. Showing messages up to {time}."),
-        format!("无法连接服务器,当前显示截至 {time} 的消息。");
+        format!("无法连接服务器，当前显示截至 {time} 的消息。");
     RetryingIn { s: u64 } => format!("Retrying in {s} s."), format!("{s} 秒后重试。");
-    CantReachTrying => "Can't reach the server. Trying now…", "无法连接服务器,正在重试…";
+    CantReachTrying => "Can't reach the server. Trying now…", "无法连接服务器，正在重试…";
     Offline => "You're offline. You can keep writing; messages are saved on this device and sent when you're back.",
-        "当前处于离线状态。可以继续输入,消息会保存在本设备,联网后自动发送。";
+        "当前处于离线状态。可以继续输入，消息会保存在本设备，联网后自动发送。";
     /// Offline where the device cannot keep anything: must not promise that it does.
     OfflineNoStorage => "You're offline. You can keep writing; keep this tab open until your messages are sent.",
-        "当前处于离线状态。可以继续输入,发送完成前请勿关闭此页面。";
+        "当前处于离线状态。可以继续输入，发送完成前请勿关闭此页面。";
     ServerSlow => "The server is slow to answer. Your messages are kept and will be confirmed.",
-        "服务器响应较慢。消息已保存,确认后会显示。";
-    Restarting => "The server is restarting. Back in a moment.", "服务器正在重启,马上恢复。";
+        "服务器响应较慢。消息已保存，确认后会显示。";
+    Restarting => "The server is restarting. Back in a moment.", "服务器正在重启，马上恢复。";
     BackOnline { received: u64, sent: u64 } => format!("Back online. {received} new, {sent} sent."),
-        format!("已恢复连接。收到 {received} 条新消息,已发送 {sent} 条。");
+        format!("已恢复连接。收到 {received} 条新消息，已发送 {sent} 条。");
     SessionEnded { unsent: u64 } => format!("Your session ended. Sign in again; {unsent} unsent message{} kept.",
-        if *unsent == 1 { " is" } else { "s are" }), format!("登录已失效,请重新登录。{unsent} 条未发送的消息已保留。");
+        if *unsent == 1 { " is" } else { "s are" }), format!("登录已失效，请重新登录。{unsent} 条未发送的消息已保留。");
     NewVersion => "A new version is ready. Drafts and unsent messages are kept.",
-        "新版本已就绪,草稿和未发送的消息会保留。";
+        "新版本已就绪，草稿和未发送的消息会保留。";
     NoStorage => "This browser can't store unsent messages. Keep this tab open until they're sent.",
-        "此浏览器无法保存未发送的消息,发送完成前请勿关闭此页面。";
+        "此浏览器无法保存未发送的消息，发送完成前请勿关闭此页面。";
     SomebodyElse => "Another tab signed in as somebody else. This page has stopped; unsent messages are kept.",
-        "另一个标签页以其他身份登录,此页面已停止。未发送的消息已保留。";
+        "另一个标签页以其他身份登录，此页面已停止。未发送的消息已保留。";
     Stopped { why: &'static str } => *why, *why;
     RetryNow => "Retry now", "立即重试";
     SignInAgain => "Sign in", "登录";
@@ -77,14 +77,14 @@ texts! {
     Loading => "Loading…", "正在加载…";
     HistoryPruned { time: String } => format!("Messages before {time} are no longer kept on this server."),
         format!("服务器不再保留 {time} 之前的消息。");
-    PostQueued => "Saved here, waiting to send", "已保存在本设备,等待发送";
+    PostQueued => "Saved here, waiting to send", "已保存在本设备，等待发送";
     PostWaiting => "Waiting to send", "等待发送";
     PostSending => "Sending…", "发送中…";
     PostSent => "Sent", "已发送";
-    PostRefused { reason: String } => format!("Not sent: {reason}"), format!("未发送:{reason}");
+    PostRefused { reason: String } => format!("Not sent: {reason}"), format!("未发送：{reason}");
     PostEdited => "edited", "已编辑";
     PostDeleted => "This message was deleted.", "此消息已删除。";
-    PostUnknown => "Something this version cannot show. Reload for a newer one.", "此版本无法显示该内容,请刷新以获取新版本。";
+    PostUnknown => "Something this version cannot show. Reload for a newer one.", "此版本无法显示该内容，请刷新以获取新版本。";
     Retry => "Retry", "重试";
     Edit => "Edit", "编辑";
     Copy => "Copy", "复制";
@@ -95,7 +95,7 @@ texts! {
     JumpToEnd { n: u64 } => format!("↓ {n} new"), format!("↓ {n} 条新消息");
     JumpToEndPlain => "↓ Newest", "↓ 最新消息";
     Beginning { room: String } => format!("This is the beginning of {room}."), format!("这里是 {room} 的开头。");
-    EmptyRoom => "Nothing here yet. Say hello.", "还没有消息,打个招呼吧。";
+    EmptyRoom => "Nothing here yet. Say hello.", "还没有消息，打个招呼吧。";
     Joined { who: String } => format!("{who} joined"), format!("{who} 加入了房间");
     Left { who: String } => format!("{who} left"), format!("{who} 离开了房间");
     KickedOut { who: String, by: String } => format!("{by} removed {who}"), format!("{by} 将 {who} 移出了房间");
@@ -115,14 +115,14 @@ texts! {
     TypingMany => "Several people are typing…", "多人正在输入…";
     TooLong { over: u64 } => format!("{over} character{} too long", s(over)), format!("超出 {over} 个字符");
     OutboxFull => "Too many messages are waiting. Nothing was lost; try again once some are sent.",
-        "等待发送的消息过多。内容未丢失,请在部分消息发送后重试。";
+        "等待发送的消息过多。内容未丢失，请在部分消息发送后重试。";
 
     // Rooms and people.
     Rooms => "Rooms", "房间";
     BrowseRooms => "Browse rooms", "浏览房间";
     CreateRoom => "New room", "新建房间";
     RoomName => "Room name", "房间名称";
-    RoomTitle => "What is it about? (optional)", "房间主题(可选)";
+    RoomTitle => "What is it about? (optional)", "房间主题（可选）";
     Create => "Create", "创建";
     Join => "Join", "加入";
     JoinRoom { room: String } => format!("Join {room}"), format!("加入 {room}");
@@ -130,7 +130,7 @@ texts! {
     Leave => "Leave", "离开";
     LeaveRoom { room: String } => format!("Leave {room}?"), format!("离开 {room}?");
     NoSuchRoom { room: String } => format!("There is no room called {room}, or you may not see it."),
-        format!("没有名为 {room} 的房间,或你无权查看。");
+        format!("没有名为 {room} 的房间，或你无权查看。");
     Members { n: u64 } => format!("{n} member{}", s(n)), format!("{n} 位成员");
     People => "People", "成员";
     Here => "here", "在线";
@@ -144,18 +144,18 @@ texts! {
     SwitchRoom => "Go to room", "切换房间";
 
     // Signing in and out.
-    SignInTitle => "Pick a name and start chatting", "取个名字,开始聊天";
+    SignInTitle => "Pick a name and start chatting", "取个名字，开始聊天";
     YourName => "Your name", "你的名字";
     SignIn => "Start chatting", "开始聊天";
     NameSuggestion { name: String } => format!("Use {name} instead"), format!("改用 {name}");
     UnsentKept { n: u64 } => format!("{n} unsent message{} kept on this device.", if *n == 1 { " is" } else { "s are" }),
         format!("{n} 条未发送的消息已保留在本设备。");
     ServerUnreachable => "The server can't be reached. Check your connection and try again.",
-        "无法连接服务器,请检查网络后重试。";
+        "无法连接服务器，请检查网络后重试。";
     SignOut => "Sign out", "退出登录";
     SignOutUnsent { n: u64 } => format!("{n} message{} not sent yet. Signing out discards {}.",
         if *n == 1 { " is" } else { "s are" }, if *n == 1 { "it" } else { "them" }),
-        format!("还有 {n} 条消息未发送,退出登录将丢弃这些消息。");
+        format!("还有 {n} 条消息未发送，退出登录将丢弃这些消息。");
     SignOutAndDiscard => "Discard and sign out", "丢弃并退出";
     StaySignedIn => "Stay until they are sent", "等待发送完成";
     Rename => "Change name", "修改名字";
@@ -190,7 +190,7 @@ texts! {
     PageBuild => "This page", "此页面";
     Timeline => "What happened", "连接记录";
     CopyDiagnostics => "Copy diagnostics", "复制诊断信息";
-    Weather => "Weather (for trying out)", "网络模拟(试用)";
+    Weather => "Weather (for trying out)", "网络模拟（试用）";
     WeatherFair => "Fair", "正常";
     WeatherCut => "Cut", "断开";
     WeatherFrozen => "Frozen", "冻结";

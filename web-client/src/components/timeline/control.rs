@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use gloo_events::EventListener;
 use gloo_timers::callback::Timeout;
-use shared::ids::RoomId;
+use shared::ids::{RoomId, Seq};
 use shared::time::Timestamp;
 use shared::timeline::{Row, RowKey, Status, Timeline};
 use wasm_bindgen::JsCast;
@@ -26,6 +26,9 @@ use crate::store::{Action, Actions, Part};
 const DIVIDER_AT_PX: f64 = 96.0;
 /// A row that the arrows went to keeps this distance from the edge. CSS pixels.
 const CURSOR_EDGE_PX: f64 = 44.0;
+
+/// A person who scrolled by fewer changes than this looks at much the same place.
+const LOOK_AT_STEP: u64 = 200;
 
 /// The elements the list works on.
 #[derive(Clone, Default, PartialEq)]
@@ -80,6 +83,8 @@ pub(super) struct Control {
     /// Posts up to this ordinal were told to be read.
     marked: u64,
     wants_focus: Option<RowKey>,
+    /// Where the person was last said to look.
+    told: Option<Seq>,
     context: Option<Context>,
 }
 
@@ -142,8 +147,7 @@ impl Control {
 
     /// Reads where the person has scrolled to.
     fn observe(&mut self, refs: &Refs) {
-        let (Some(scroller), Some(timeline)) = (refs.scroller.cast::<HtmlElement>(), &self.timeline) else { return };
-        let _ = timeline;
+        let Some(scroller) = refs.scroller.cast::<HtmlElement>() else { return };
         self.scroll.observe(f64::from(scroller.scroll_top()), |key| !matches!(key, RowKey::Hole { .. }));
     }
 
@@ -210,6 +214,22 @@ impl Control {
         is_enough
     }
 
+    /// Says roughly where the person looks, so that rows there are kept: at the end, or how far up.
+    fn tell_place(&mut self) {
+        let (Some(timeline), Some(context)) = (&self.timeline, &self.context) else { return };
+        let oldest = self.scroll.seen().filter_map(|index| timeline.row(index)).find_map(|row| row.as_post()?.seq);
+        let place = if self.scroll.is_at_end() { None } else { oldest };
+        let is_far = match (self.told, place) {
+            (None, None) => false,
+            (Some(told), Some(place)) => told.0.abs_diff(place.0) > LOOK_AT_STEP,
+            (None, Some(_)) | (Some(_), None) => true,
+        };
+        if is_far {
+            self.told = place;
+            context.actions.act(Action::LookAt(context.room, place));
+        }
+    }
+
     /// Asks for what is missing around what is seen, and tells what was read.
     fn look(&mut self) {
         let (Some(timeline), Some(context)) = (&self.timeline, &self.context) else { return };
@@ -219,6 +239,8 @@ impl Control {
         {
             context.actions.act(Action::LoadHistory(context.room, before));
         }
+        self.tell_place();
+        let (Some(timeline), Some(context)) = (&self.timeline, &self.context) else { return };
         if !is_watched() {
             return;
         }

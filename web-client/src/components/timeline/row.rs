@@ -137,7 +137,17 @@ fn body(frame: &Frame, post: &PostRow) -> Html {
             if let Some(edited) = post.edited {
                 <span class="edited" title={frame.local.moment(frame.language, edited)}>{ format!("({})", frame.say(&Text::PostEdited)) }</span>
             }
+            if post.mine && post.status == Status::Sent { { sent_sign(frame) } }
         </div>
+    }
+}
+
+fn sent_sign(frame: &Frame) -> Html {
+    let sent = frame.say(&Text::PostSent);
+    html! {
+        <span class="sign" title={sent.clone()} data-testid="row-status">
+            { Icon::Check.draw_small() }<span class="unseen">{ sent }</span>
+        </span>
     }
 }
 
@@ -168,10 +178,7 @@ fn delivery(frame: &Frame, post: &PostRow) -> Html {
         Status::Queued => line("late", Icon::Clock, &Text::PostWaiting),
         Status::Saved => line("late", Icon::Clock, &Text::PostQueued),
         Status::Sending => line("late", Icon::Clock, &Text::PostSending),
-        Status::Sent => {
-            let sent = frame.say(&Text::PostSent);
-            html! { <span class="sign" title={sent.clone()} data-testid="row-status">{ Icon::Check.draw_small() }<span class="unseen">{ sent }</span></span> }
-        }
+        Status::Sent => Html::default(),
         Status::Refused(error) => {
             let reason = error_words(frame.language, error);
             let (id, body) = (post.client_id, post.body.as_deref().unwrap_or_default().to_owned());

@@ -273,3 +273,114 @@ fn fatal(error: StorageError) -> Fatal {
     tracing::error!(error = %error, "the log stops");
     Fatal { message: error.message }
 }
+
+#[cfg(test)]
+mod tests {
+    use shared::ids::{ClientId, Lsn, RoomId, Seq, UserId};
+    use shared::time::Timestamp;
+
+    use super::*;
+    use crate::log::record::{Op, Receipt};
+    use crate::log::{Effects, LogHandle, ReadJob, Readers};
+
+    /// A store that commits what it is told to, and counts what it is asked.
+    struct Scripted {
+        outcomes: Vec<Option<StorageErrorKind>>,
+        probes: Vec<Option<StorageErrorKind>>,
+    }
+
+    fn outcome(script: &mut Vec<Option<StorageErrorKind>>) -> Result<(), StorageError> {
+        match script.remove(0) {
+            None => Ok(()),
+            Some(kind) => Err(StorageError { kind, message: format!("{kind:?}, as scripted") }),
+        }
+    }
+
+    impl Backend for Scripted {
+        fn commit(&mut self, record: &Record) -> Result<Committed, StorageError> {
+            outcome(&mut self.outcomes)?;
+            let receipt = Receipt { room: None, seq: Seq(1), ts: Timestamp(1) };
+            let applied = record.entries.iter().map(|_| Applied::Committed(receipt)).collect();
+            Ok(Committed { applied, published: Some(Published { lsn: Lsn(1), effects: Effects::default() }) })
+        }
+
+        fn probe(&mut self) -> Result<(), StorageError> {
+            outcome(&mut self.probes)
+        }
+
+        fn tidy(&mut self) -> Result<(), StorageError> {
+            Ok(())
+        }
+
+        fn close(&mut self) -> Result<(), StorageError> {
+            Ok(())
+        }
+    }
+
+    /// Nobody reads here.
+    struct NoReaders;
+
+    impl Readers for NoReaders {
+        fn run(&self, _: ReadJob) -> std::pin::Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + '_>> {
+            Box::pin(std::future::ready(Err(LogError::Stopped)))
+        }
+    }
+
+    fn scripted(
+        outcomes: &[Option<StorageErrorKind>],
+        probes: &[Option<StorageErrorKind>],
+        sink: impl FnMut(&Published) + Send + 'static,
+    ) -> (LogHandle, Writer) {
+        let backend = Scripted { outcomes: outcomes.to_vec(), probes: probes.to_vec() };
+        let options = LogOptions { probe_every: std::time::Duration::from_millis(1), ..LogOptions::default() };
+        let (queue, health, writer) = start(backend, &options, Box::new(sink)).unwrap();
+        (LogHandle { queue, health, readers: std::sync::Arc::new(NoReaders) }, writer)
+    }
+
+    fn entry() -> Entry {
+        let (by, key) = (UserId::from_bytes([1; 16]), ClientId::from_bytes([2; 16]));
+        Entry { ts: Timestamp(1), by, key, op: Op::Join { room: RoomId::from_bytes([3; 16]) } }
+    }
+
+    #[tokio::test]
+    async fn a_commit_of_unknown_outcome_is_neither_acknowledged_nor_refused_and_stops_the_log() {
+        let (told, heard) = std::sync::mpsc::channel();
+        let script = [None, Some(StorageErrorKind::Failed)];
+        let (log, mut writer) = scripted(&script, &[], move |published| told.send(published.lsn).unwrap());
+        assert!(matches!(log.propose(entry()).await, Ok(Applied::Committed(_))));
+        assert_eq!(log.propose(entry()).await, Err(LogError::Stopped));
+        let fatal = writer.stopped().await.unwrap_err();
+        assert!(fatal.message.contains("as scripted"), "{fatal}");
+        assert_eq!(log.propose(entry()).await, Err(LogError::Stopped), "nothing is taken any more");
+        assert_eq!(log.health(), Health::Stopped);
+        assert_eq!(heard.iter().count(), 1, "nothing of it is published");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_refuses_and_heals_by_its_own_probe() {
+        let full = Some(StorageErrorKind::Full);
+        let (log, writer) = scripted(&[full, None], &[full, full, Some(StorageErrorKind::Busy), None], |_| {});
+        assert_eq!(log.propose(entry()).await, Err(LogError::Full));
+        let mut health = log.watch_health();
+        health.wait_for(|health| *health == Health::Writable).await.unwrap();
+        assert!(matches!(log.propose(entry()).await, Ok(Applied::Committed(_))));
+        writer.shutdown().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_fails_otherwise_stops_the_log() {
+        let (log, mut writer) = scripted(&[Some(StorageErrorKind::Full)], &[Some(StorageErrorKind::Failed)], |_| {});
+        assert_eq!(log.propose(entry()).await, Err(LogError::Full));
+        writer.stopped().await.unwrap_err();
+        assert_eq!(log.health(), Health::Stopped);
+    }
+
+    #[tokio::test]
+    async fn whoever_else_holds_the_database_costs_an_answer_and_no_health() {
+        let (log, writer) = scripted(&[Some(StorageErrorKind::Busy), None], &[], |_| {});
+        assert_eq!(log.propose(entry()).await, Err(LogError::Busy));
+        assert_eq!(log.health(), Health::Writable);
+        assert!(matches!(log.propose(entry()).await, Ok(Applied::Committed(_))));
+        writer.shutdown().unwrap();
+    }
+}

@@ -207,3 +207,21 @@ fn insist(db: &Connection, name: &'static str, value: &str, wanted: &str) -> Res
         Err(OpenError::Pragma { name, wanted: wanted.to_owned(), found })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_that_does_not_take_a_setting_is_refused() {
+        // A database in memory knows no write-ahead log, and SQLite says nothing of it unless asked.
+        let db = Connection::open_in_memory().unwrap();
+        let Err(OpenError::Pragma { name, wanted, found }) = prepare_writer(&db) else { panic!("it was taken") };
+        assert_eq!((name, wanted.as_str(), found.as_str()), ("journal_mode", "wal", "memory"));
+    }
+
+    #[test]
+    fn the_migrations_are_well_formed() {
+        Migrations::from_slice(STEPS).validate().unwrap();
+    }
+}

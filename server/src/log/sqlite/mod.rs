@@ -44,6 +44,10 @@ const LOCK: &str = "holdfast.lock";
 const PROBE: &str = "holdfast.probe";
 /// What a full log tries to write to learn whether there is room again, in bytes.
 const PROBE_BYTES: usize = 64 * 1024;
+/// Moves pages without waiting for anybody.
+const MOVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+/// Moves all pages and gives the room of the write-ahead log back.
+const SQUEEZE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// Opens the log kept in a directory.
 pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<(LogHandle, Writer), OpenError> {
@@ -262,10 +266,20 @@ impl Sqlite {
         Ok(done)
     }
 
-    /// Moves pages from the write-ahead log into the database.
-    fn checkpoint(&self) -> Result<(), StorageError> {
-        let mut statement = self.db.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)").map_err(storage)?;
-        statement.query_row([], |_| Ok(())).map_err(storage)
+    /// Moves pages from the write-ahead log into the database, as far as readers let it.
+    ///
+    /// A sync that fails here must never be tried again: the kernel forgets what it could not write, a second sync
+    /// succeeds, and the write-ahead log that still has it would be dropped.
+    fn checkpoint(&self, sql: &str) -> Result<(), StorageError> {
+        let mut statement = self.db.prepare_cached(sql).map_err(storage)?;
+        let moved = statement.query_row([], |_| Ok(())).map_err(storage);
+        match moved {
+            Ok(()) => Ok(()),
+            Err(error) => match error.kind {
+                StorageErrorKind::Full | StorageErrorKind::Busy => Ok(()),
+                StorageErrorKind::Failed => Err(error),
+            },
+        }
     }
 }
 
@@ -290,6 +304,8 @@ impl Backend for Sqlite {
     }
 
     fn probe(&mut self) -> Result<(), StorageError> {
+        // The log's own pages may be most of what fills the disk.
+        self.checkpoint(SQUEEZE)?;
         self.transact(|| {
             let sql = "INSERT OR REPLACE INTO probe (id, filler) VALUES (1, zeroblob(?1))";
             write(&self.db, sql, params![Sql(PROBE_BYTES as u64)])
@@ -303,12 +319,12 @@ impl Backend for Sqlite {
             return Ok(());
         }
         WAL_PAGES.set(0);
-        self.checkpoint()
+        self.checkpoint(MOVE)
     }
 
     fn close(&mut self) -> Result<(), StorageError> {
         self.head = None;
-        Ok(())
+        self.checkpoint(SQUEEZE)
     }
 }
 

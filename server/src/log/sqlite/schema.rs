@@ -7,6 +7,7 @@
 //! leaves `body_hash`.
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite_migration::{M, Migrations};
 
 use super::storage;
@@ -174,7 +175,7 @@ pub(super) fn prepare_writer(db: &Connection) -> Result<(), OpenError> {
     // Only macOS knows these: there fsync alone does not reach the disk.
     insist(db, "fullfsync", "1", "1")?;
     insist(db, "checkpoint_fullfsync", "1", "1")?;
-    // The writer moves pages itself, so that a failed sync there is seen and not retried over.
+    // A failed sync while pages are moved must be seen, which SQLite's own habit of moving them would hide.
     insist(db, "wal_autocheckpoint", "0", "0")
 }
 
@@ -190,6 +191,8 @@ pub(super) fn prepare_reader(db: &Connection) -> Result<(), OpenError> {
 fn prepare(db: &Connection) -> Result<(), OpenError> {
     db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     db.busy_timeout(std::time::Duration::from_millis(BUSY_WAIT_MS)).map_err(storage)?;
+    // The writer moves pages itself; after a failure nothing may touch the files any more, closing included.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(storage)?;
     insist(db, "temp_store", "MEMORY", "2")
 }
 

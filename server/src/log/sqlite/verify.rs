@@ -10,7 +10,7 @@ use shared::ids::{Lsn, RoomId, Seq, UserId};
 
 use super::rows::{self, Sql, get, storage};
 use super::tables::all;
-use super::{DATABASE, HEAD, head, last, take_lock};
+use super::{DATABASE, HEAD, head, last, schema, take_lock};
 use crate::log::tables::StorageError;
 use crate::log::{OpenError, chain};
 
@@ -64,6 +64,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
     let _lock = take_lock(dir)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(dir.join(DATABASE), flags).map_err(storage)?;
+    schema::prepare_reader(&db)?;
     let mut report = VerifyReport::default();
     let sound: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(storage)?;
     if sound != "ok" {

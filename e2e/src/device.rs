@@ -65,6 +65,8 @@ pub struct Seen {
     pub holes: u64,
     /// How often a room started over, with the reasons.
     pub resets: Vec<String>,
+    /// What happened to the connection, for the report of a failed test.
+    pub happened: Vec<String>,
     /// The last change of the room that was seen.
     pub last_event: u64,
 }
@@ -116,6 +118,7 @@ impl Seen {
                 }
                 OpenOutcome::Refused { error } => self.faults.push(format!("the room was refused: {error}")),
             },
+            SessionEvent::Diagnostic(line) => self.happened.push(format!("{} ms: {:?}", line.at.0, line.what)),
             SessionEvent::Acked(ack) => self.acked.push((ack.client_id, ack.seq.0)),
             _ => {}
         }
@@ -222,13 +225,14 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 /// What a failed wait shows of a device.
 fn summary(seen: &Seen) -> String {
     format!(
-        "{:?}, {} posts up to {:?}, {} acks, {} unsent, {} faults",
+        "{:?}, {} posts up to {:?}, {} acks, {} unsent, {} faults; {:#?}",
         seen.state,
         seen.shown.len(),
         seen.shown.keys().next_back(),
         seen.acked.len(),
         seen.disk.len(),
-        seen.faults.len()
+        seen.faults.len(),
+        seen.happened
     )
 }
 

@@ -279,7 +279,7 @@ impl RawSocket {
         let mut seen = Vec::new();
         while Instant::now() < end {
             let Some(frame) = self.read_frame(ANSWER_DEADLINE) else {
-                panic!("the connection ended before {what}; seen: {seen:?}")
+                panic!("the connection ended before {what}; {}", brief(&seen))
             };
             match frame.opcode {
                 opcode::TEXT => {
@@ -289,11 +289,11 @@ impl RawSocket {
                     }
                     seen.push(message);
                 }
-                opcode::CLOSE => panic!("closed before {what}: {:?}; seen: {seen:?}", ending(&frame.payload)),
+                opcode::CLOSE => panic!("closed before {what}: {:?}; {}", ending(&frame.payload), brief(&seen)),
                 _ => {}
             }
         }
-        panic!("{what} did not come; seen: {seen:?}")
+        panic!("{what} did not come; {}", brief(&seen))
     }
 
     /// Sends a command and returns the server's answer, whatever it is.
@@ -341,6 +341,27 @@ impl RawSocket {
         let read = self.stream.read(&mut bytes).expect("a slow reader is served");
         assert!(read > 0, "a slow reader was closed");
         self.buffer.extend_from_slice(&bytes[..read]);
+    }
+
+    /// Reads and forgets every whole message that has come, and waits for nothing.
+    ///
+    /// # Panics
+    /// If the connection is gone.
+    pub fn read_what_is_there(&mut self) {
+        self.stream.set_nonblocking(true).expect("a TCP socket");
+        let mut chunk = [0; 16 * 1024];
+        let last = loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => break io::ErrorKind::UnexpectedEof,
+                Ok(read) => self.buffer.extend_from_slice(&chunk[..read]),
+                Err(error) => break error.kind(),
+            }
+        };
+        self.stream.set_nonblocking(false).expect("a TCP socket");
+        assert_eq!(last, io::ErrorKind::WouldBlock, "the connection is gone");
+        while let Some(frame) = take_frame(&mut self.buffer) {
+            assert_ne!(frame.opcode, opcode::CLOSE, "closed: {:?}", ending(&frame.payload));
+        }
     }
 
     /// Reads once; returns how many bytes came, zero at the end of the stream.
@@ -403,6 +424,12 @@ fn head(first: u8, mask_bit: u8, length: usize) -> Vec<u8> {
             bytes
         }
     }
+}
+
+/// Says what was seen instead, in a few lines.
+fn brief(seen: &[Value]) -> String {
+    let last = seen.iter().rev().take(5).map(|message| message.to_string().chars().take(300).collect::<String>());
+    format!("{} others came, the last: {:#?}", seen.len(), last.collect::<Vec<_>>())
 }
 
 /// Takes the first whole frame of a server out of a buffer.

@@ -20,7 +20,8 @@ pub struct Scene {
     pub token: String,
     /// The id of `general`.
     pub room: String,
-    bystander: RawSocket,
+    /// Follows `general` and is to blame for nothing.
+    pub bystander: RawSocket,
 }
 
 impl Scene {

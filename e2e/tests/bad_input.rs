@@ -119,11 +119,15 @@ fn an_upgrade_from_a_foreign_origin_is_refused_whoever_asks() {
 }
 
 #[test]
-fn an_upgrade_without_a_session_is_refused_with_401() {
+fn an_upgrade_without_a_session_is_refused_with_401_or_told_and_closed() {
     let mut scene = Scene::open(ServerOptions::new());
     let own = scene.server.origin();
-    let nobody = scene.upgrade(&[("Origin", &own)]);
-    assert_eq!(nobody.status, 401, "{}", nobody.text);
+    // A browser never sees the status of a refused upgrade, so it is let in to be told.
+    let mut nobody = RawSocket::connect(scene.address());
+    assert_eq!(nobody.upgrade(scene.address(), &[("Origin", &own)]).status, 101);
+    let said = nobody.expect_json("the reason in-band", |message| message["event"] == "closing");
+    assert_eq!(said["payload"]["code"], 4501);
+    assert_eq!(nobody.ending(SOON).name(), "session_expired");
     let forged = scene.upgrade(&[("Authorization", "Bearer bm90IGEgdG9rZW4")]);
     assert_eq!(forged.status, 401, "{}", forged.text);
     scene.assert_the_others_live();
@@ -417,12 +421,11 @@ fn one_key_with_two_contents_is_a_conflict() {
 }
 
 /// Names nobody may have: what is wrong, and the name.
-const BAD_NAMES: [(&str, &str); 9] = [
+const BAD_NAMES: [(&str, &str); 8] = [
     ("empty", ""),
     ("blank", "   "),
     ("invisible", "\u{200b}"),
     ("a control character", "Ada\u{7}"),
-    ("a line break", "Ada\nLovelace"),
     ("a bidi override", "Ada\u{202e}nimda"),
     ("a bidi isolate", "\u{2066}Ada"),
     ("a zero-width joiner between letters", "A\u{200d}da"),
@@ -480,8 +483,18 @@ fn a_body_that_is_not_a_sign_in_is_answered() {
         let answer = scene.http.post("/api/session", &body, &[]);
         assert!((400..500).contains(&answer.status), "{body}: {} {}", answer.status, answer.body);
     }
-    let huge = scene.http.post("/api/session", &json!({ "name": "x".repeat(4 << 20) }), &[]);
-    assert!((400..500).contains(&huge.status), "{} {}", huge.status, huge.body);
+    let mut huge = RawSocket::connect(scene.address());
+    let length = 4 << 20;
+    huge.send_bytes(
+        format!(
+            "POST /api/session HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n",
+            scene.address()
+        )
+        .as_bytes(),
+    );
+    huge.send_bytes(&vec![b'x'; 256 * 1024]);
+    let head = huge.read_head().expect("an answer without reading it all");
+    assert_eq!(head.status, 413, "{}", head.text);
     scene.assert_the_others_live();
 }
 
@@ -581,7 +594,7 @@ fn sockets_that_never_upgrade_do_not_lock_the_others_out() {
     let options = ServerOptions::new().flag("pending-per-address", 8).flag("header-read-timeout-ms", 1_500);
     let mut scene = Scene::open(options);
     let idle: Vec<RawSocket> = (0..30).map(|_| RawSocket::connect(scene.address())).collect();
-    scene.assert_the_others_live();
+    scene.bystander.assert_alive();
     let token = scene.token.clone();
     let address = scene.address();
     e2e::wait::until("the idle ones are gone and a new one gets in", SOON, || {
@@ -610,6 +623,7 @@ fn a_reader_that_takes_nothing_is_closed_and_costs_the_others_nothing() {
         let answer = poster.ask(id, "post", &post(&room, &body));
         assert_eq!(answer["success"], true, "{answer}");
         slowest = slowest.max(began.elapsed());
+        scene.bystander.read_what_is_there();
     }
     assert!(slowest < Duration::from_secs(3), "a post waited {slowest:?} for somebody else's reading");
     let grown = scene.server.resident_kib().saturating_sub(before);
@@ -635,8 +649,7 @@ fn a_flood_of_pings_from_somebody_who_never_reads_costs_no_memory() {
     let before = scene.server.resident_kib();
     let (mut deaf, _) = RawSocket::open_and_greet_with_small_buffer(scene.address(), &scene.token);
     let pings: Vec<u8> = (0..1_000).flat_map(|_| raw::frame(true, opcode::PING, &[b'p'; 125])).collect();
-    let taken = (0..2_000).take_while(|_| deaf.try_send_bytes(&pings).is_ok()).count();
-    assert!(taken < 2_000, "the server read two million pings");
+    e2e::wait::until("the server stops taking pings", SOON, || deaf.try_send_bytes(&pings).is_err().then_some(()));
     let grown = scene.server.resident_kib().saturating_sub(before);
     assert!(grown < 8 * 1024, "memory grew by {grown} KiB");
     scene.assert_the_others_live();

@@ -104,9 +104,12 @@ async fn s07_thirty_two_people_posting_at_once_are_put_in_one_order_that_all_see
     const PEOPLE: usize = 32;
     const POSTS: usize = 20;
     let server = server();
-    let mut tasks = Vec::new();
+    let mut clients = Vec::new();
     for person in 0..PEOPLE {
-        let (mut client, room) = join(&server, &format!("Person {person}")).await;
+        clients.push(join(&server, &format!("Person {person}")).await);
+    }
+    let mut tasks = Vec::new();
+    for (person, (mut client, room)) in clients.into_iter().enumerate() {
         tasks.push(tokio::spawn(async move {
             client.post_many(room, (0..POSTS).map(|number| format!("{person} says {number}"))).await;
             let mut seen = Vec::new();
@@ -163,7 +166,7 @@ async fn s11_leaving_is_told_once_and_ends_delivery() {
     done(&mut bo, Command::Leave(Membership { client_id: new_id(), room })).await;
     let mut changes = Vec::new();
     while let Ok(event) = ada.next_room_event(A_MOMENT).await {
-        if event.by.name == "Bo" {
+        if event.room == room && event.by.name == "Bo" {
             changes.push(event.change.tag().to_owned());
         }
     }

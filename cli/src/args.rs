@@ -90,8 +90,8 @@ pub(crate) struct ChatArgs {
 #[command(after_help = "\
 Prints the seq of each post. Without TEXT, and with - as TEXT, reads standard input to its end.
 
-A post that is not acknowledged in time stays in the outbox, and the next `holdfast` command for this server and person
-sends it, unless --no-keep is given and it was never on the way. To try again from a script without posting twice, give
+A post that is not acknowledged in time stays in the outbox, and the next `holdfast` command for this server and person \
+sends it, unless --no-keep is given and it was never on the way. To try again from a script without posting twice, give \
 the same --id: one id is one post, for ever.")]
 pub(crate) struct PostArgs {
     /// Name of the room
@@ -121,7 +121,7 @@ pub(crate) struct PostArgs {
 /// Arguments of `tail`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --json each line is one event as the server sends it (docs/PROTOCOL.md). If the server's history is found to be
+With --json each line is one event as the server sends it (docs/PROTOCOL.md). If the server's history is found to be \
 another one than before, such as after a backup was restored, a line {\"reset\":…} says so, and a note on stderr.")]
 pub(crate) struct TailArgs {
     /// Name of the room
@@ -196,11 +196,11 @@ pub(crate) struct OutboxArgs {
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Posts on an open-loop schedule: each has an intended time, and every latency counts from it, so a server that falls
-behind cannot hide it. Receivers count every delivery and check that each seq comes once, in order. --durable is a closed
+Posts on an open-loop schedule: each has an intended time, and every latency counts from it, so a server that falls \
+behind cannot hide it. Receivers count every delivery and check that each seq comes once, in order. --durable is a closed \
 loop instead: each sender waits for its acknowledgement before it posts again.
 
-The server limits posts and connections of each person and address. Raise those limits (server --help) for a bench, and
+The server limits posts and connections of each person and address. Raise those limits (server --help) for a bench, and \
 say so beside the figures. Only a server on this machine is accepted, unless you say that it is yours.")]
 pub(crate) struct BenchArgs {
     /// Connections that follow the room

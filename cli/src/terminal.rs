@@ -124,7 +124,15 @@ fn wait_for_closed_stdout() -> bool {
     use rustix::event::{PollFd, PollFlags, poll};
     let stdout = io::stdout();
     let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
-    poll(&mut polled, None).is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
+    loop {
+        match poll(&mut polled, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            polled_well => {
+                let seen = polled[0].revents();
+                return polled_well.is_ok() && seen.intersects(PollFlags::ERR | PollFlags::HUP);
+            }
+        }
+    }
 }
 
 #[cfg(not(unix))]

@@ -1,0 +1,200 @@
+//! Runs the real `holdfast` against the real server, with a state folder of its own and a deadline for everything.
+//!
+//! Must not live here: tests. Invariant: no child outlives its test, and what it printed is shown when the test fails.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use e2e::server::{ServerOptions, ServerProcess};
+use e2e::wait;
+use serde_json::Value;
+
+/// Longer than anything here takes on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A person at a command line.
+#[derive(Debug)]
+pub(crate) struct Person {
+    state: tempfile::TempDir,
+    server: String,
+    name: String,
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// A server whose rates are no obstacle.
+pub(crate) fn server() -> ServerProcess {
+    ServerOptions::new().without_rates().start()
+}
+
+impl Person {
+    pub(crate) fn new(server: &str, name: &str) -> Self {
+        let state = tempfile::tempdir().expect("a temporary folder");
+        Self { state, server: server.to_owned(), name: name.to_owned() }
+    }
+
+    pub(crate) fn at(server: &ServerProcess, name: &str) -> Self {
+        Self::new(&server.origin(), name)
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        command.args(args).env_clear().env("HOME", self.state.path()).env("RUST_BACKTRACE", "1");
+        command.env("HOLDFAST_SERVER_URL", &self.server).env("HOLDFAST_STATE", self.state.path());
+        command.env("HOLDFAST_NAME", &self.name);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Done {
+        self.run_with(args, "")
+    }
+
+    /// Runs a command with something to read.
+    pub(crate) fn run_with(&self, args: &[&str], input: &str) -> Done {
+        let mut running = self.start(args);
+        running.say(input);
+        running.end_of_input();
+        running.done()
+    }
+
+    /// Runs a command that must end well, and returns what it printed.
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        let done = self.run(args);
+        assert_eq!(done.code, Some(0), "holdfast {args:?}: {done:?}");
+        done.stdout
+    }
+
+    /// Starts a command.
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        let mut child = self.command(args).spawn().expect("holdfast starts");
+        let stdout = keep(child.stdout.take().expect("stdout is piped"));
+        let stderr = keep(child.stderr.take().expect("stderr is piped"));
+        let stdin = child.stdin.take();
+        Running { child, stdin, stdout, stderr, what: format!("holdfast {args:?}") }
+    }
+
+    /// Starts a command whose output the test reads itself.
+    pub(crate) fn start_raw(&self, args: &[&str]) -> Child {
+        self.command(args).spawn().expect("holdfast starts")
+    }
+
+    /// Reads every post of a room, in order.
+    pub(crate) fn posts(&self, room: &str, count: usize) -> Vec<Value> {
+        let count = count.to_string();
+        let text = self.ok(&["tail", room, "--json", "--since", "all", "--count", &count, "--timeout", "60s"]);
+        posts_in(&text)
+    }
+}
+
+/// Finds the posts among the events a tail printed.
+pub(crate) fn posts_in(text: &str) -> Vec<Value> {
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("each line is JSON"));
+    events.filter(|event| event["change"] == "posted").collect()
+}
+
+/// The text of a post.
+pub(crate) fn body(post: &Value) -> &str {
+    post["detail"]["body"].as_str().expect("a post has a text")
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
+    what: String,
+}
+
+impl Running {
+    pub(crate) fn say(&mut self, text: &str) {
+        // It may have ended already; its exit code is what the test looks at.
+        self.stdin.as_mut().expect("its input is open").write_all(text.as_bytes()).ok();
+    }
+
+    pub(crate) fn end_of_input(&mut self) {
+        self.stdin = None;
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until it has printed something.
+    pub(crate) fn wait_for(&self, text: &str) {
+        wait::until(&format!("{} prints {text:?}", self.what), PATIENCE, || {
+            (self.stdout().contains(text) || self.stderr().contains(text)).then_some(())
+        });
+    }
+
+    pub(crate) fn interrupt(&self) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::INT)
+            .expect("a child of ours takes signals");
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("a child of ours can be killed");
+        self.child.wait().expect("a child of ours");
+    }
+
+    /// Waits for its end.
+    pub(crate) fn done(mut self) -> Done {
+        let status = wait_for_exit(&mut self.child, &self.what);
+        // The pipes end with the process; the readers are done a moment later.
+        wait::until("the output is read", PATIENCE, || (Arc::strong_count(&self.stdout) == 1).then_some(()));
+        wait::until("the errors are read", PATIENCE, || (Arc::strong_count(&self.stderr) == 1).then_some(()));
+        let done = Done { code: status.code(), stdout: self.stdout(), stderr: self.stderr() };
+        assert!(!done.stderr.contains("panicked"), "{}: {}", self.what, done.stderr);
+        done
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Already gone is as good as killed.
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("--- {} ---\n{}--- its stderr ---\n{}---", self.what, self.stdout(), self.stderr());
+        }
+    }
+}
+
+/// Waits for a child's end.
+pub(crate) fn wait_for_exit(child: &mut Child, what: &str) -> ExitStatus {
+    wait::until(&format!("{what} ends"), PATIENCE, || child.try_wait().expect("a child of ours"))
+}
+
+fn keep(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let kept = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&kept);
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            let mut text = into.lock().unwrap_or_else(PoisonError::into_inner);
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+    kept
+}

@@ -11,8 +11,8 @@ use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
 
 use crate::driver::ids;
 
-/// The tag of the finder's requests. A command that makes requests of its own uses others.
-const TAG: RequestTag = RequestTag(0);
+/// Tags of the finder's requests begin here. A command that makes requests of its own uses smaller ones.
+const FIRST_TAG: u64 = 1 << 32;
 
 /// Finds one room, makes it if asked to, and becomes a member.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(crate) struct Finder {
     make: Option<ClientId>,
     join: ClientId,
     step: Step,
+    /// The last question. Answers to earlier ones come too late to matter.
+    asked: RequestTag,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -46,7 +48,13 @@ impl Finder {
     /// Starts looking for a room by its name or id.
     pub(crate) fn new(wanted: &str, make: bool) -> Self {
         let wanted = wanted.strip_prefix('#').unwrap_or(wanted).to_lowercase();
-        Self { wanted, make: make.then(ids::client_id), join: ids::client_id(), step: Step::Find }
+        Self {
+            wanted,
+            make: make.then(ids::client_id),
+            join: ids::client_id(),
+            step: Step::Find,
+            asked: RequestTag(FIRST_TAG),
+        }
     }
 
     /// Takes an event.
@@ -64,7 +72,7 @@ impl Finder {
             },
             // Asked while the connection was lost, or refused for the moment: ask again once all is well.
             SessionEvent::State(ConnectionState::Live) => Ok(self.ask()),
-            SessionEvent::Answer { tag, result } if *tag == TAG => match result {
+            SessionEvent::Answer { tag, result } if *tag == self.asked => match result {
                 Ok(Reply::Room(room)) => Ok(self.found(room)),
                 Ok(_) => Ok(Found::Wait),
                 Err(error) => self.refused(error),
@@ -74,7 +82,7 @@ impl Finder {
     }
 
     /// Asks again what has not been answered; for the moment after a refusal for the moment.
-    pub(crate) fn ask(&self) -> Found {
+    pub(crate) fn ask(&mut self) -> Found {
         let command = match self.step {
             Step::Find => match self.wanted.parse() {
                 Ok(room) => message::Command::Join(Membership { client_id: self.join, room }),
@@ -88,7 +96,8 @@ impl Finder {
             Step::Join(room) => message::Command::Join(Membership { client_id: self.join, room }),
             Step::Done => return Found::Wait,
         };
-        Found::Ask(Command::Request { tag: TAG, command })
+        self.asked = RequestTag(self.asked.0 + 1);
+        Found::Ask(Command::Request { tag: self.asked, command })
     }
 
     fn is_wanted(&self, room: &RoomSummary) -> bool {
@@ -144,8 +153,15 @@ mod tests {
         }
     }
 
-    fn answer(result: Result<Reply, WireError>) -> SessionEvent {
-        SessionEvent::Answer { tag: TAG, result }
+    fn answer(finder: &Finder, result: Result<Reply, WireError>) -> SessionEvent {
+        SessionEvent::Answer { tag: finder.asked, result }
+    }
+
+    fn command(found: Found) -> message::Command {
+        match found {
+            Found::Ask(Command::Request { command, .. }) => command,
+            Found::Ask(_) | Found::Wait | Found::Room(_) => panic!("nothing was asked"),
+        }
     }
 
     fn asked(found: Found) -> &'static str {
@@ -164,23 +180,34 @@ mod tests {
         let mut finder = Finder::new("#Garden", false);
         let live = SessionEvent::State(ConnectionState::Live);
         assert_eq!(asked(finder.offer(&live).unwrap()), "find");
-        let Found::Ask(first) = finder.offer(&answer(Ok(Reply::Room(room(false))))).unwrap() else { panic!() };
-        let unavailable = WireError::new(ErrorCode::Unavailable, "not connected");
-        assert_eq!(asked(finder.offer(&answer(Err(unavailable))).unwrap()), "wait");
-        let Found::Ask(second) = finder.offer(&live).unwrap() else { panic!() };
-        assert_eq!(format!("{first:?}"), format!("{second:?}"), "the same key");
-        assert_eq!(asked(finder.offer(&answer(Ok(Reply::Room(room(true))))).unwrap()), "room");
+        let found = answer(&finder, Ok(Reply::Room(room(false))));
+        let first = command(finder.offer(&found).unwrap());
+        let later = answer(&finder, Err(WireError::new(ErrorCode::Unavailable, "not connected")));
+        assert_eq!(asked(finder.offer(&later).unwrap()), "wait");
+        let second = command(finder.offer(&live).unwrap());
+        assert_eq!(first, second, "the same key");
+        let joined = answer(&finder, Ok(Reply::Room(room(true))));
+        assert_eq!(asked(finder.offer(&joined).unwrap()), "room");
         assert_eq!(asked(finder.offer(&live).unwrap()), "wait");
     }
 
     #[test]
     fn a_room_that_is_not_there_is_made_only_when_asked_to() {
-        let missing = || answer(Err(WireError::new(ErrorCode::NotFound, "no such room")));
-        assert!(Finder::new("garden", false).offer(&missing()).is_err());
+        let missing = |finder: &Finder| answer(finder, Err(WireError::new(ErrorCode::NotFound, "no such room")));
+        let mut finder = Finder::new("garden", false);
+        finder.ask();
+        let gone = missing(&finder);
+        assert!(finder.offer(&gone).is_err());
         let mut finder = Finder::new("garden", true);
-        assert_eq!(asked(finder.offer(&missing()).unwrap()), "create");
-        let taken = answer(Err(WireError::new(ErrorCode::NameTaken, "just now")));
+        finder.ask();
+        let early = missing(&finder);
+        finder.ask();
+        let late = missing(&finder);
+        assert_eq!(asked(finder.offer(&early).unwrap()), "wait", "it was asked again since");
+        assert_eq!(asked(finder.offer(&late).unwrap()), "create");
+        let taken = answer(&finder, Err(WireError::new(ErrorCode::NameTaken, "just now")));
         assert_eq!(asked(finder.offer(&taken).unwrap()), "find");
-        assert_eq!(asked(finder.offer(&answer(Ok(Reply::Room(room(false))))).unwrap()), "join");
+        let found = answer(&finder, Ok(Reply::Room(room(false))));
+        assert_eq!(asked(finder.offer(&found).unwrap()), "join");
     }
 }

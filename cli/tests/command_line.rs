@@ -233,7 +233,8 @@ fn a_session_that_ended_is_exit_code_4() {
         .expect("an account");
     let text = std::fs::read_to_string(&account).expect("an account");
     let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    json["token"] = "of-nobody".into();
+    // Well-formed, and nobody's.
+    json["token"] = "A".repeat(43).into();
     std::fs::write(&account, json.to_string()).expect("written");
     let done = ada.run(&["post", "general", "x"]);
     assert_eq!(done.code, Some(4), "{done:?}");

@@ -107,7 +107,8 @@ impl Posting {
             let event = tokio::select! {
                 event = timeout_at(until, client.next()) => event,
                 () = sleep(ASK_AGAIN), if self.room.is_none() => {
-                    self.follow(client, self.finder.ask()).await?;
+                    let asked = self.finder.ask();
+                    self.follow(client, asked).await?;
                     continue;
                 }
             };

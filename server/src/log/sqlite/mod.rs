@@ -10,7 +10,7 @@
 //! DIR/holdfast.lock                held as long as a server runs here
 //! ```
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use shared::cursor::Check;
 use shared::ids::{Epoch, Lsn};
 
+use self::cache::Cache;
 use self::head::{Head, HeadFile};
 use self::rows::{Sql, get, storage};
 use self::tables::{Transaction, one, write};
@@ -29,6 +30,7 @@ use super::tables::{StorageError, StorageErrorKind};
 use super::writer::{self, Backend, BoxedSink, Committed, Writer};
 use super::{Effects, LogHandle, LogOptions, OpenError, Published, chain};
 
+mod cache;
 mod head;
 mod reads;
 mod rows;
@@ -77,6 +79,7 @@ pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<
     let pool = reads::Pool::open(path, epoch, options.readers)?;
     let backend = Sqlite {
         db,
+        cache: RefCell::default(),
         dir: dir.to_owned(),
         epoch,
         lsn,
@@ -184,6 +187,7 @@ fn control(db: &Connection, sql: &str) -> Result<(), StorageError> {
 /// What the writer's thread owns.
 struct Sqlite {
     db: Connection,
+    cache: RefCell<Cache>,
     dir: PathBuf,
     epoch: Epoch,
     lsn: Lsn,
@@ -211,7 +215,7 @@ impl Sqlite {
         for entry in &record.entries {
             let next = Lsn(lsn.0 + 1);
             let (rooms, users) = (effects.room_events.len(), effects.user_events.len());
-            let outcome = apply(&mut Transaction { db: &self.db }, entry, next, &mut effects)?;
+            let outcome = apply(&mut Transaction { db: &self.db, cache: &self.cache }, entry, next, &mut effects)?;
             match outcome {
                 Applied::Committed(_) => lsn = next,
                 Applied::Duplicate(_) | Applied::Refused(_) => {}
@@ -222,6 +226,7 @@ impl Sqlite {
         }
         let mut check = self.check;
         if lsn != self.lsn {
+            self.cache.borrow_mut().flush(&self.db)?;
             check = chain::log_check(self.check, lsn, &mut events);
             write(&self.db, "INSERT INTO records (lsn, chain) VALUES (?1, ?2)", params![Sql(lsn), Sql(check)])?;
         }
@@ -230,6 +235,7 @@ impl Sqlite {
 
     /// Takes everything since `BEGIN` back. A failure before the commit is one of a full disk if the disk says so.
     fn take_back(&self, error: StorageError) -> StorageError {
+        self.cache.borrow_mut().forget();
         if !self.db.is_autocommit()
             && let Err(worse) = control(&self.db, "ROLLBACK")
         {
@@ -246,6 +252,7 @@ impl Sqlite {
     /// Commits. Here, and only here, an error can mean that nobody knows.
     fn end(&self) -> Result<(), StorageError> {
         let Err(error) = control(&self.db, "COMMIT") else { return Ok(()) };
+        self.cache.borrow_mut().forget();
         match error.kind {
             // SQLite takes the transaction back when a page cannot be written for want of room (the frame that commits
             // is written last), and when it cannot get its lock.
@@ -315,6 +322,7 @@ impl Backend for Sqlite {
     }
 
     fn tidy(&mut self) -> Result<(), StorageError> {
+        self.cache.get_mut().trim();
         if WAL_PAGES.get() < self.checkpoint_pages {
             return Ok(());
         }

@@ -3,9 +3,12 @@
 //! Must not live here: where a transaction begins or ends. Invariant: every statement is prepared once and reads or
 //! writes the rows it names through a key.
 
+use std::cell::RefCell;
+
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use shared::ids::{ClientId, RoomId, Seq, UserId};
 
+use super::cache::Cache;
 use super::rows::{self, Sql, get, get_option, storage};
 use crate::log::chain;
 use crate::log::reads::SessionRow;
@@ -18,6 +21,7 @@ use crate::log::tables::{
 /// The tables, as the writer sees them inside its transaction.
 pub(super) struct Transaction<'c> {
     pub(super) db: &'c Connection,
+    pub(super) cache: &'c RefCell<Cache>,
 }
 
 /// Reads at most one row.
@@ -99,7 +103,12 @@ impl Tables for Transaction<'_> {
 
     fn user(&self, id: UserId) -> Result<Option<UserRow>, StorageError> {
         const SQL: &str = "SELECT id, name, skeleton, seq, chain, last_ts FROM users WHERE id = ?1";
-        one(self.db, SQL, params![Sql(id)], rows::user)
+        if let Some(row) = self.cache.borrow().users.get(&id) {
+            return Ok(Some(row.clone()));
+        }
+        let found = one(self.db, SQL, params![Sql(id)], rows::user)?;
+        self.cache.borrow_mut().users.extend(found.iter().map(|row| (id, row.clone())));
+        Ok(found)
     }
 
     fn user_by_skeleton(&self, skeleton: &str) -> Result<Option<UserId>, StorageError> {
@@ -113,13 +122,19 @@ impl Tables for Transaction<'_> {
              ON CONFLICT (id) DO UPDATE SET name = ?2, skeleton = ?3, seq = ?4, chain = ?5, last_ts = ?6",
             params![Sql(row.id), row.name, row.skeleton, Sql(row.seq), Sql(row.check), Sql(row.last_ts)],
         )?;
+        self.cache.borrow_mut().users.insert(row.id, row.clone());
         Ok(())
     }
 
     fn room(&self, id: RoomId) -> Result<Option<RoomRow>, StorageError> {
         const SQL: &str = "SELECT id, name, title, maker, ended, seq, chain, posts, members, last_ts, lsn
                            FROM rooms WHERE id = ?1";
-        one(self.db, SQL, params![Sql(id)], rows::room)
+        if let Some(row) = self.cache.borrow().rooms.get(&id) {
+            return Ok(Some(row.clone()));
+        }
+        let found = one(self.db, SQL, params![Sql(id)], rows::room)?;
+        self.cache.borrow_mut().rooms.extend(found.iter().map(|row| (id, row.clone())));
+        Ok(found)
     }
 
     fn room_by_name(&self, name: &str) -> Result<Option<RoomId>, StorageError> {
@@ -127,55 +142,44 @@ impl Tables for Transaction<'_> {
     }
 
     fn put_room(&mut self, row: &RoomRow) -> Result<(), StorageError> {
+        if self.cache.borrow_mut().move_head(row) {
+            return Ok(());
+        }
         let ended = match row.state {
             RoomState::Open => 0,
             RoomState::Ended => 1,
         };
-        // The columns an ordinary event moves are written alone, so that the index on names is left in peace.
-        let moved = write(
+        write(
             self.db,
-            "UPDATE rooms SET seq = ?2, chain = ?3, posts = ?4, members = ?5, last_ts = ?6, lsn = ?7
-             WHERE id = ?1 AND name = ?8 AND title = ?9 AND ended = ?10",
+            "INSERT INTO rooms (id, name, title, maker, ended, seq, chain, posts, members, last_ts, lsn)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (id) DO UPDATE SET name = ?2, title = ?3, ended = ?5, seq = ?6, chain = ?7, posts = ?8,
+                 members = ?9, last_ts = ?10, lsn = ?11",
             params![
                 Sql(row.id),
+                row.name,
+                row.title,
+                Sql(row.maker),
+                ended,
                 Sql(row.seq),
                 Sql(row.check),
                 Sql(row.posts),
                 Sql(row.members),
                 Sql(row.last_ts),
-                Sql(row.lsn),
-                row.name,
-                row.title,
-                ended
+                Sql(row.lsn)
             ],
         )?;
-        if moved == 0 {
-            write(
-                self.db,
-                "INSERT INTO rooms (id, name, title, maker, ended, seq, chain, posts, members, last_ts, lsn)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                 ON CONFLICT (id) DO UPDATE SET name = ?2, title = ?3, ended = ?5, seq = ?6, chain = ?7, posts = ?8,
-                     members = ?9, last_ts = ?10, lsn = ?11",
-                params![
-                    Sql(row.id),
-                    row.name,
-                    row.title,
-                    Sql(row.maker),
-                    ended,
-                    Sql(row.seq),
-                    Sql(row.check),
-                    Sql(row.posts),
-                    Sql(row.members),
-                    Sql(row.last_ts),
-                    Sql(row.lsn)
-                ],
-            )?;
-        }
+        self.cache.borrow_mut().keep_room(row);
         Ok(())
     }
 
     fn stay(&self, room: RoomId, user: UserId) -> Result<Option<MemberRow>, StorageError> {
-        newest_stay(self.db, room, user)
+        if let Some(kept) = self.cache.borrow().stays.get(&(room, user)) {
+            return Ok(*kept);
+        }
+        let found = newest_stay(self.db, room, user)?;
+        self.cache.borrow_mut().stays.insert((room, user), found);
+        Ok(found)
     }
 
     fn put_stay(&mut self, row: &MemberRow, name: &str) -> Result<(), StorageError> {
@@ -185,6 +189,7 @@ impl Tables for Transaction<'_> {
              ON CONFLICT (room, user, from_seq) DO UPDATE SET to_seq = ?4, lsn = ?5, name = ?6",
             params![Sql(row.room), Sql(row.user), Sql(row.from_seq), row.to_seq.map(Sql), Sql(row.lsn), name],
         )?;
+        self.cache.borrow_mut().stays.insert((row.room, row.user), Some(*row));
         Ok(())
     }
 

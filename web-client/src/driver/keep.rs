@@ -39,6 +39,13 @@ pub(super) struct Keeper {
     interval: Option<Interval>,
 }
 
+/// When a tab that left items was found: at the start it is this page before its reload, or yesterday's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    AtStart,
+    Later,
+}
+
 enum ShelfState {
     Closed,
     /// Writes that wait for it.
@@ -97,10 +104,10 @@ impl Inner {
             self.keep(waiting);
         }
         self.flush_drafts();
-        self.look_for_orphans();
+        self.look_for_orphans(Found::AtStart);
         let driver = self.driver();
         self.keeper.interval = Some(Interval::new(LOOK_FOR_ORPHANS_MS, move || {
-            driver.call(Inner::look_for_orphans);
+            driver.call(|inner| inner.look_for_orphans(Found::Later));
         }));
     }
 
@@ -191,7 +198,7 @@ impl Inner {
     }
 
     /// Looks for other tabs that left items, and waits for each to die: the dead are taken over at once.
-    pub(super) fn look_for_orphans(&mut self) {
+    pub(super) fn look_for_orphans(&mut self, found: Found) {
         let ShelfState::Ready(shelf) = &self.keeper.shelf else { return };
         if !locks::available() {
             locks::say_alive(&self.keeper.tab);
@@ -201,7 +208,7 @@ impl Inner {
             let Ok(tabs) = shelf.other_tabs().await else { return };
             for tab in tabs {
                 if watched.borrow_mut().insert(tab.clone()) {
-                    spawn_local(take_over(driver.clone(), shelf.clone(), tab, Rc::clone(&watched), era));
+                    spawn_local(take_over(driver.clone(), shelf.clone(), tab, Rc::clone(&watched), era, found));
                 }
             }
         });
@@ -228,7 +235,14 @@ async fn open_in_time(user: UserId, tab: &str) -> Option<(Shelf, BTreeMap<RoomId
 }
 
 /// Waits until a tab is dead and takes over what it left.
-async fn take_over(driver: Driver, shelf: Shelf, tab: String, watched: Rc<RefCell<BTreeSet<String>>>, era: u64) {
+async fn take_over(
+    driver: Driver,
+    shelf: Shelf,
+    tab: String,
+    watched: Rc<RefCell<BTreeSet<String>>>,
+    era: u64,
+    found: Found,
+) {
     let began = js_sys::Date::now();
     let lock = locks::take(&tab).await;
     let is_dead = lock.is_some() || (!locks::available() && locks::seems_dead(&tab));
@@ -239,7 +253,7 @@ async fn take_over(driver: Driver, shelf: Shelf, tab: String, watched: Rc<RefCel
     if items.is_empty() {
         return;
     }
-    let waited = js_sys::Date::now() - began > f64::from(OPEN_TIMEOUT_MS);
+    let waited = found == Found::Later || js_sys::Date::now() - began > f64::from(OPEN_TIMEOUT_MS);
     driver.call(move |inner| {
         // For another person by now: what was moved is found again when they come back.
         if inner.era != era {

@@ -7,6 +7,7 @@ use shared::session::Input;
 use wasm_bindgen::JsCast as _;
 use web_sys::StorageEvent;
 
+use super::keep::Found;
 use super::{Driver, Inner};
 use crate::platform::{settings, window};
 
@@ -74,7 +75,7 @@ impl Inner {
         self.model.visible(visible);
         self.session_input(Input::Visible(visible), reading);
         if visible {
-            self.look_for_orphans();
+            self.look_for_orphans(Found::Later);
         } else {
             self.flush_drafts();
         }

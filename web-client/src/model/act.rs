@@ -192,6 +192,10 @@ impl Model {
             return;
         }
         if body.len() as u64 > self.limits.post_bytes {
+            // The composer may have let go of the text already.
+            self.draft_version += 1;
+            room.draft.text = text.to_owned();
+            room.draft.version = self.draft_version;
             let error = WireError::new(ErrorCode::PostTooLong, "Longer than the server takes.");
             self.refused_notice(error, ctx.now);
             return;

@@ -14,7 +14,7 @@ use shared::session::{Command, ConnectionState, Diagnostic, Happened, OutboxItem
 use shared::time::Timestamp;
 
 use super::{Asked, Ctx, Effect, Item, Model, Setting, Stage};
-use crate::status::{Back, is_live};
+use crate::status::{BACK_SHOWN_MS, Back, is_live};
 use crate::store::{Dialog, Form, NoticeKind, PANEL_LINES, PanelLine, Place, RTT_SAMPLES, StorageState};
 
 impl Model {
@@ -70,7 +70,7 @@ impl Model {
             SessionEvent::Queued(item) => self.queued(item),
             SessionEvent::Saved(id) => self.stage(id, Stage::Saved),
             SessionEvent::Sending(id) => self.stage(id, Stage::Sending),
-            SessionEvent::Acked(ack) => self.acked(&ack),
+            SessionEvent::Acked(ack) => self.acked(&ack, ctx.now),
             SessionEvent::Refused { client_id, error } => self.refused(client_id, &error),
             SessionEvent::Discarded(id) => {
                 if let Some(item) = self.items.remove(&id)
@@ -279,8 +279,12 @@ impl Model {
         item.stage = stage;
     }
 
-    fn acked(&mut self, ack: &Ack) {
-        self.items.remove(&ack.client_id);
+    fn acked(&mut self, ack: &Ack, now: Timestamp) {
+        let known = self.items.remove(&ack.client_id).is_some();
+        // Acknowledgements of what was queued meanwhile follow the recovery closely: they belong to what it tells.
+        if let Some(back) = self.facts.back.as_mut().filter(|back| known && now.since(back.at) < BACK_SHOWN_MS) {
+            back.sent += 1;
+        }
         if let Some(room) = self.rooms.get_mut(&ack.room) {
             room.timeline.change().acked(ack);
         }

@@ -56,8 +56,14 @@ texts! {
     Restarting => "The server is restarting. Back in a moment.", "服务器正在重启，马上恢复。";
     BackOnline { received: u64, sent: u64 } => format!("Back online. {received} new, {sent} sent."),
         format!("已恢复连接。收到 {received} 条新消息，已发送 {sent} 条。");
-    SessionEnded { unsent: u64 } => format!("Your session ended. Sign in again; {unsent} unsent message{} kept.",
-        if *unsent == 1 { " is" } else { "s are" }), format!("登录已失效，请重新登录。{unsent} 条未发送的消息已保留。");
+    SessionEnded { unsent: u64 } => match unsent {
+            0 => "Your session ended. Sign in again.".to_owned(),
+            1 => "Your session ended. Sign in again; 1 unsent message is kept.".to_owned(),
+            n => format!("Your session ended. Sign in again; {n} unsent messages are kept."),
+        }, match unsent {
+            0 => "登录已失效，请重新登录。".to_owned(),
+            n => format!("登录已失效，请重新登录。{n} 条未发送的消息已保留。"),
+        };
     NewVersion => "A new version is ready. Drafts and unsent messages are kept.",
         "新版本已就绪，草稿和未发送的消息会保留。";
     NoStorage => "This browser can't store unsent messages. Keep this tab open until they're sent.",

@@ -136,6 +136,7 @@ impl Driver {
         let inner = Inner {
             handle: None,
             clock,
+            woke: false,
             model,
             session: None,
             sockets: Sockets::new(window::socket_url(), tell),

@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use gloo_timers::callback::Timeout;
+use gloo_timers::future::TimeoutFuture;
 use shared::ids::{ClientId, SessionId};
 use shared::model::Person;
 use shared::session::{Command, Input, Output, Session, SessionConfig, SessionEvent};
@@ -42,6 +43,9 @@ const GAP_HIDDEN_MS: u64 = 90_000;
 /// The longest a timer is set for, in milliseconds; so a gap shows even while nothing is due.
 const LONGEST_TIMER_MS: u64 = 15_000;
 
+/// How long after a return the page looks for a newer version of itself, at least and at most, in milliseconds.
+const VERSION_CHECK_MS: (u32, u32) = (500, 10_000);
+
 /// What the page calls itself in the server's logs.
 const CLIENT: &str = concat!("holdfast-page ", env!("CARGO_PKG_VERSION"));
 
@@ -64,6 +68,8 @@ pub(crate) struct Driver {
 struct Inner {
     handle: Option<Driver>,
     clock: Clock,
+    /// The clock told of a sleep that the session has not been told of yet.
+    woke: bool,
     model: Model,
     session: Option<Session>,
     sockets: Sockets,
@@ -129,7 +135,9 @@ impl Inner {
 
     fn read_clock(&mut self) -> Reading {
         let (monotonic, wall) = browser_clocks();
-        self.clock.read(monotonic, wall)
+        let reading = self.clock.read(monotonic, wall);
+        self.woke |= reading.woke;
+        reading
     }
 
     fn local(&self, wall: Timestamp) -> Local {
@@ -138,7 +146,7 @@ impl Inner {
 
     fn run(&mut self, work: Work) {
         let reading = self.read_clock();
-        if reading.woke {
+        if std::mem::take(&mut self.woke) {
             self.session_input(Input::Woke, reading);
         }
         match work {
@@ -345,7 +353,11 @@ impl Inner {
     fn check_version(&mut self) {
         let Some(mine) = boot::own_script() else { return };
         let driver = self.driver();
+        // Spread, or all pages of a server that came back would ask at once.
+        let wait =
+            VERSION_CHECK_MS.0 + u32::from(u16::from_le_bytes(random())) % (VERSION_CHECK_MS.1 - VERSION_CHECK_MS.0);
         spawn_local(async move {
+            TimeoutFuture::new(wait).await;
             if let Some(page) = api::served_page().await
                 && !page.contains(&mine)
             {

@@ -5,7 +5,7 @@
 
 use shared::session::Input;
 use wasm_bindgen::JsCast as _;
-use web_sys::StorageEvent;
+use web_sys::{EventTarget, StorageEvent};
 
 use super::keep::Found;
 use super::{Driver, Inner};
@@ -15,17 +15,14 @@ use crate::platform::{settings, window};
 pub(super) fn listen(driver: &Driver) {
     let (page, document) = (window::window(), window::document());
 
-    let inputs: [(&web_sys::EventTarget, &str, fn() -> Input); 5] = [
-        (&page, "online", || Input::Online(true)),
-        (&page, "offline", || Input::Online(false)),
-        (&document, "resume", || Input::Woke),
-        (&document, "freeze", || Input::Visible(false)),
-        // Also after the page came out of the back-forward cache.
-        (&page, "pageshow", || Input::Woke),
-    ];
-    for (target, name, input) in inputs {
+    for (name, online) in [("online", true), ("offline", false)] {
         let driver = driver.clone();
-        window::listen(target, name, move |_| driver.input(input()));
+        window::listen(&page, name, move |_| driver.input(Input::Online(online)));
+    }
+    // Out of the back-forward cache, or thawed: what changed meanwhile was not told.
+    for (target, name) in [(AsRef::<EventTarget>::as_ref(&page), "pageshow"), (document.as_ref(), "resume")] {
+        let driver = driver.clone();
+        window::listen(target, name, move |_| driver.call(Inner::came_back));
     }
 
     let shown = driver.clone();
@@ -70,6 +67,13 @@ pub(super) fn listen(driver: &Driver) {
 }
 
 impl Inner {
+    fn came_back(&mut self) {
+        let reading = self.read_clock();
+        self.session_input(Input::Online(window::is_online()), reading);
+        self.session_input(Input::Visible(!window::is_hidden()), reading);
+        self.session_input(Input::Woke, reading);
+    }
+
     fn visibility(&mut self, visible: bool) {
         let reading = self.read_clock();
         self.model.visible(visible);

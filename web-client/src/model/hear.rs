@@ -13,7 +13,7 @@ use shared::model::{OpenOutcome, Opened, RoomChange, RoomEvent, RoomSummary, Use
 use shared::session::{Command, ConnectionState, Diagnostic, Happened, OutboxItem, RequestTag, SendOp, SessionEvent};
 use shared::time::Timestamp;
 
-use super::{Asked, Ctx, Effect, Item, Model, Setting, Stage};
+use super::{Asked, Ctx, Effect, Item, Model, Setting, Stage, VERSION_EVERY_MS};
 use crate::status::{BACK_SHOWN_MS, Back, is_live};
 use crate::store::{Dialog, Form, NoticeKind, PANEL_LINES, PanelLine, Place, RTT_SAMPLES, StorageState};
 
@@ -26,12 +26,13 @@ impl Model {
                 self.limits = limits;
                 let panel = Rc::make_mut(&mut self.panel);
                 panel.connection = Some(connection);
-                panel.server = Some(server.clone());
-                match &self.first_build {
-                    None => self.first_build = Some(server.build),
-                    Some(first) if *first != server.build => self.effects.push(Effect::CheckVersion),
-                    Some(_) => {}
+                panel.server = Some(server);
+                // The first welcome follows the page's own download: there is nothing newer yet.
+                if self.version_checked.is_some_and(|at| ctx.now.since(at) >= VERSION_EVERY_MS) {
+                    self.effects.push(Effect::CheckVersion);
+                    self.version_checked = Some(ctx.now);
                 }
+                self.version_checked.get_or_insert(Timestamp(0));
                 if self.me.as_ref().is_some_and(|me| me.name != you.name) {
                     self.effects.push(Effect::Remember(Setting::Me(Some(you.clone()))));
                 }

@@ -38,6 +38,8 @@ pub const DEFAULT_ROOM: &str = "general";
 pub const ROOMS_FOLLOWED: usize = 16;
 /// How long a notice that needs no answer is shown, in milliseconds.
 pub const NOTICE_SHOWN_MS: u64 = 5_000;
+/// A page that keeps losing its connection looks for a newer version of itself at most this often, in milliseconds.
+pub const VERSION_EVERY_MS: u64 = 60_000;
 /// Notices shown at once; the oldest goes first.
 pub const NOTICES_SHOWN: usize = 4;
 
@@ -170,7 +172,8 @@ pub struct Model {
     panel: Rc<Panel>,
     notices: Vec<(Notice, Option<Timestamp>)>,
     next_notice: u64,
-    first_build: Option<String>,
+    /// When the page last looked for a newer version of itself; never before its first welcome.
+    version_checked: Option<Timestamp>,
     hidden: bool,
     drafts: BTreeMap<RoomId, String>,
     draft_version: u64,
@@ -226,7 +229,7 @@ impl Model {
             panel: Rc::new(Panel { build: birth.build, ..Panel::default() }),
             notices: Vec::new(),
             next_notice: 0,
-            first_build: None,
+            version_checked: None,
             hidden: birth.hidden,
             drafts: BTreeMap::new(),
             draft_version: 0,

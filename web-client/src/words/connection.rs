@@ -138,7 +138,7 @@ fn happened_chinese(what: &Happened) -> String {
         Happened::Closed { code, reason, by_us } => {
             let who = if *by_us { "由此页面关闭" } else { "由对方关闭" };
             let words = close_words(Language::Chinese, *code);
-            format!("{who},{code}:{words}{}", quoted(reason, "（“", "”）"))
+            format!("{who}，{code}：{words}{}", quoted(reason, "（“", "”）"))
         }
         Happened::Waiting { ms } => format!("等待 {}.{} 秒", ms / 1_000, ms % 1_000 / 100),
         Happened::Online(true) => "设备已联网".into(),

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use directories::ProjectDirs;
-use shared::session::{Command, ConnectionState, SessionEvent};
+use shared::close;
+use shared::session::{Command, ConnectionState, Diagnostic, Happened, SessionEvent};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::args::Common;
@@ -17,7 +18,7 @@ use crate::driver::ids;
 use crate::driver::outbox::OutboxFile;
 use crate::driver::sign_in::{SignInError, sign_in};
 use crate::exit::End;
-use crate::terminal::note;
+use crate::terminal::{note, tame};
 
 /// First and longest wait between attempts to sign in.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -161,5 +162,29 @@ pub(crate) fn stop_if_stopped(event: &SessionEvent) -> Result<(), End> {
     match event {
         SessionEvent::State(ConnectionState::Stopped(reason)) => Err((*reason).into()),
         _ => Ok(()),
+    }
+}
+
+/// Remembers why the last connection ended, for the moment when a command gives up.
+#[derive(Debug, Default)]
+pub(crate) struct Trouble(Option<String>);
+
+impl Trouble {
+    /// Looks at an event for a reason.
+    pub(crate) fn hear(&mut self, event: &SessionEvent) {
+        match event {
+            SessionEvent::Diagnostic(Diagnostic { what: Happened::Closed { code, reason, by_us: false }, .. }) => {
+                let words = close::lookup(*code).map_or("The connection was closed.", |meaning| meaning.words);
+                let detail = if reason.is_empty() { String::new() } else { format!(" ({})", tame(reason)) };
+                self.0 = Some(format!("{words}{detail}"));
+            }
+            SessionEvent::State(ConnectionState::Live) => self.0 = None,
+            _ => {}
+        }
+    }
+
+    /// Says what is known, with a space before it; nothing while all is well.
+    pub(crate) fn words(&self) -> String {
+        self.0.as_ref().map_or(String::new(), |words| format!(" {words}"))
     }
 }

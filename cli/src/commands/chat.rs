@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::screen::{Screen, Typed};
 use super::tail::describe;
 use crate::args::{ChatArgs, Common};
-use crate::connect;
+use crate::connect::{self, Trouble};
 use crate::driver::clock::wall;
 use crate::driver::{Client, ids};
 use crate::exit::{End, stop_words};
@@ -38,7 +38,8 @@ const TICKS_TO_ASK_AGAIN: u32 = 8;
 /// The question who is a member.
 const WHO: RequestTag = RequestTag(1);
 
-const HELP: &str = "/who shows the members, /retry connects at once, /quit ends; // at the start posts one slash.";
+const HELP: &str =
+    "/who: members, /state: the connection, /retry: connect at once, /quit: end; // at the start posts one slash.";
 
 /// Runs the command.
 ///
@@ -62,6 +63,7 @@ pub(crate) async fn run(common: &Common, args: ChatArgs) -> Result<(), End> {
         unread: None,
         ending: None,
         ticks: 0,
+        trouble: Trouble::default(),
         look: Look::of_stdout(),
         args,
         screen,
@@ -100,6 +102,7 @@ struct Chat {
     /// The input has ended: leave when all is acknowledged, or then.
     ending: Option<Instant>,
     ticks: u32,
+    trouble: Trouble,
 }
 
 impl Chat {
@@ -151,6 +154,10 @@ impl Chat {
             "" => Ok(()),
             "/quit" => self.end_soon(),
             "/retry" => Ok(client.command(Command::RetryNow).await?),
+            "/state" => {
+                let words = format!("{}{}", state_words(&self.state, client.now()), self.trouble.words());
+                self.screen.show(&self.look.faint(&words))
+            }
             "/help" => self.screen.show(&self.look.faint(HELP)),
             "/who" => self.ask_who(client).await,
             command if command.starts_with('/') && !command.starts_with("//") && self.screen.is_terminal() => {
@@ -190,6 +197,7 @@ impl Chat {
     }
 
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
+        self.trouble.hear(&event);
         match self.finder.offer(&event)? {
             Found::Wait => {}
             Found::Ask(command) => client.command(command).await?,

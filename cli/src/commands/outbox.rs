@@ -9,7 +9,7 @@ use shared::session::{OutboxItem, Persist, SendOp, SessionEvent};
 use tokio::time::{Instant, timeout_at};
 
 use crate::args::{Common, OutboxArgs};
-use crate::connect;
+use crate::connect::{self, Trouble};
 use crate::driver::Client;
 use crate::driver::outbox::OutboxFile;
 use crate::exit::End;
@@ -47,10 +47,12 @@ pub(crate) async fn run(common: &Common, args: OutboxArgs) -> Result<(), End> {
 
 async fn send(client: &mut Client, mut unsent: BTreeSet<ClientId>, until: Instant) -> Result<(), End> {
     let mut refused = None;
+    let mut trouble = Trouble::default();
     while !unsent.is_empty() {
-        let event = timeout_at(until, client.next())
-            .await
-            .map_err(|_| End::TimedOut(format!("Not acknowledged in time: {}; kept.", unsent.len())))??;
+        let event = timeout_at(until, client.next()).await.map_err(|_| {
+            End::TimedOut(format!("Not acknowledged in time: {}; kept.{}", unsent.len(), trouble.words()))
+        })??;
+        trouble.hear(&event);
         connect::stop_if_stopped(&event)?;
         match event {
             SessionEvent::Acked(ack) if unsent.remove(&ack.client_id) => line(&ack.seq.to_string())?,

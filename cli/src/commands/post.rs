@@ -15,7 +15,7 @@ use shared::session::{Command, SendOp, SessionEvent};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::args::{Common, PostArgs};
-use crate::connect;
+use crate::connect::{self, Trouble};
 use crate::driver::clock::wall;
 use crate::driver::{Client, ids};
 use crate::exit::End;
@@ -83,6 +83,7 @@ struct Posting {
     posted: usize,
     /// Posts of earlier calls that were acknowledged meanwhile.
     earlier: usize,
+    trouble: Trouble,
     is_quiet: bool,
 }
 
@@ -97,6 +98,7 @@ impl Posting {
             refused: None,
             posted: 0,
             earlier: 0,
+            trouble: Trouble::default(),
             is_quiet: args.quiet,
         }
     }
@@ -151,6 +153,7 @@ impl Posting {
 
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
         connect::stop_if_stopped(&event)?;
+        self.trouble.hear(&event);
         let found = self.finder.offer(&event)?;
         self.follow(client, found).await?;
         match event {
@@ -201,7 +204,7 @@ impl Posting {
             }
             kept = attempted;
         }
-        let mut words = format!("Not acknowledged within {:?}.", args.timeout);
+        let mut words = format!("Not acknowledged within {:?}.{}", args.timeout, self.trouble.words());
         if kept > 0 {
             words += &format!(" {} kept in the outbox; the next holdfast command here sends it.", posts(kept));
         }

@@ -8,7 +8,7 @@ use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
 use tokio::time::{Instant, timeout_at};
 
 use crate::args::{Common, RoomsArgs};
-use crate::connect;
+use crate::connect::{self, Trouble};
 use crate::driver::Client;
 use crate::exit::End;
 use crate::terminal::{Look, line, tame};
@@ -30,10 +30,12 @@ pub(crate) async fn run(common: &Common, args: RoomsArgs) -> Result<(), End> {
 
 async fn list(client: &mut Client, common: &Common, until: Instant) -> Result<Vec<RoomSummary>, End> {
     let mut rooms: Vec<RoomSummary> = Vec::new();
+    let mut trouble = Trouble::default();
     loop {
         let event = timeout_at(until, client.next())
             .await
-            .map_err(|_| End::TimedOut(format!("{} did not answer in time", common.server)))??;
+            .map_err(|_| End::TimedOut(format!("{} did not answer in time.{}", common.server, trouble.words())))??;
+        trouble.hear(&event);
         connect::stop_if_stopped(&event)?;
         match event {
             // After a lost connection, go on after the last room that is known.

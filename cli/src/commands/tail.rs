@@ -16,7 +16,7 @@ use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::args::{Common, Since, TailArgs};
-use crate::connect;
+use crate::connect::{self, Trouble};
 use crate::driver::Client;
 use crate::exit::End;
 use crate::room::{Finder, Found};
@@ -49,6 +49,7 @@ pub(crate) async fn run(common: &Common, args: TailArgs) -> Result<(), End> {
         unsaved: 0,
         is_following: false,
         is_lost: false,
+        trouble: Trouble::default(),
         look: Look::of_stdout(),
         args,
     };
@@ -99,6 +100,7 @@ struct Tail {
     /// The session was told to follow the room, and will through every reconnect.
     is_following: bool,
     is_lost: bool,
+    trouble: Trouble,
     look: Look,
 }
 
@@ -112,8 +114,9 @@ impl Tail {
                     continue;
                 }
             };
-            let event = event.map_err(|_| End::TimedOut("the time is up".into()))??;
+            let event = event.map_err(|_| End::TimedOut(format!("The time is up.{}", self.trouble.words())))??;
             connect::stop_if_stopped(&event)?;
+            self.trouble.hear(&event);
             match self.finder.offer(&event)? {
                 Found::Wait => {}
                 Found::Ask(command) => client.command(command).await?,
@@ -248,7 +251,7 @@ impl Tail {
         match state {
             ConnectionState::Waiting { .. } | ConnectionState::Offline if !self.is_lost => {
                 self.is_lost = true;
-                note("The connection is lost; trying again. What is missed comes when it is back.");
+                note(&format!("Not connected, trying again; what is missed comes then.{}", self.trouble.words()));
             }
             ConnectionState::Live if self.is_lost => {
                 self.is_lost = false;

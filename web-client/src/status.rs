@@ -175,6 +175,7 @@ impl Facts {
     #[must_use]
     pub fn status(&self, now: Timestamp, language: Language, local: Local) -> Status {
         let bar = if self.bar_shown(now) { self.connection_bar(now, language, local) } else { self.other_bar(now) };
+        let bar = bar.map(|bar| self.warned(bar));
         let pill_due = !is_live(&self.state) && now.since(self.lost_since) >= PILL_AFTER_MS;
         Status {
             name: crate::words::state_name(&self.state),
@@ -275,6 +276,27 @@ impl Facts {
                 };
                 bar(BarKind::Stopped, text, action)
             }
+        }
+    }
+
+    /// While the server is out of reach and something would be lost with the tab, that is what the bar says.
+    fn warned(&self, bar: Bar) -> Bar {
+        let would_lose = self.storage_ok == Some(false) && self.unsent > 0;
+        match bar.kind {
+            BarKind::Waiting | BarKind::Trying | BarKind::Restarting | BarKind::Slow if would_lose => {
+                Bar { text: Text::NoStorage, ..bar }
+            }
+            BarKind::Connecting
+            | BarKind::CatchingUp
+            | BarKind::Waiting
+            | BarKind::Trying
+            | BarKind::Restarting
+            | BarKind::Offline
+            | BarKind::Slow
+            | BarKind::Stopped
+            | BarKind::Back
+            | BarKind::NoStorage
+            | BarKind::NewVersion => bar,
         }
     }
 
@@ -427,5 +449,8 @@ mod tests {
         assert_eq!(shown(&idle, 0).bar, None);
         let busy = Facts { unsent: 1, ..idle };
         assert_eq!(shown(&busy, 0).bar.unwrap().text, Text::NoStorage);
+        let lost = Facts { state: waiting(9_000), lost_since: Timestamp(0), ..busy };
+        let bar = shown(&lost, 0).bar.unwrap();
+        assert_eq!((bar.kind, bar.text, bar.action), (BarKind::Waiting, Text::NoStorage, Some(BarAction::RetryNow)));
     }
 }

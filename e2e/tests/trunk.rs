@@ -4,6 +4,7 @@
 //! itself. Invariant: only the server's port and the folders are changed in Trunk.toml, so its own port, proxies, policy
 //! and patterns are the ones under test.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -118,11 +119,22 @@ fn dying_with_us(program: &Path) -> Command {
     }
 }
 
+/// The Content-Security-Policy of the page there, without nonces.
+fn policy(address: SocketAddr) -> BTreeSet<String> {
+    let header = Http::new(address).get("/", &[]).header("content-security-policy").unwrap_or_default().to_owned();
+    let words = |directive: &str| {
+        directive.split_whitespace().filter(|word| !word.starts_with("'nonce-")).collect::<Vec<_>>().join(" ")
+    };
+    header.split(';').map(words).filter(|directive| !directive.is_empty()).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn people_on_trunk_serve_and_on_the_server_chat_with_each_other() {
     Stage::run("trunk", ServerOptions::new(), async |stage| {
         let server = stage.address();
         let _trunk = tokio::task::spawn_blocking(move || Trunk::serve(server)).await.expect("trunk serves");
+        let policies = [TRUNK, server].map(policy);
+        assert_eq!(policies[0], policies[1], "trunk serve sends another policy than the server");
         let ada = stage.person().await.signed_in_at(&format!("http://{TRUNK}"), "Ada").await;
         let grace = stage.person().await.signed_in("Grace").await;
         ada.post("from port 8081").await;

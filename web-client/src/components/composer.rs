@@ -1,7 +1,7 @@
 //! Where a post is written.
 //!
 //! Must not live here: sending, keeping drafts. Invariant: it is never disabled, whatever the connection does; text leaves
-//! it only when the state says so with a new version of the draft; and Enter that ends a composition sends nothing.
+//! it only by being handed over, or when the state says so with a new version of the draft; and Enter that ends a composition sends nothing.
 
 use gloo_events::EventListener;
 use shared::ids::{RoomId, Seq};
@@ -106,13 +106,21 @@ pub fn Composer(props: &ComposerProps) -> Html {
         })
     };
     let send = {
-        let (actions, area, limits) = (frame.actions.clone(), area.clone(), props.limits);
+        let (actions, area, limits, look) = (frame.actions.clone(), area.clone(), props.limits, look.clone());
+        let is_editing = props.draft.editing.is_some();
         Callback::from(move |()| {
             let Some(area) = area.cast::<HtmlTextAreaElement>() else { return };
             let text = area.value();
-            if !text.trim().is_empty() && measure(&text, &limits).left >= 0 {
-                actions.act(Action::Send(room, text));
+            if text.trim().is_empty() || measure(&text, &limits).left < 0 {
+                return;
             }
+            // It is handed over: what is typed before the next frame must not be added to it. The end of an edit brings
+            // the draft from before back, with the next frame.
+            if !is_editing {
+                area.set_value("");
+                look(&area);
+            }
+            actions.act(Action::Send(room, text));
         })
     };
     let onkeydown = {

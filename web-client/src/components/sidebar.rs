@@ -103,7 +103,9 @@ fn RoomLink(props: &RoomLinkProps) -> Html {
                 if row.refused > 0 {
                     <span class="refused">{ sign(Icon::Warning, Text::RefusedCount { n: row.refused as u64 }) }</span>
                 }
-                if row.unsent > 0 { { sign(Icon::Clock, Text::QueuedCount { n: row.unsent as u64 }) } }
+                if row.unsent > 0 {
+                    <span class="late">{ sign(Icon::Clock, Text::QueuedCount { n: row.unsent as u64 }) }</span>
+                }
                 if row.draft && !props.current { { sign(Icon::Pencil, Text::HasDraft) } }
                 if is_unread {
                     <span class="badge" aria-hidden="true">{ badge }</span>

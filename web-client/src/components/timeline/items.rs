@@ -63,7 +63,7 @@ pub(super) fn draw_item(frame: &Frame, props: &TimelineProps, index: usize, stop
     let drawn = match &row {
         Row::Post(post) => html! {
             <PostView post={Arc::clone(post)} room={props.view.room} first={standing.first} stop={is_stop} me={props.me}
-                editing={post.seq.is_some() && post.seq == props.editing} />
+                waits={!props.is_live && post.mine && post.seq.is_none()} editing={post.seq.is_some() && post.seq == props.editing} />
         },
         Row::Hole(hole) => draw_hole(frame, props, hole),
         Row::Unknown(_) => html! { <div class="notice" tabindex="-1">{ frame.say(&Text::PostUnknown) }</div> },

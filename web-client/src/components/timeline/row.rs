@@ -34,6 +34,8 @@ pub struct PostProps {
     pub stop: bool,
     /// It is being edited in the composer.
     pub editing: bool,
+    /// The connection is not live: what is unsent says in words that it waits.
+    pub waits: bool,
     /// Me.
     pub me: Option<UserId>,
 }
@@ -41,8 +43,8 @@ pub struct PostProps {
 impl PartialEq for PostProps {
     fn eq(&self, other: &Self) -> bool {
         (Arc::ptr_eq(&self.post, &other.post) || self.post == other.post)
-            && (self.room, self.first, self.stop, self.editing, self.me)
-                == (other.room, other.first, other.stop, other.editing, other.me)
+            && (self.room, self.first, self.stop, self.editing, self.waits, self.me)
+                == (other.room, other.first, other.stop, other.editing, other.waits, other.me)
     }
 }
 
@@ -116,10 +118,10 @@ pub fn PostView(props: &PostProps) -> Html {
                 } else {
                     <span class="unseen"><bdi data-testid="row-author">{ &*post.name }</bdi>{ " " }{ hour }</span>
                 }
-                { body(&frame, post) }
+                { body(&frame, post, props.waits) }
                 { reactions(&frame, props) }
                 { for post.pending.iter().filter_map(|change| pending(&frame, change)) }
-                { delivery(&frame, post) }
+                { delivery(&frame, post, props.waits) }
             </div>
             if *is_near || props.stop { <RowActions post={Arc::clone(&props.post)} room={props.room} /> }
             if *sheet { <RowSheet post={Arc::clone(&props.post)} room={props.room} close={close_sheet} /> }
@@ -127,7 +129,7 @@ pub fn PostView(props: &PostProps) -> Html {
     }
 }
 
-fn body(frame: &Frame, post: &PostRow) -> Html {
+fn body(frame: &Frame, post: &PostRow, waits: bool) -> Html {
     let Some(text) = &post.body else {
         return html! { <div class="body" data-testid="row-body">{ frame.say(&Text::PostDeleted) }</div> };
     };
@@ -137,16 +139,24 @@ fn body(frame: &Frame, post: &PostRow) -> Html {
             if let Some(edited) = post.edited {
                 <span class="edited" title={frame.local.moment(frame.language, edited)}>{ format!("({})", frame.say(&Text::PostEdited)) }</span>
             }
-            if post.mine && post.status == Status::Sent { { sent_sign(frame) } }
+            if post.mine { { sign(frame, &post.status, waits) } }
         </div>
     }
 }
 
-fn sent_sign(frame: &Frame) -> Html {
-    let sent = frame.say(&Text::PostSent);
+/// Says behind the text how far a post of mine has come. It takes no place: an acknowledgement changes no height.
+fn sign(frame: &Frame, status: &Status, waits: bool) -> Html {
+    let (class, icon, text) = match status {
+        Status::Queued if !waits => ("late", Icon::Clock, Text::PostWaiting),
+        Status::Saved if !waits => ("late", Icon::Clock, Text::PostQueued),
+        Status::Sending => ("late", Icon::Clock, Text::PostSending),
+        Status::Sent => ("done", Icon::Check, Text::PostSent),
+        Status::Queued | Status::Saved | Status::Refused(_) => return Html::default(),
+    };
+    let words = frame.say(&text);
     html! {
-        <span class="sign" title={sent.clone()} data-testid="row-status">
-            { Icon::Check.draw_small() }<span class="unseen">{ sent }</span>
+        <span class={classes!("sign", class)} title={words.clone()} data-testid="row-status">
+            { icon.draw_small() }<span class="words">{ words }</span>
         </span>
     }
 }
@@ -166,19 +176,20 @@ fn reactions(frame: &Frame, props: &PostProps) -> Html {
     html! { <div class="reactions">{ for post.reactions.iter().map(one) }</div> }
 }
 
-/// Says how far a post of mine has come.
-fn delivery(frame: &Frame, post: &PostRow) -> Html {
+/// Says under the text what a post of mine waits for, or why it was refused.
+fn delivery(frame: &Frame, post: &PostRow, waits: bool) -> Html {
     if !post.mine {
         return Html::default();
     }
-    let line = |class: &'static str, icon: Icon, text: &Text| {
-        html! { <div class={classes!("after", class)} data-testid="row-status">{ icon.draw_small() }<span>{ frame.say(text) }</span></div> }
+    let line = |text: &Text| {
+        html! {
+            <div class="after late" data-testid="row-status">{ Icon::Clock.draw_small() }<span>{ frame.say(text) }</span></div>
+        }
     };
     match &post.status {
-        Status::Queued => line("late", Icon::Clock, &Text::PostWaiting),
-        Status::Saved => line("late", Icon::Clock, &Text::PostQueued),
-        Status::Sending => line("late", Icon::Clock, &Text::PostSending),
-        Status::Sent => Html::default(),
+        Status::Queued if waits => line(&Text::PostWaiting),
+        Status::Saved if waits => line(&Text::PostQueued),
+        Status::Queued | Status::Saved | Status::Sending | Status::Sent => Html::default(),
         Status::Refused(error) => {
             let reason = error_words(frame.language, error);
             let (id, body) = (post.client_id, post.body.as_deref().unwrap_or_default().to_owned());

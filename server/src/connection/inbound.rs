@@ -257,8 +257,8 @@ impl Connection {
     fn on_typing(&mut self, id: Option<RequestId>, typing: RoomRef, now: Instant) {
         let Some(entered) = &self.entered else { return };
         if !entered.follows.is_open(typing.room) {
-            let error = WireError::new(ErrorCode::NotMember, "You do not follow this room.");
-            return self.say(&Message::refusal(id, error));
+            // Told to those who follow a room by those who follow it; anybody else may be owed a refusal.
+            return self.requests.push_back((id, Command::Typing(typing)));
         }
         if self.typed.is_some_and(|last| now < last + ms(TYPING_EVERY_MS)) {
             return;

@@ -233,11 +233,14 @@ impl Connection {
             self.start_jobs(now);
             self.end_if_drained(now);
             let pulled = self.pull();
+            let had_output = !self.output.is_empty();
             if self.output.write(&self.socket, now).is_err() {
                 self.phase = Phase::Over;
             }
             self.end_if_closed();
-            if !pulled || self.phase == Phase::Over {
+            // What was in the way of the streams may be gone now.
+            let is_free = had_output && self.output.is_empty();
+            if !(pulled || is_free) || self.phase == Phase::Over {
                 return;
             }
         }

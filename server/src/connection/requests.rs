@@ -63,6 +63,7 @@ pub(super) fn start(app: &Arc<App>, peer: &Arc<Peer>, command: Command) -> Job {
         Command::People(ask) => Box::pin(async move { answer(people(app, &peer, ask).await) }),
         Command::Rename(ask) => Box::pin(async move { answer(rename(&app, &peer, ask).await) }),
         Command::Read(ask) => Box::pin(async move { quiet(mark_read(&app, &peer, ask).await) }),
+        Command::Typing(ask) => Box::pin(async move { quiet(may_type(&app, &peer, ask.room).await) }),
         // These never get here: the connection answers them itself.
         Command::Beat(_)
         | Command::Post(_)
@@ -70,7 +71,6 @@ pub(super) fn start(app: &Arc<App>, peer: &Arc<Peer>, command: Command) -> Job {
         | Command::Delete(_)
         | Command::React(_)
         | Command::Shut(_)
-        | Command::Typing(_)
         | Command::Unknown(_) => Box::pin(std::future::ready(Done::Unknown)),
     }
 }
@@ -304,6 +304,11 @@ pub(crate) fn free_name(reads: &dyn Reads, taken: &str) -> Result<Option<String>
 async fn mark_read(app: &App, peer: &Peer, ask: MarkRead) -> Outcome<()> {
     let op = Op::Read { room: ask.room, posts: ask.posts };
     propose(app, peer, tokens::mint_key(), op).await.map(|_| ())
+}
+
+async fn may_type(app: &App, peer: &Peer, room: RoomId) -> Outcome<()> {
+    let user = peer.user;
+    Ok(read(app, move |reads| authorise(reads, user, room)).await??)
 }
 
 /// Renews a session in place, and says when it ends now. One that has ended is not brought back.

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use axum::http::header::{
+    AUTHORIZATION, CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use shared::close;
@@ -65,7 +67,7 @@ async fn judge(app: &Arc<App>, mut request: Request<Body>) -> Result<Response, R
         Some(token) => {
             session::identify(app, &token).await.map_err(|error| refuse(StatusCode::SERVICE_UNAVAILABLE, &error))?
         }
-        None if origin == Origin::Missing => {
+        None if origin == Origin::Missing && !request.headers().contains_key(AUTHORIZATION) => {
             return forbidden("Without an Origin a socket needs an Authorization header.");
         }
         None => None,

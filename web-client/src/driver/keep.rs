@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use gloo_timers::callback::{Interval, Timeout};
 use gloo_timers::future::TimeoutFuture;
-use shared::ids::{RoomId, UserId};
+use shared::ids::{ClientId, RoomId, UserId};
 use shared::session::{Input, Persist, SendOp};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
@@ -29,8 +29,11 @@ pub(super) struct Keeper {
     /// This tab, in memory only: a duplicated tab makes another.
     tab: String,
     shelf: ShelfState,
+    /// Drafts to be written.
     drafts: BTreeMap<RoomId, String>,
     draft_timer: Option<Timeout>,
+    /// Items this tab has begun to keep.
+    kept: BTreeSet<ClientId>,
     /// Tabs whose lock is waited for.
     watched: Rc<RefCell<BTreeSet<String>>>,
     /// Held as long as the page lives.
@@ -61,6 +64,7 @@ impl Keeper {
             shelf: ShelfState::Closed,
             drafts: BTreeMap::new(),
             draft_timer: None,
+            kept: BTreeSet::new(),
             watched: Rc::default(),
             lock: None,
             interval: None,
@@ -116,6 +120,7 @@ impl Inner {
         self.flush_drafts();
         self.keeper.shelf = ShelfState::Closed;
         self.keeper.drafts.clear();
+        self.keeper.kept.clear();
         self.keeper.interval = None;
         self.keeper.watched = Rc::default();
     }
@@ -143,14 +148,17 @@ impl Inner {
             match persist {
                 Persist::Put(item) => {
                     // The draft became the post: both change together, or a crash would show the text twice or never.
-                    if matches!(item.op, SendOp::Post { .. }) && !item.attempted {
+                    if self.keeper.kept.insert(item.client_id) && matches!(item.op, SendOp::Post { .. }) {
                         let draft = self.model.draft_to_store(item.room).to_owned();
                         self.keeper.drafts.remove(&item.room);
                         changes.push(Change::Draft(item.room, draft));
                     }
                     changes.push(Change::Put(item));
                 }
-                Persist::Remove(client_id) => changes.push(Change::Remove(client_id)),
+                Persist::Remove(client_id) => {
+                    self.keeper.kept.remove(&client_id);
+                    changes.push(Change::Remove(client_id));
+                }
             }
         }
         self.write(&changes, serials);
@@ -260,6 +268,7 @@ async fn take_over(
             return;
         }
         let reading = inner.read_clock();
+        inner.keeper.kept.extend(items.iter().map(|item| item.client_id));
         inner.session_input(Input::Restored { items: items.clone() }, reading);
         inner.model.adopted(&items, reading.now, waited);
     });

@@ -128,7 +128,8 @@ struct Carry {
     /// Held by slow weather until its time, oldest first.
     out: VecDeque<(f64, String)>,
     inbox: VecDeque<(f64, String)>,
-    timer: Option<TimeoutFuture>,
+    /// When it is due, and the timer for it.
+    timer: Option<(f64, TimeoutFuture)>,
     opened: bool,
 }
 
@@ -255,10 +256,15 @@ impl Carry {
             self.timer = None;
             return;
         };
-        let mut timer = TimeoutFuture::new((due - now).ceil() as u32);
-        if Pin::new(&mut timer).poll(cx).is_ready() {
+        // A timer that is dropped wakes the task: one that still fits is kept, or this would never rest.
+        let timer = match self.timer.take().filter(|(set_for, _)| *set_for == due) {
+            Some((_, timer)) => timer,
+            None => TimeoutFuture::new((due - now).ceil() as u32),
+        };
+        let (_, timer) = self.timer.insert((due, timer));
+        if Pin::new(timer).poll(cx).is_ready() {
+            self.timer = None;
             cx.waker().wake_by_ref();
         }
-        self.timer = Some(timer);
     }
 }

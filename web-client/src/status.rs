@@ -232,7 +232,11 @@ impl Facts {
             ConnectionState::Idle | ConnectionState::Live | ConnectionState::Slow | ConnectionState::Stopped(_) => None,
             ConnectionState::Connecting => Some(Text::Connecting),
             ConnectionState::CatchingUp { to_go } => Some(catching_up(*to_go)),
-            ConnectionState::Waiting { .. } | ConnectionState::Trying { .. } | ConnectionState::Offline => {
+            ConnectionState::Offline => Some(Text::StateOffline),
+            ConnectionState::Waiting { restarting: true, .. } | ConnectionState::Trying { restarting: true, .. } => {
+                Some(Text::RestartingShort)
+            }
+            ConnectionState::Waiting { restarting: false, .. } | ConnectionState::Trying { restarting: false, .. } => {
                 Some(if self.shown_until.is_some() { Text::Reconnecting } else { Text::Connecting })
             }
         }

@@ -108,6 +108,8 @@ fn Modal(props: &ModalProps) -> Html {
             actions.act(Action::CloseDialog);
         })
     };
+    // A browser may close it without asking, at a second Escape.
+    let onclose = frame.actions.on(Action::CloseDialog);
     // The backdrop is the dialog element itself; everything inside is in a child.
     let onclick = {
         let (actions, dialog) = (frame.actions.clone(), dialog.clone());
@@ -118,7 +120,7 @@ fn Modal(props: &ModalProps) -> Html {
         })
     };
     html! {
-        <dialog ref={dialog} class="dialog" aria-labelledby="dialog-title" {oncancel} {onclick} data-testid="dialog">
+        <dialog ref={dialog} class="dialog" aria-labelledby="dialog-title" {oncancel} {onclose} {onclick} data-testid="dialog">
             <div class="dialog-frame">
                 <div class="dialog-head">
                     <h2 id="dialog-title">{ &props.title }</h2>

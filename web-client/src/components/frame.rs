@@ -72,6 +72,27 @@ pub fn focus_id(id: &str) -> bool {
     element.inspect(focus).is_some()
 }
 
+/// Gives a region that a person opened the focus, and gives it back when the region goes.
+#[hook]
+pub fn use_region_focus() -> NodeRef {
+    let region = use_node_ref();
+    use_effect_with(region.clone(), |region| {
+        let before = document().and_then(|document| document.active_element());
+        let region = region.cast::<HtmlElement>();
+        if let Some(region) = &region {
+            focus(region);
+        }
+        move || {
+            let active = document().and_then(|document| document.active_element());
+            let is_left = region.is_some_and(|region| region.contains(active.as_deref()));
+            if let Some(before) = before.filter(|_| is_left).and_then(|before| before.dyn_into::<HtmlElement>().ok()) {
+                focus(&before);
+            }
+        }
+    });
+    region
+}
+
 /// Tells whether the window is as narrow as a phone.
 #[must_use]
 pub fn is_phone() -> bool {

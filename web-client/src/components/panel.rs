@@ -8,7 +8,7 @@ use shared::session::{ConnectionState, Happened};
 use shared::time::Timestamp;
 use yew::prelude::*;
 
-use super::frame::{Frame, use_frame};
+use super::frame::{Frame, use_frame, use_region_focus};
 use super::header::{state_text, tone};
 use super::icon::Icon;
 use crate::status::Status;
@@ -42,6 +42,7 @@ pub struct PanelProps {
 pub fn ConnectionPanel(props: &PanelProps) -> Html {
     let frame = use_frame();
     let panel = &props.panel;
+    let region = use_region_focus();
     let fact = |name: Text, value: AttrValue| html! { <><dt>{ frame.say(&name) }</dt><dd>{ value }</dd></> };
     let not_yet = || frame.say(&Text::NotYet);
     let round_trip = panel.round_trips.last().map_or_else(not_yet, |ms| frame.say(&Text::Milliseconds { ms: *ms }));
@@ -51,7 +52,7 @@ pub fn ConnectionPanel(props: &PanelProps) -> Html {
     let server = panel.server.as_ref().map_or_else(not_yet, |server| server.build.clone().into());
     let close = frame.actions.on(Action::CloseDialog);
     html! {
-        <aside class="panel" id="panel" tabindex="-1" data-testid="panel" aria-label={frame.say(&Text::Connection)}>
+        <aside ref={region} class="panel" id="panel" tabindex="-1" data-testid="panel" aria-label={frame.say(&Text::Connection)}>
             <div class="panel-head">
                 <h2>{ frame.say(&Text::Connection) }</h2>
                 <button type="button" class="icon-button" aria-label={frame.say(&Text::Close)} onclick={close}>

@@ -6,7 +6,7 @@ use shared::ids::UserId;
 use shared::roster::Roster;
 use yew::prelude::*;
 
-use super::frame::{avatar, use_frame};
+use super::frame::{avatar, use_frame, use_region_focus};
 use super::icon::Icon;
 use crate::store::Part;
 use crate::words::Text;
@@ -30,6 +30,7 @@ pub struct PeopleProps {
 pub fn PeoplePanel(props: &PeopleProps) -> Html {
     let frame = use_frame();
     let roster = &props.roster;
+    let region = use_region_focus();
     let onkeydown = {
         let close = props.close.clone();
         Callback::from(move |event: KeyboardEvent| {
@@ -57,7 +58,7 @@ pub fn PeoplePanel(props: &PeopleProps) -> Html {
         }
     });
     html! {
-        <aside class="panel" id="panel" tabindex="-1" data-testid="people" aria-label={frame.say(&Text::People)} {onkeydown}>
+        <aside ref={region} class="panel" id="panel" tabindex="-1" data-testid="people" aria-label={frame.say(&Text::People)} {onkeydown}>
             <div class="panel-head">
                 <h2>{ frame.say(&Text::People) }</h2>
                 <button type="button" class="icon-button" aria-label={frame.say(&Text::Close)}

@@ -54,8 +54,14 @@ texts! {
     ServerSlow => "The server is slow to answer. Your messages are kept and will be confirmed.",
         "服务器响应较慢。消息已保存，确认后会显示。";
     Restarting => "The server is restarting. Back in a moment.", "服务器正在重启，马上恢复。";
-    BackOnline { received: u64, sent: u64 } => format!("Back online. {received} new, {sent} sent."),
-        format!("已恢复连接。收到 {received} 条新消息，已发送 {sent} 条。");
+    BackOnline { received: u64, sent: u64 } => match (received, sent) {
+            (0, 0) => "Back online.".into(),
+            _ => format!("Back online. {received} new, {sent} sent."),
+        },
+        match (received, sent) {
+            (0, 0) => "已恢复连接。".into(),
+            _ => format!("已恢复连接。收到 {received} 条新消息，已发送 {sent} 条。"),
+        };
     SessionEnded { unsent: u64 } => match unsent {
             0 => "Your session ended. Sign in again.".to_owned(),
             1 => "Your session ended. Sign in again; 1 unsent message is kept.".to_owned(),
@@ -191,7 +197,7 @@ texts! {
     LastFrame => "Last message from the server", "最近收到服务器消息";
     SecondsAgo { s: u64 } => format!("{s} s ago"), format!("{s} 秒前");
     Attempt => "Attempt", "尝试次数";
-    ConnectionNumber => "Connection", "连接编号";
+    ConnectionNumber => "Connection number", "连接编号";
     ServerBuild => "Server", "服务器";
     PageBuild => "This page", "此页面";
     Timeline => "What happened", "连接记录";
@@ -204,6 +210,7 @@ texts! {
     NotYet => "not yet", "暂无";
 
     // Components.
+    RestartingShort => "Restarting…", "正在重启…";
     StateLive => "Connected", "已连接";
     StateTrying => "Reconnecting", "正在重新连接";
     StateOffline => "Offline", "离线";

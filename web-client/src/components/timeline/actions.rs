@@ -172,10 +172,12 @@ pub fn RowSheet(props: &RowSheetProps) -> Html {
     });
     let close = props.close.reform(|_: MouseEvent| ());
     let oncancel = props.close.reform(|event: Event| event.prevent_default());
+    // A browser may close it without asking.
+    let onclose = props.close.reform(|_: Event| ());
     // What a finger does in the sheet is nothing to the row it belongs to.
     let stop = Callback::from(|event: TouchEvent| event.stop_propagation());
     html! {
-        <dialog ref={dialog} class="sheet-ground" {oncancel} onclick={close.clone()} ontouchstart={stop}
+        <dialog ref={dialog} class="sheet-ground" {oncancel} {onclose} onclick={close.clone()} ontouchstart={stop}
             aria-label={frame.say(&Text::More)}>
             <div class="sheet">
                 <p class="quote" dir="auto">{ props.post.body.as_deref().unwrap_or_default() }</p>

@@ -336,6 +336,8 @@ pub enum SessionEvent {
     Saved(ClientId),
     /// An item was written to a socket; its outcome is unknown until it is acknowledged or refused.
     Sending(ClientId),
+    /// An item's connection was lost before its answer came. It waits and is sent again, under the same key.
+    Interrupted(ClientId),
     /// An item is committed.
     Acked(Ack),
     /// An item was refused for good and is parked.

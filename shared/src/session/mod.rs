@@ -519,7 +519,11 @@ impl Session {
             self.sent_since_loss = 0;
         }
         self.resume.lost(first);
-        if let Some((client_id, error)) = self.outbox.lost(blamed) {
+        let (interrupted, parked) = self.outbox.lost(blamed);
+        for client_id in interrupted {
+            self.emit(SessionEvent::Interrupted(client_id));
+        }
+        if let Some((client_id, error)) = parked {
             self.dirty.insert(client_id);
             self.emit(SessionEvent::Refused { client_id, error });
         }

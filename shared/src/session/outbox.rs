@@ -221,9 +221,11 @@ impl Outbox {
     }
 
     /// Notes that the connection is gone: everything in flight waits again. `blamed` says that the close was for what
-    /// was sent; the oldest in flight is then struck, and parked after [`POISON_TRIES`].
-    pub(super) fn lost(&mut self, blamed: Option<WireError>) -> Option<(ClientId, WireError)> {
+    /// was sent; the oldest in flight is then struck, and parked after [`POISON_TRIES`]. Returns what was in flight and
+    /// waits now, and what was parked.
+    pub(super) fn lost(&mut self, blamed: Option<WireError>) -> (Vec<ClientId>, Option<(ClientId, WireError)>) {
         let mut parked = None;
+        let mut interrupted = Vec::new();
         let mut blamed = blamed;
         for entry in self.entries.values_mut() {
             entry.n = None;
@@ -239,12 +241,15 @@ impl Outbox {
                     parked = Some((entry.item.client_id, error));
                 }
             }
+            if entry.flight == Flight::Waiting {
+                interrupted.push(entry.item.client_id);
+            }
         }
         self.in_flight = 0;
         self.next_n = 0;
         self.resend = None;
         self.refusals_in_a_row = 0;
-        parked
+        (interrupted, parked)
     }
 
     /// Returns when sending goes on after a refusal.

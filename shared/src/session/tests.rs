@@ -859,6 +859,24 @@ fn a_device_that_cannot_store_is_told_once_and_sending_goes_on() {
 }
 
 #[test]
+fn a_post_whose_connection_was_lost_is_told_to_wait_again() {
+    let mut world = World::live(1);
+    world.acks = false;
+    world.post(1);
+    world.close(close::ABNORMAL);
+    let told: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|(_, event)| match event {
+            SessionEvent::Sending(id) => Some(("sending", *id)),
+            SessionEvent::Interrupted(id) => Some(("interrupted", *id)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [("sending", key(1)), ("interrupted", key(1))], "it is not called sending without a socket");
+}
+
+#[test]
 fn only_an_item_that_was_never_attempted_can_be_taken_back() {
     let mut world = World::live(1);
     world.link = Link::BlackHole;

@@ -68,7 +68,7 @@ impl Local {
     pub(super) fn queue(&mut self, item: &OutboxItem, me: UserId, name: Arc<str>) -> Touched {
         let status = match (&item.refused, item.attempted) {
             (Some(error), _) => Status::Refused(error.clone()),
-            (None, true) => Status::Sending,
+            (None, true) => Status::Interrupted,
             (None, false) => Status::Queued,
         };
         match &item.op {
@@ -98,15 +98,23 @@ impl Local {
     pub(super) fn saved(&mut self, client_id: ClientId) -> Touched {
         self.set_status(client_id, |status| match status {
             Status::Queued => *status = Status::Saved,
-            Status::Saved | Status::Sending | Status::Sent | Status::Refused(_) => {}
+            Status::Saved | Status::Sending | Status::Interrupted | Status::Sent | Status::Refused(_) => {}
         })
     }
 
     /// Notes that an item was written to a socket.
     pub(super) fn sending(&mut self, client_id: ClientId) -> Touched {
         self.set_status(client_id, |status| match status {
-            Status::Queued | Status::Saved | Status::Refused(_) => *status = Status::Sending,
+            Status::Queued | Status::Saved | Status::Interrupted | Status::Refused(_) => *status = Status::Sending,
             Status::Sending | Status::Sent => {}
+        })
+    }
+
+    /// Notes that an item's connection was lost before its answer came.
+    pub(super) fn interrupted(&mut self, client_id: ClientId) -> Touched {
+        self.set_status(client_id, |status| match status {
+            Status::Sending => *status = Status::Interrupted,
+            Status::Queued | Status::Saved | Status::Interrupted | Status::Sent | Status::Refused(_) => {}
         })
     }
 

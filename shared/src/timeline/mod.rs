@@ -310,6 +310,12 @@ impl Timeline {
         self.touched(touched);
     }
 
+    /// Notes that an item's connection was lost before its answer came: it waits to be sent again.
+    pub fn interrupted(&mut self, client_id: ClientId) {
+        let touched = self.local.interrupted(client_id);
+        self.touched(touched);
+    }
+
     /// Notes that an item is committed; a post takes its place by seq.
     pub fn acked(&mut self, ack: &Ack) {
         let touched = self.local.acked(ack, self.confirmed.head());

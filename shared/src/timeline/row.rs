@@ -130,6 +130,8 @@ pub enum Status {
     Saved,
     /// Written to a socket; the outcome is unknown.
     Sending,
+    /// The connection was lost before the answer came: the outcome is unknown, and it is sent again under the same key.
+    Interrupted,
     /// Committed by the server.
     Sent,
     /// Refused by the server for good.

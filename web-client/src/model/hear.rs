@@ -71,6 +71,12 @@ impl Model {
             SessionEvent::Queued(item) => self.queued(item),
             SessionEvent::Saved(id) => self.stage(id, Stage::Saved),
             SessionEvent::Sending(id) => self.stage(id, Stage::Sending),
+            SessionEvent::Interrupted(id) => {
+                let room = self.items.get(&id).map(|item| item.item.room);
+                if let Some(room) = room.and_then(|room| self.rooms.get_mut(&room)) {
+                    room.timeline.change().interrupted(id);
+                }
+            }
             SessionEvent::Acked(ack) => self.acked(&ack, ctx.now),
             SessionEvent::Refused { client_id, error } => self.refused(client_id, &error),
             SessionEvent::Discarded(id) => {

@@ -60,7 +60,7 @@ fn choices(room: RoomId, post: &PostRow) -> Vec<Choice> {
                 testid: "row-cancel",
             });
         }
-        (Status::Sent | Status::Sending | Status::Refused(_), _) => {}
+        (Status::Sent | Status::Sending | Status::Interrupted | Status::Refused(_), _) => {}
     }
     choices.push(Choice {
         action: Action::Copy(body.to_string()),
@@ -75,7 +75,10 @@ fn choices(room: RoomId, post: &PostRow) -> Vec<Choice> {
 fn deletion(room: RoomId, post: &PostRow) -> Option<Action> {
     match (&post.status, post.seq) {
         (Status::Sent, Some(seq)) if post.mine && !post.is_deleted() => Some(Action::Delete(room, seq)),
-        (Status::Queued | Status::Saved | Status::Sending | Status::Sent | Status::Refused(_), _) => None,
+        (
+            Status::Queued | Status::Saved | Status::Sending | Status::Interrupted | Status::Sent | Status::Refused(_),
+            _,
+        ) => None,
     }
 }
 

@@ -51,7 +51,7 @@ impl PartialEq for PostProps {
 /// Returns a status as tests and style sheets name it.
 const fn status_name(status: &Status) -> &'static str {
     match status {
-        Status::Queued | Status::Saved => "queued",
+        Status::Queued | Status::Saved | Status::Interrupted => "queued",
         Status::Sending => "sending",
         Status::Sent => "sent",
         Status::Refused(_) => "refused",
@@ -83,14 +83,14 @@ pub fn PostView(props: &PostProps) -> Html {
         let sheet = sheet.clone();
         Callback::from(move |()| sheet.set(false))
     };
-    let is_saved = matches!(post.status, Status::Saved | Status::Sent);
+    let is_saved = matches!(post.status, Status::Saved | Status::Interrupted | Status::Sent);
     let class = classes!(
         "row",
         props.first.then_some("first"),
         post.is_deleted().then_some("gone"),
         props.editing.then_some("editing-this"),
         match &post.status {
-            Status::Queued | Status::Saved => Some("unsent"),
+            Status::Queued | Status::Saved | Status::Interrupted => Some("unsent"),
             Status::Refused(_) => Some("refused"),
             Status::Sending | Status::Sent => None,
         }
@@ -148,10 +148,10 @@ fn body(frame: &Frame, post: &PostRow, waits: bool) -> Html {
 fn sign(frame: &Frame, status: &Status, waits: bool) -> Html {
     let (class, icon, text) = match status {
         Status::Queued if !waits => ("late", Icon::Clock, Text::PostWaiting),
-        Status::Saved if !waits => ("late", Icon::Clock, Text::PostQueued),
+        Status::Saved | Status::Interrupted if !waits => ("late", Icon::Clock, Text::PostQueued),
         Status::Sending => ("late", Icon::Clock, Text::PostSending),
         Status::Sent => ("done", Icon::Check, Text::PostSent),
-        Status::Queued | Status::Saved | Status::Refused(_) => return Html::default(),
+        Status::Queued | Status::Saved | Status::Interrupted | Status::Refused(_) => return Html::default(),
     };
     let words = frame.say(&text);
     html! {
@@ -188,8 +188,8 @@ fn delivery(frame: &Frame, post: &PostRow, waits: bool) -> Html {
     };
     match &post.status {
         Status::Queued if waits => line(&Text::PostWaiting),
-        Status::Saved if waits => line(&Text::PostQueued),
-        Status::Queued | Status::Saved | Status::Sending | Status::Sent => Html::default(),
+        Status::Saved | Status::Interrupted if waits => line(&Text::PostQueued),
+        Status::Queued | Status::Saved | Status::Interrupted | Status::Sending | Status::Sent => Html::default(),
         Status::Refused(error) => {
             let reason = error_words(frame.language, error);
             let (id, body) = (post.client_id, post.body.as_deref().unwrap_or_default().to_owned());
@@ -219,7 +219,7 @@ fn pending(frame: &Frame, change: &PendingChange) -> Option<Html> {
     let id = change.client_id;
     Some(match &change.status {
         Status::Sent => return None,
-        Status::Queued | Status::Saved | Status::Sending => html! {
+        Status::Queued | Status::Saved | Status::Sending | Status::Interrupted => html! {
             <div key={id.to_string()} class="after late">{ Icon::Clock.draw_small() }<span>{ frame.say(&what) }</span></div>
         },
         Status::Refused(error) => {

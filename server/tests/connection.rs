@@ -21,7 +21,8 @@ async fn only_pages_of_this_server_and_holders_of_a_token_may_upgrade() {
     let own = format!("http://127.0.0.1:{}", server.address.port());
     let (bearer, cookie) = (format!("Bearer {}", ann.token), format!("holdfast={}", ann.token));
     let long = format!("{own}.evil.example");
-    let cases: Vec<(&str, Vec<(&str, &str)>, u16)> = vec![
+    type Headers<'a> = Vec<(&'a str, &'a str)>;
+    let cases: Vec<(&str, Headers<'_>, u16)> = vec![
         ("nothing", vec![], 403),
         ("a cookie without an Origin", vec![("Cookie", &cookie)], 403),
         ("a foreign Origin", vec![("Origin", "http://evil.example"), ("Cookie", &cookie)], 403),

@@ -207,11 +207,9 @@ async fn whoever_leaves_gets_nothing_more_and_a_rejoined_cursor_starts_anew() {
         .then_some(())
     })
     .await;
-    for refused in [b.ask(Command::Open(fresh(GENERAL))).await.map(|reply| match reply {
-        Reply::Opened(opened) => opened.outcome,
-        other => panic!("{other:?}"),
-    })] {
-        assert!(matches!(refused, Ok(OpenOutcome::Refused { error }) if error.code == ErrorCode::NotMember));
+    match b.open(fresh(GENERAL)).await.outcome {
+        OpenOutcome::Refused { error } => assert_eq!(error.code, ErrorCode::NotMember),
+        other => panic!("not refused but {other:?}"),
     }
     let history = b.ask(Command::History(History { room: GENERAL, before: Seq(100), limit: None })).await;
     assert_eq!(history.unwrap_err().code, ErrorCode::NotMember);

@@ -240,7 +240,7 @@ impl Connection {
                     self.say(&refusal);
                 }
                 (Err(_), Some(wait)) => self.say(&Message::refusal(Some(id), too_fast(wait))),
-                (Err(request), None) => self.requests.push_back((Some(id), request)),
+                (Err(request), None) => self.requests.push_back((Some(id), *request)),
             },
         }
     }

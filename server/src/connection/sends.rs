@@ -31,7 +31,7 @@ pub(super) struct Send {
 
 impl Send {
     /// Reads a durable request out of a command; gives every other command back.
-    pub(super) fn of(id: RequestId, command: Command) -> Result<Self, Command> {
+    pub(super) fn of(id: RequestId, command: Command) -> Result<Self, Box<Command>> {
         let (n, key, room, op) = match command {
             Command::Post(send) => (send.n, send.client_id, send.room, Op::Post { room: send.room, body: send.body }),
             Command::Edit(send) => {
@@ -60,7 +60,7 @@ impl Send {
             | Command::Rename(_)
             | Command::Read(_)
             | Command::Typing(_)
-            | Command::Unknown(_)) => return Err(other),
+            | Command::Unknown(_)) => return Err(Box::new(other)),
         };
         Ok(Self { id, n, key, room, op })
     }

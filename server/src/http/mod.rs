@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::http::header::{HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use shared::error::{ErrorCode, WireError};
@@ -21,7 +22,6 @@ use shared::error::{ErrorCode, WireError};
 use crate::app::App;
 
 /// Builds the routes.
-#[must_use]
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/ws", get(upgrade::upgrade))
@@ -36,16 +36,34 @@ pub fn router(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-async fn no_route() -> Response {
-    refuse(StatusCode::NOT_FOUND, &WireError::new(ErrorCode::NotFound, "There is no such address."))
+async fn no_route() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, WireError::new(ErrorCode::NotFound, "There is no such address."))
 }
 
-/// Answers with a refusal as JSON.
-fn refuse(status: StatusCode, error: &WireError) -> Response {
-    let mut response = (status, axum::Json(error)).into_response();
-    if let Some(ms) = error.retry_after_ms {
-        let seconds = ms.div_ceil(1_000).max(1);
-        response.headers_mut().insert(axum::http::header::RETRY_AFTER, seconds.into());
+/// A request that is not done, answered as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refusal {
+    status: StatusCode,
+    error: WireError,
+}
+
+impl Refusal {
+    const fn new(status: StatusCode, error: WireError) -> Self {
+        Self { status, error }
     }
-    response
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, axum::Json(&self.error)).into_response();
+        let headers = response.headers_mut();
+        if let Some(ms) = self.error.retry_after_ms {
+            headers.insert(RETRY_AFTER, ms.div_ceil(1_000).max(1).into());
+        }
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static(upgrade::VERSION));
+        }
+        response
+    }
 }

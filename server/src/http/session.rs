@@ -20,8 +20,8 @@ use shared::ids::UserId;
 use shared::model::Person;
 use shared::time::Timestamp;
 
+use super::Refusal;
 use super::origin::Origin;
-use super::refuse;
 use crate::accept::PeerAddress;
 use crate::app::App;
 use crate::config::ms;
@@ -76,27 +76,23 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<Token> {
 ///
 /// # Errors
 /// If the log cannot be read.
-pub(super) async fn identify(app: &App, token: &Token) -> Result<Option<Identity>, WireError> {
+pub(super) async fn identify(app: &App, token: &Token) -> Result<Option<Identity>, Refusal> {
     let hash = token.hash();
     let found = app.log.read(move |reads| reads.session(&hash)).await.map_err(unavailable)?;
     let valid = found.filter(|session| session.expires > tokens::wall_clock());
     Ok(valid.map(|session| Identity { user: session.user, token: hash, expires: session.expires }))
 }
 
-fn unavailable(error: LogError) -> WireError {
+fn unavailable(error: LogError) -> Refusal {
     let (code, words) = match error {
         LogError::Full => (ErrorCode::StorageFull, "The server's disk is full. Nothing was stored."),
         LogError::Busy | LogError::Stopped => (ErrorCode::Unavailable, "The server cannot do this at the moment."),
     };
-    WireError::new(code, words).retry_after(2_000)
-}
-
-fn unavailable_response(error: LogError) -> Response {
-    refuse(StatusCode::SERVICE_UNAVAILABLE, &unavailable(error))
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, WireError::new(code, words).retry_after(2_000))
 }
 
 /// Checks that a request that changes something was not made by somebody else's page.
-fn check_origin(app: &App, headers: &HeaderMap) -> Result<Origin, Response> {
+fn check_origin(app: &App, headers: &HeaderMap) -> Result<Origin, Refusal> {
     let origin = Origin::of(app, headers);
     let is_fine = match origin {
         Origin::Allowed(_) => true,
@@ -107,23 +103,15 @@ fn check_origin(app: &App, headers: &HeaderMap) -> Result<Origin, Response> {
         return Ok(origin);
     }
     let words = "This page may not do that. The server's --allow-origin names those that may.";
-    Err(refuse(StatusCode::FORBIDDEN, &WireError::new(ErrorCode::BadOrigin, words)))
+    Err(Refusal::new(StatusCode::FORBIDDEN, WireError::new(ErrorCode::BadOrigin, words)))
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let nobody = || axum::Json(Session { user: None, expires: None, token: None }).into_response();
+pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    let nobody = || Ok(axum::Json(Session { user: None, expires: None, token: None }).into_response());
     let Some(token) = shown(&headers) else { return nobody() };
-    let identity = match identify(&app, &token).await {
-        Ok(Some(identity)) => identity,
-        Ok(None) => return nobody(),
-        Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &error),
-    };
+    let Some(identity) = identify(&app, &token).await? else { return nobody() };
     let user = identity.user;
-    let person = match app.log.read(move |reads| reads.user(user)).await {
-        Ok(Some(person)) => person,
-        Ok(None) => return nobody(),
-        Err(error) => return unavailable_response(error),
-    };
+    let Some(person) = app.log.read(move |reads| reads.user(user)).await.map_err(unavailable)? else { return nobody() };
     // Use keeps a session alive. If it cannot be renewed now, it can be later.
     let expires = renew_session(&app, user, identity.token).await.ok().flatten().unwrap_or(identity.expires);
     let session = Session { user: Some(person), expires: Some(expires), token: None };
@@ -132,7 +120,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
         let is_secure = cookie(&headers, SECURE_COOKIE).is_some();
         set_cookie(&mut response, &app, is_secure, Some(&token));
     }
-    response
+    Ok(response)
 }
 
 pub(super) async fn open(
@@ -140,20 +128,18 @@ pub(super) async fn open(
     Extension(address): Extension<PeerAddress>,
     headers: HeaderMap,
     body: Body,
-) -> Response {
-    match sign_in(&app, address, &headers, body).await {
-        Ok(response) | Err(response) => response,
-    }
+) -> Result<Response, Refusal> {
+    sign_in(&app, address, &headers, body).await
 }
 
-async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
+async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
     let origin = check_origin(app, headers)?;
     if app.addresses.is_signing_in_too_often(address.0, Instant::now()) {
         let error = WireError::new(ErrorCode::RateLimited, "Too many new sessions from your address. Wait a little.");
-        return Err(refuse(StatusCode::TOO_MANY_REQUESTS, &error.retry_after(10_000)));
+        return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, error.retry_after(10_000)));
     }
     let asked = read_body(app, body).await?;
-    let name = names::person(&asked.name).map_err(|error| refuse(StatusCode::BAD_REQUEST, &error))?;
+    let name = names::person(&asked.name).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))?;
     if let Some(answer) = keep_session(app, headers, &name).await? {
         return Ok(answer);
     }
@@ -177,8 +163,8 @@ async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Bod
     Ok(response)
 }
 
-async fn read_body(app: &App, body: Body) -> Result<SignIn, Response> {
-    let bad = |status, words: &str| refuse(status, &WireError::new(ErrorCode::BadMessage, words));
+async fn read_body(app: &App, body: Body) -> Result<SignIn, Refusal> {
+    let bad = |status, words: &str| Refusal::new(status, WireError::new(ErrorCode::BadMessage, words));
     let reading = axum::body::to_bytes(body, BODY_BYTES);
     let body = match tokio::time::timeout(ms(app.config.timing.body_read_timeout_ms), reading).await {
         Ok(Ok(body)) => body,
@@ -189,11 +175,11 @@ async fn read_body(app: &App, body: Body) -> Result<SignIn, Response> {
 }
 
 /// Answers with the session there is, if it is the same person's; ends it, if not.
-async fn keep_session(app: &App, headers: &HeaderMap, name: &Name) -> Result<Option<Response>, Response> {
+async fn keep_session(app: &App, headers: &HeaderMap, name: &Name) -> Result<Option<Response>, Refusal> {
     let Some(token) = shown(headers) else { return Ok(None) };
-    let identity = identify(app, &token).await.map_err(|error| refuse(StatusCode::SERVICE_UNAVAILABLE, &error))?;
+    let identity = identify(app, &token).await?;
     let Some(Identity { user, token, expires }) = identity else { return Ok(None) };
-    let person = app.log.read(move |reads| reads.user(user)).await.map_err(unavailable_response)?;
+    let person = app.log.read(move |reads| reads.user(user)).await.map_err(unavailable)?;
     if let Some(person) = person.filter(|person| names::skeleton(&person.name) == name.skeleton) {
         let session = Session { user: Some(person), expires: Some(expires), token: None };
         return Ok(Some(axum::Json(session).into_response()));
@@ -203,7 +189,7 @@ async fn keep_session(app: &App, headers: &HeaderMap, name: &Name) -> Result<Opt
 }
 
 /// Makes a person, a session and a membership of the room everybody is in, all at once.
-async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Result<Person, Response> {
+async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Result<Person, Refusal> {
     if name.skeleton == names::skeleton(SYSTEM_NAME) {
         return Err(
             name_taken(app, name, WireError::new(ErrorCode::NameTaken, "This is the server's own name.")).await?
@@ -225,7 +211,7 @@ async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Res
             }
             Applied::Refused(error) => {
                 tracing::error!(%error, "a new person could not be let in");
-                return Err(refuse(StatusCode::SERVICE_UNAVAILABLE, &error));
+                return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
             }
         }
     }
@@ -233,44 +219,35 @@ async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Res
 }
 
 /// Refuses a name that is taken, with one that is free.
-async fn name_taken(app: &App, name: &Name, error: WireError) -> Result<Response, Response> {
+async fn name_taken(app: &App, name: &Name, error: WireError) -> Result<Refusal, Refusal> {
     let shown = name.shown.clone();
-    let free = app.log.read(move |reads| free_name(reads, &shown)).await.map_err(unavailable_response)?;
+    let free = app.log.read(move |reads| free_name(reads, &shown)).await.map_err(unavailable)?;
     let error = match free {
         Some(free) => error.suggest(free),
         None => error,
     };
-    Ok(refuse(StatusCode::CONFLICT, &error))
+    Ok(Refusal::new(StatusCode::CONFLICT, error))
 }
 
 /// Proposes several requests of one person at once.
-async fn propose(app: &App, by: UserId, ops: impl IntoIterator<Item = Op>) -> Result<Vec<Applied>, Response> {
+async fn propose(app: &App, by: UserId, ops: impl IntoIterator<Item = Op>) -> Result<Vec<Applied>, Refusal> {
     let ts = tokens::wall_clock();
     let entries = ops.into_iter().map(|op| Entry { ts, by, key: tokens::mint_key(), op }).collect();
-    app.log.propose_all(entries).await.map_err(unavailable_response)
+    app.log.propose_all(entries).await.map_err(unavailable)
 }
 
-pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    if let Err(response) = check_origin(&app, &headers) {
-        return response;
-    }
-    if let Some(token) = shown(&headers) {
-        match identify(&app, &token).await {
-            Ok(Some(identity)) => {
-                let revoke = Op::SessionRevoke { token_hash: identity.token };
-                if let Err(response) = propose(&app, identity.user, [revoke]).await {
-                    return response;
-                }
-            }
-            Ok(None) => {}
-            Err(error) => return refuse(StatusCode::SERVICE_UNAVAILABLE, &error),
-        }
+pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
+    check_origin(&app, &headers)?;
+    if let Some(token) = shown(&headers)
+        && let Some(identity) = identify(&app, &token).await?
+    {
+        propose(&app, identity.user, [Op::SessionRevoke { token_hash: identity.token }]).await?;
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     for is_secure in [true, false] {
         set_cookie(&mut response, &app, is_secure, None);
     }
-    response
+    Ok(response)
 }
 
 /// Sets or clears the cookie.

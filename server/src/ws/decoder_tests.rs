@@ -48,7 +48,8 @@ fn text(words: &str) -> Incoming {
 
 #[test]
 fn whole_messages_are_read_whatever_the_pieces() {
-    let cases: Vec<(&str, Vec<Vec<u8>>, Vec<Incoming>)> = vec![
+    type Frames = Vec<Vec<u8>>;
+    let cases: Vec<(&str, Frames, Vec<Incoming>)> = vec![
         ("text", vec![client(0x81, b"hi")], vec![text("hi")]),
         ("empty text", vec![client(0x81, b"")], vec![text("")]),
         ("medium length", vec![client(0x81, &[b'a'; 300])], vec![text(&"a".repeat(300))]),

@@ -2,10 +2,11 @@
 //! scenarios of docs/SCENARIOS.md.
 
 use super::*;
+use crate::close::{self, AfterClose, StopReason};
 use crate::cursor::{Check, Position};
 use crate::ids::{ConnectionId, Epoch, Lsn, Seq, SessionId, UserId};
-use crate::message::{BeatAnswer, Closing, Draining, HeartbeatTerms, Live};
-use crate::model::{Person, Posted, ResetReason, ServerInfo, Snapshot};
+use crate::message::{Ack, BeatAnswer, Body, Closing, Draining, Event, HeartbeatTerms, Live, Reply, Welcome};
+use crate::model::{OpenOutcome, Opened, Person, Posted, ResetReason, RoomChange, RoomEvent, ServerInfo, Snapshot};
 
 const ROOM: RoomId = RoomId::from_bytes([7; 16]);
 const ME: UserId = UserId::from_bytes([1; 16]);

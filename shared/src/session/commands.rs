@@ -1,0 +1,166 @@
+//! What a person or a program wants of a session.
+//!
+//! Must not live here: what the network does (`link`), what the server says (`hear`). Invariant: a command never fails
+//! silently; it is done, queued, or answered.
+
+use crate::close;
+use crate::cursor::Position;
+use crate::error::{ErrorCode, WireError};
+use crate::ids::{ClientId, RoomId};
+use crate::limits::PENDING_REQUESTS;
+use crate::message::{Command as WireCommand, MarkRead, RoomRef, TYPING_EVERY_MS};
+use crate::time::Timestamp;
+
+use super::io::{Command, ConnectionState, OutboxItem, RequestTag, SessionEvent};
+use super::link::{Link, RETRY_NOW_SPACING_MS};
+use super::{Pending, Session, not_connected};
+
+impl Session {
+    pub(super) fn handle_command(&mut self, command: Command, now: Timestamp) {
+        match command {
+            Command::Start => match self.link {
+                Link::Idle | Link::Stopped(_) if self.online => self.open(now),
+                Link::Idle | Link::Stopped(_) => self.link = Link::Offline,
+                Link::Offline | Link::Waiting { .. } | Link::Opening { .. } | Link::Greeting { .. } | Link::Up(_) => {}
+            },
+            Command::Stop => {
+                self.drop_socket(close::NORMAL, "bye");
+                self.lose(None);
+                self.backoff.reset();
+                self.link = Link::Idle;
+            }
+            Command::RetryNow => match self.link {
+                Link::Offline | Link::Waiting { .. } => {
+                    let earliest = self.attempt_at.plus(RETRY_NOW_SPACING_MS);
+                    if now >= earliest {
+                        self.open(now);
+                    } else {
+                        self.link = Link::Waiting { until: earliest, not_before: earliest };
+                    }
+                }
+                Link::Up(_) => self.probe(now),
+                Link::Idle | Link::Opening { .. } | Link::Greeting { .. } | Link::Stopped(_) => {}
+            },
+            Command::Send { client_id, room, op, at } => {
+                // A link found dead now must not swallow what is about to be sent.
+                self.handle_deadline(now);
+                self.queue(OutboxItem {
+                    client_id,
+                    room,
+                    op,
+                    queued_at: at,
+                    order: 0,
+                    attempted: false,
+                    refused: None,
+                });
+            }
+            Command::CancelSend { client_id } => {
+                if self.outbox.cancel(client_id) {
+                    self.forget(client_id);
+                }
+            }
+            Command::DiscardSend { client_id } => {
+                if self.outbox.discard(client_id) {
+                    self.forget(client_id);
+                }
+            }
+            Command::RetrySend { client_id } => {
+                if self.outbox.retry(client_id) {
+                    self.requeued(client_id);
+                }
+            }
+            Command::Open { room, cursor, replay } => self.open_room(room, cursor, replay),
+            Command::Shut { room } => {
+                if self.resume.shut(room) {
+                    self.send_unanswered(WireCommand::Shut(RoomRef { room }));
+                }
+            }
+            Command::Request { tag, command } => self.request(tag, command),
+            Command::MarkRead { room, posts } => {
+                let read = self.reads.entry(room).or_default();
+                if posts > *read {
+                    *read = posts;
+                    self.unsaid_reads.insert(room);
+                    self.say_reads();
+                }
+            }
+            Command::Typing { room } => {
+                let lately = self.typed.get(&room).is_some_and(|at| now.since(*at) < TYPING_EVERY_MS);
+                if !lately && self.state() == ConnectionState::Live {
+                    self.typed.insert(room, now);
+                    self.send_unanswered(WireCommand::Typing(RoomRef { room }));
+                }
+            }
+        }
+    }
+
+    pub(super) fn queue(&mut self, item: OutboxItem) {
+        let client_id = item.client_id;
+        if self.outbox.is_full() {
+            self.emit(SessionEvent::OutboxFull { client_id });
+        } else if self.outbox.push(item) {
+            self.requeued(client_id);
+        }
+    }
+
+    /// Tells and stores an item that has just been put at the outbox's end.
+    pub(super) fn requeued(&mut self, client_id: ClientId) {
+        let Some(item) = self.outbox.get(client_id).cloned() else { return };
+        self.emit(SessionEvent::Queued(item));
+        self.dirty.insert(client_id);
+        if let Some(error) = self.outbox.park_oversized(client_id, self.limits.message_bytes) {
+            self.emit(SessionEvent::Refused { client_id, error });
+        }
+    }
+
+    pub(super) fn forget(&mut self, client_id: ClientId) {
+        self.remove_stored(client_id);
+        self.emit(SessionEvent::Discarded(client_id));
+    }
+
+    pub(super) fn open_room(&mut self, room: RoomId, cursor: Option<Position>, replay: bool) {
+        let again = self.resume.is_open(room);
+        if let Some(evicted) = self.resume.open(room, cursor, replay) {
+            self.send_unanswered(WireCommand::Shut(RoomRef { room: evicted }));
+        }
+        if !again {
+            self.ask_for_room(room);
+        }
+    }
+
+    pub(super) fn ask_for_room(&mut self, room: RoomId) {
+        if matches!(self.link, Link::Up(_))
+            && let Some(open) = self.resume.ask(room)
+        {
+            self.send_request(WireCommand::Open(open), Pending::Open(room));
+        }
+    }
+
+    pub(super) fn request(&mut self, tag: RequestTag, command: WireCommand) {
+        let callers = self.pending.values().filter(|pending| matches!(pending, Pending::Caller(_))).count();
+        let refusal = match &self.link {
+            Link::Up(_) if callers < PENDING_REQUESTS => None,
+            Link::Up(_) => Some(WireError::new(ErrorCode::LimitReached, "Too many requests wait for their answer.")),
+            Link::Idle
+            | Link::Offline
+            | Link::Waiting { .. }
+            | Link::Opening { .. }
+            | Link::Greeting { .. }
+            | Link::Stopped(_) => Some(not_connected()),
+        };
+        match refusal {
+            None => self.send_request(command, Pending::Caller(tag)),
+            Some(error) => self.emit(SessionEvent::Answer { tag, result: Err(error) }),
+        }
+    }
+
+    pub(super) fn say_reads(&mut self) {
+        if !matches!(self.link, Link::Up(_)) {
+            return;
+        }
+        for room in std::mem::take(&mut self.unsaid_reads) {
+            let posts = self.reads.get(&room).copied().unwrap_or_default();
+            self.send_unanswered(WireCommand::Read(MarkRead { room, posts }));
+        }
+    }
+}

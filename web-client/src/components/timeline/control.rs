@@ -85,6 +85,8 @@ pub(super) struct Control {
     wants_focus: Option<RowKey>,
     /// Where the person was last said to look.
     told: Option<Seq>,
+    /// Where the list's upper edge is on the screen.
+    top: Option<f64>,
     context: Option<Context>,
 }
 
@@ -188,6 +190,7 @@ impl Control {
             return true;
         };
         self.scroll.view = f64::from(scroller.client_height());
+        self.stay_on_screen(scroller.get_bounding_client_rect().top());
         self.scroll.head = refs.head.cast::<HtmlElement>().map_or(0.0, |head| head.get_bounding_client_rect().height());
         let children = items.children();
         for at in 0..children.length() {
@@ -227,6 +230,14 @@ impl Control {
         if is_far {
             self.told = place;
             context.actions.act(Action::LookAt(context.room, place));
+        }
+    }
+
+    /// Keeps what is read in its place on the screen when the list itself moves: a bar came or went above it.
+    fn stay_on_screen(&mut self, top: f64) {
+        let moved = top - self.top.replace(top).unwrap_or(top);
+        if let Hold::Row { offset, .. } = &mut self.scroll.hold {
+            *offset -= moved;
         }
     }
 

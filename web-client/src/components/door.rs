@@ -28,7 +28,8 @@ pub fn Door(props: &DoorProps) -> Html {
         <div class="pane blank" data-testid="door" id="timeline" tabindex="-1">
             <h2><bdi>{ &name }</bdi></h2>
             if !room.title.is_empty() { <p dir="auto">{ &room.title }</p> }
-            <p>{ frame.say(&Text::NotMember { room: name.clone() }) }{ " " }{ frame.say(&Text::Members { n: room.members }) }</p>
+            <p>{ frame.say(&Text::NotMember { room: name.clone() }) }</p>
+            <p class="meta">{ frame.say(&Text::Members { n: room.members }) }</p>
             <button type="button" class="button primary" data-testid="join" aria-disabled={props.busy.to_string()}
                 onclick={frame.actions.on(Action::Join(room.room))}>
                 { frame.say(&Text::JoinRoom { room: name.clone() }) }

@@ -15,6 +15,7 @@ use axum::extract::Request;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -306,7 +307,7 @@ fn prepare(app: &App, socket: &TcpStream) {
 async fn serve_requests(app: &Arc<App>, socket: TcpStream, address: SocketAddr, router: Router, slot: &HandoverSlot) {
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        let peer = client_address(app, address.ip(), request.headers());
+        let peer = client_address(&app.config.trusted_proxy, address.ip(), request.headers());
         request.extensions_mut().insert(PeerAddress(peer));
         request.extensions_mut().insert(slot.clone());
         router.clone().oneshot(request)
@@ -325,8 +326,8 @@ async fn serve_requests(app: &Arc<App>, socket: TcpStream, address: SocketAddr, 
 }
 
 /// Returns who a request came from: the rightmost hop that is not one of our proxies.
-fn client_address(app: &App, socket: IpAddr, headers: &axum::http::HeaderMap) -> IpAddr {
-    let is_ours = |address: &IpAddr| app.config.trusted_proxy.iter().any(|network| network.contains(address));
+fn client_address(proxies: &[IpNet], socket: IpAddr, headers: &axum::http::HeaderMap) -> IpAddr {
+    let is_ours = |address: &IpAddr| proxies.iter().any(|network| network.contains(address));
     let socket = socket.to_canonical();
     if !is_ours(&socket) {
         return socket;
@@ -359,5 +360,23 @@ mod tests {
         assert_ne!(share("2001:db8:1:2::1"), share("2001:db8:1:3::1"));
         assert_eq!(share("::ffff:192.0.2.1"), share("192.0.2.1"));
         assert_ne!(share("192.0.2.1"), share("192.0.2.2"));
+    }
+
+    #[test]
+    fn only_our_own_proxies_are_believed_and_only_about_the_last_hop() {
+        let proxies: Vec<IpNet> = vec!["10.0.0.0/8".parse().unwrap()];
+        let client = |socket: &str, forwarded: &[&str]| {
+            let mut headers = axum::http::HeaderMap::new();
+            for value in forwarded {
+                headers.append("x-forwarded-for", value.parse().unwrap());
+            }
+            client_address(&proxies, socket.parse().unwrap(), &headers).to_string()
+        };
+        assert_eq!(client("192.0.2.1", &["203.0.113.9"]), "192.0.2.1");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &["198.51.100.7, 203.0.113.9", "10.0.0.2"]), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9, forged"]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(client("::ffff:10.0.0.1", &["2001:db8::1"]), "2001:db8::1");
     }
 }

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use server::config::{Config, LogFormat};
 use server::{Server, Storage, accept};
-use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Exit code where the configuration cannot stand.
@@ -57,10 +56,7 @@ async fn serve(config: Config) -> Result<(), String> {
     let listener = accept::bind(config.listen, config.sockets.backlog)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate()).map_err(|error| error.to_string())?,
-        signal(SignalKind::interrupt()).map_err(|error| error.to_string())?,
-    );
+    let shutdown = shutdown().map_err(|error| error.to_string())?;
     warn_of_plain_http(&config, address);
     let server = Server::open(listener, config, Storage::Sqlite).await.map_err(|error| error.to_string())?;
     tracing::info!(origins = ?server.app().origins, "serving {}", server.app().assets.describe());
@@ -69,13 +65,29 @@ async fn serve(config: Config) -> Result<(), String> {
         // Nobody may be reading it; the server serves all the same.
         let _ = writeln!(stdout, "listening on http://{address}").and_then(|()| stdout.flush());
     }
-    let shutdown = async move {
+    server.run(shutdown).await.map_err(|error| error.to_string())
+}
+
+/// Listens for the signals that ask for an orderly stop. Listens from the call on, not only once it is awaited.
+#[cfg(unix)]
+fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
-    server.run(shutdown).await.map_err(|error| error.to_string())
+    })
+}
+
+#[cfg(not(unix))]
+fn shutdown() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
 }
 
 fn warn_of_plain_http(config: &Config, address: std::net::SocketAddr) {

@@ -30,10 +30,11 @@ use bytes::Bytes;
 use shared::close;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{RequestId, StreamId, UserId};
+use shared::limits::PAGE_PEOPLE;
 use shared::message::{
     BeatAsked, Closing, Command, Draining, Event, Heads, Message, Presence, ReadMark, Reply, Welcome,
 };
-use shared::model::{Head, ServerInfo, UserChange, UserEvent};
+use shared::model::{Head, Member, ServerInfo, UserChange, UserEvent};
 use shared::time::Timestamp;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -410,8 +411,9 @@ impl Connection {
         for (room, posts) in reads {
             self.tell(Event::Read(ReadMark { room, posts }));
         }
-        if !presence.is_empty() {
-            self.tell(Event::Presence(Presence { changes: presence.into_values().collect() }));
+        let changes: Vec<Member> = presence.into_values().collect();
+        for changes in changes.chunks(PAGE_PEOPLE) {
+            self.tell(Event::Presence(Presence { changes: changes.to_vec() }));
         }
         let heads: Vec<Head> = match &self.entered {
             Some(entered) => heads.into_values().filter(|head| !entered.follows.is_open(head.room)).collect(),

@@ -106,7 +106,7 @@ pub(super) fn open(reads: &dyn Reads, presence: &Presence, user: UserId, ask: &O
             }
         },
     };
-    let (roster, members) = roster(reads, presence, room)?;
+    let (roster, members) = roster(reads, presence, room, user)?;
     Ok(Plan { opened: Opened { room, outcome, roster, members }, from: Some(from), head: head.position.seq })
 }
 
@@ -204,7 +204,14 @@ fn alarm(reason: ResetReason, kind: &'static str, id: String, cursor: Position, 
 }
 
 /// Returns a room's members, those who are here first, and how many there are in all.
-fn roster(reads: &dyn Reads, presence: &Presence, room: RoomId) -> Result<(Vec<Member>, u64), StorageError> {
+///
+/// Whoever asks is here, whether others have been told already or not.
+fn roster(
+    reads: &dyn Reads,
+    presence: &Presence,
+    room: RoomId,
+    me: UserId,
+) -> Result<(Vec<Member>, u64), StorageError> {
     let count = reads.member_count(room)?;
     let mut roster: Vec<Member> = Vec::new();
     if count > PAGE_PEOPLE as u64 {
@@ -221,7 +228,11 @@ fn roster(reads: &dyn Reads, presence: &Presence, room: RoomId) -> Result<(Vec<M
             break;
         }
         if !roster.iter().any(|member| member.id == person.id) {
-            roster.push(Member { online: presence.is_here(person.id), id: person.id, name: person.name });
+            roster.push(Member {
+                online: person.id == me || presence.is_here(person.id),
+                id: person.id,
+                name: person.name,
+            });
         }
     }
     roster.sort_by(|one, other| other.online.cmp(&one.online).then_with(|| one.name.cmp(&other.name)));

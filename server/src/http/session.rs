@@ -116,7 +116,8 @@ pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
     let expires = renew_session(&app, user, identity.token).await.ok().flatten().unwrap_or(identity.expires);
     let session = Session { user: Some(person), expires: Some(expires), token: None };
     let mut response = axum::Json(session).into_response();
-    if expires != identity.expires && bearer(&headers).is_none() {
+    // The socket may have renewed the session since the cookie was last dated.
+    if bearer(&headers).is_none() {
         let is_secure = cookie(&headers, SECURE_COOKIE).is_some();
         set_cookie(&mut response, &app, is_secure, Some(&token));
     }

@@ -69,8 +69,20 @@ pub(crate) fn run(common: &Common, args: &BenchArgs) -> Result<(), End> {
     }
 }
 
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Workload {
+    /// One room that everybody follows, posts on the clock.
+    Room,
+    /// Senders that follow nothing, each waiting for its acknowledgement.
+    Durable,
+    /// Connections that are signed in and do nothing.
+    Idle,
+}
+
 struct Bench<'a> {
     args: &'a BenchArgs,
+    workload: Workload,
     target: Target,
     clients: usize,
     senders: usize,
@@ -90,10 +102,10 @@ struct Readings {
 
 impl<'a> Bench<'a> {
     fn check(args: &'a BenchArgs, target: Target) -> Result<Self, End> {
-        let clients = match (args.idle, args.durable) {
-            (Some(idle), _) => idle,
-            (None, true) => args.senders,
-            (None, false) => args.clients,
+        let (workload, clients) = match (args.idle, args.durable) {
+            (Some(idle), _) => (Workload::Idle, idle),
+            (None, true) => (Workload::Durable, args.senders),
+            (None, false) => (Workload::Room, args.clients),
         };
         let files = process::raise_open_files();
         let usage = |words: String| Err(End::Usage(words));
@@ -111,7 +123,7 @@ impl<'a> Bench<'a> {
         }
         let run = format!("{:08x}", u32::from_le_bytes(ids::random()));
         let run = run.as_bytes().try_into().map_err(|_| End::Local("no mark for this run".into()))?;
-        Ok(Self { args, target, clients, senders: args.senders.min(clients), run, key: ids::random() })
+        Ok(Self { args, workload, target, clients, senders: args.senders.min(clients), run, key: ids::random() })
     }
 
     fn run(&self) -> Result<Report, End> {
@@ -121,25 +133,37 @@ impl<'a> Bench<'a> {
         note("connecting …");
         let mut crowd = Crowd::new(self.run).map_err(local)?;
         self.connect(&mut crowd, &people)?;
-        let room = self.enter(&mut crowd)?;
-        if !self.args.durable {
-            note("opening the room …");
-            for at in 0..self.clients {
-                crowd.send(at, 3, Command::Open(OpenRoom { room, cursor: None, replay: false }));
+        let room = match self.workload {
+            Workload::Idle => None,
+            Workload::Durable => Some(self.enter(&mut crowd)?),
+            Workload::Room => {
+                let room = self.enter(&mut crowd)?;
+                self.open(&mut crowd, room)?;
+                Some(room)
             }
-            self.until(&mut crowd, "open the room", |crowd| crowd.tally.following == self.clients)?;
-        }
+        };
         self.until(&mut crowd, "fall quiet", |crowd| crowd.quiet_for() > QUIET)?;
         note("measuring …");
-        let before = self.reading()?;
-        let own = process::read(std::process::id()).ok();
-        let readings = Readings { at_rest, before, own, since: Instant::now() };
-        match (self.args.idle, self.args.durable) {
-            (Some(_), _) => self.idle(&mut crowd)?,
-            (None, true) => return self.durable(&mut crowd, room),
-            (None, false) => self.schedule(&mut crowd, room)?,
+        let readings = self.readings(at_rest)?;
+        match (self.workload, room) {
+            (Workload::Room, Some(room)) => self.schedule(&mut crowd, room)?,
+            (Workload::Durable, Some(room)) => return self.durable(&mut crowd, room, at_rest),
+            (Workload::Room | Workload::Durable | Workload::Idle, _) => self.idle(&mut crowd)?,
         }
         self.report(&crowd, &readings)
+    }
+
+    fn readings(&self, at_rest: Option<Reading>) -> Result<Readings, End> {
+        let (before, own) = (self.reading()?, process::read(std::process::id()).ok());
+        Ok(Readings { at_rest, before, own, since: Instant::now() })
+    }
+
+    fn open(&self, crowd: &mut Crowd, room: RoomId) -> Result<(), End> {
+        note("opening the room …");
+        for at in 0..self.clients {
+            crowd.send(at, 3, Command::Open(OpenRoom { room, cursor: None, replay: false }));
+        }
+        self.until(crowd, "open the room", |crowd| crowd.tally.following == self.clients)
     }
 
     fn name(&self, client: usize) -> String {
@@ -303,14 +327,12 @@ impl<'a> Bench<'a> {
     }
 
     /// Every sender waits for its acknowledgement before it posts again.
-    fn durable(&self, crowd: &mut Crowd, room: RoomId) -> Result<Report, End> {
+    fn durable(&self, crowd: &mut Crowd, room: RoomId, at_rest: Option<Reading>) -> Result<Report, End> {
         for at in 0..self.senders {
             self.post(crowd, at, room, crowd.now());
         }
         self.keep_posting(crowd, room, WARM_UP)?;
-        let before = self.reading()?;
-        let own = process::read(std::process::id()).ok();
-        let readings = Readings { at_rest: before, before, own, since: Instant::now() };
+        let readings = self.readings(at_rest)?;
         let since = crowd.now();
         self.keep_posting(crowd, room, Duration::from_secs_f64(self.args.seconds))?;
         // Counted are the posts acknowledged within the measured time, whenever they were sent.
@@ -351,17 +373,17 @@ impl<'a> Bench<'a> {
                 last.saturating_record(us(post.intended, post.last));
             }
         }
-        let seconds = match (self.args.idle, self.args.durable) {
-            (None, false) => self.args.seconds,
-            _ => measured.as_secs_f64(),
+        let seconds = match self.workload {
+            Workload::Room => self.args.seconds,
+            Workload::Durable | Workload::Idle => measured.as_secs_f64(),
         };
         let percentiles = |of: &Histogram<u64>| Percentiles::from(of);
-        let is_open = self.args.idle.is_none() && !self.args.durable;
+        let is_open = self.workload == Workload::Room;
         let mut report = Report {
-            workload: match (self.args.idle, self.args.durable) {
-                (Some(_), _) => "idle connections",
-                (None, true) => "durable posts, closed loop",
-                (None, false) => "one room, open loop",
+            workload: match self.workload {
+                Workload::Idle => "idle connections",
+                Workload::Durable => "durable posts, closed loop",
+                Workload::Room => "one room, open loop",
             },
             clients: self.clients,
             senders: self.senders,

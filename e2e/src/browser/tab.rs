@@ -13,7 +13,9 @@ use chromiumoxide::cdp::browser_protocol::input::{
     DispatchKeyEventParams, DispatchKeyEventType, ImeSetCompositionParams, InsertTextParams,
 };
 use chromiumoxide::cdp::browser_protocol::log::{EventEntryAdded, LogEntryLevel};
-use chromiumoxide::cdp::browser_protocol::page::AddScriptToEvaluateOnNewDocumentParams;
+use chromiumoxide::cdp::browser_protocol::page::{
+    AddScriptToEvaluateOnNewDocumentParams, NavigateParams, ReloadParams,
+};
 use chromiumoxide::cdp::js_protocol::runtime::{ConsoleApiCalledType, EventConsoleApiCalled, EventExceptionThrown};
 use chromiumoxide::page::ScreenshotParams;
 use futures_util::StreamExt;
@@ -126,20 +128,35 @@ impl Tab {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).log.clone()
     }
 
-    /// Goes to an address.
+    /// Goes to an address and waits until the page has loaded.
     ///
     /// # Panics
-    /// If the browser cannot even try.
+    /// If the browser cannot even try, or the page does not load.
     pub async fn goto(&self, url: &str) {
-        self.page.goto(url).await.unwrap_or_else(|error| panic!("going to {url}: {error}"));
+        self.leave().await;
+        self.page.execute(NavigateParams::new(url)).await.unwrap_or_else(|error| panic!("going to {url}: {error}"));
+        self.arrive().await;
     }
 
-    /// Loads the page again.
+    /// Loads the page again and waits until it has loaded.
     ///
     /// # Panics
-    /// If the browser cannot even try.
+    /// If the browser cannot even try, or the page does not load.
     pub async fn reload(&self) {
-        self.page.reload().await.unwrap_or_else(|error| panic!("reloading: {error}"));
+        self.leave().await;
+        self.page.execute(ReloadParams::default()).await.unwrap_or_else(|error| panic!("reloading: {error}"));
+        self.arrive().await;
+    }
+
+    /// Marks the document that is about to go.
+    async fn leave(&self) {
+        self.evaluate::<bool>("window.isLeaving = true").await;
+    }
+
+    /// Waits for a document without the mark.
+    async fn arrive(&self) {
+        let loaded = async || self.evaluate::<bool>("document.readyState === 'complete' && !window.isLeaving").await;
+        see("the page loads", LOAD_DEADLINE, loaded, |loaded| *loaded == Some(true)).await;
     }
 
     /// Closes the window as a person does.

@@ -288,7 +288,10 @@ async fn a_reload_in_the_middle_of_sending_loses_and_doubles_nothing() {
         ada.wait_rows("all five are there", PATIENCE, |rows| rows.len() == 5).await;
         stage.proxy().set(Weather::Frozen);
         ada.post("held up").await;
-        ada.wait_rows("it is on its way", SOON, |rows| rows.iter().any(|row| row.body == "held up" && row.status == "sending")).await;
+        ada.wait_rows("it is on its way", SOON, |rows| {
+            rows.iter().any(|row| row.body == "held up" && row.status == "sending")
+        })
+        .await;
         let thaw = async {
             // The reload has begun and waits for the page's first byte.
             tokio::time::sleep(Duration::from_millis(300)).await;

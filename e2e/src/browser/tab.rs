@@ -17,12 +17,16 @@ use chromiumoxide::cdp::browser_protocol::page::{
     AddScriptToEvaluateOnNewDocumentParams, NavigateParams, ReloadParams,
 };
 use chromiumoxide::cdp::js_protocol::runtime::{ConsoleApiCalledType, EventConsoleApiCalled, EventExceptionThrown};
+use chromiumoxide::error::CdpError;
+use chromiumoxide::keys::get_key_definition;
 use chromiumoxide::page::ScreenshotParams;
+use chromiumoxide::types::{Command, CommandResponse};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
-use super::{LOAD_DEADLINE, Said, SharedSaid, see};
+use super::{COMMAND_DEADLINE, LOAD_DEADLINE, Said, SharedSaid, see};
 
 /// Turns a violation of the page's own policy into an error that is seen like any other.
 const REPORT_VIOLATIONS: &str = "document.addEventListener('securitypolicyviolation', (e) => \
@@ -55,6 +59,9 @@ pub struct Row {
     pub body: String,
 }
 
+/// How long the page may take to evaluate an expression; one that is being loaded never does.
+const EVALUATE_DEADLINE: Duration = Duration::from_secs(5);
+
 /// A window with the page. Clones are the same window.
 #[derive(Clone, Debug)]
 pub struct Tab {
@@ -70,9 +77,9 @@ impl Tab {
         let agent = tab.page.user_agent().await.expect("a browser has a user agent");
         let mut identity = SetUserAgentOverrideParams::new(agent);
         identity.accept_language = Some(language.to_owned());
-        tab.page.execute(identity).await.expect("the language is set");
+        tab.command(identity).await.expect("the language is set");
         let script = AddScriptToEvaluateOnNewDocumentParams::new(REPORT_VIOLATIONS);
-        tab.page.execute(script).await.expect("the script is set");
+        tab.command(script).await.expect("the script is set");
         tab
     }
 
@@ -134,7 +141,7 @@ impl Tab {
     /// If the browser cannot even try, or the page does not load.
     pub async fn goto(&self, url: &str) {
         self.leave().await;
-        self.page.execute(NavigateParams::new(url)).await.unwrap_or_else(|error| panic!("going to {url}: {error}"));
+        self.command(NavigateParams::new(url)).await.unwrap_or_else(|error| panic!("going to {url}: {error}"));
         self.arrive().await;
     }
 
@@ -144,8 +151,17 @@ impl Tab {
     /// If the browser cannot even try, or the page does not load.
     pub async fn reload(&self) {
         self.leave().await;
-        self.page.execute(ReloadParams::default()).await.unwrap_or_else(|error| panic!("reloading: {error}"));
+        self.command(ReloadParams::default()).await.unwrap_or_else(|error| panic!("reloading: {error}"));
         self.arrive().await;
+    }
+
+    /// Gives the browser a command. During a load an answer may never come.
+    async fn command<C: Command>(&self, command: C) -> Result<CommandResponse<C::Response>, String> {
+        let name = command.identifier();
+        match timeout(COMMAND_DEADLINE, self.page.execute(command)).await {
+            Ok(answer) => answer.map_err(|error| format!("{name}: {error}")),
+            Err(_) => Err(format!("{name}: no answer")),
+        }
     }
 
     /// Marks the document that is about to go.
@@ -164,12 +180,13 @@ impl Tab {
     /// # Panics
     /// If it is closed already.
     pub async fn close(&self) {
-        self.page.clone().close().await.unwrap_or_else(|error| panic!("closing the window: {error}"));
+        let closed = timeout(COMMAND_DEADLINE, self.page.clone().close()).await.unwrap_or(Err(CdpError::Timeout));
+        closed.unwrap_or_else(|error| panic!("closing the window: {error}"));
     }
 
     /// Evaluates an expression in the page; `None` where the page is not there to answer, as during a load.
     pub async fn evaluate<T: DeserializeOwned>(&self, expression: &str) -> Option<T> {
-        self.page.evaluate(expression).await.ok()?.into_value().ok()
+        timeout(EVALUATE_DEADLINE, self.page.evaluate(expression)).await.ok()?.ok()?.into_value().ok()
     }
 
     /// Returns the text of an element; `None` where there is none.
@@ -204,12 +221,12 @@ impl Tab {
     /// If it is not there or cannot be clicked.
     pub async fn click(&self, test_id: &str) {
         self.wait_for(test_id, LOAD_DEADLINE).await;
-        let element = self.page.find_element(format!("[data-testid=\"{test_id}\"]")).await;
-        element
-            .unwrap_or_else(|error| panic!("`{test_id}`: {error}"))
-            .click()
-            .await
-            .unwrap_or_else(|error| panic!("`{test_id}`: {error}"));
+        let click = async {
+            self.page.find_element(format!("[data-testid=\"{test_id}\"]")).await?.click().await?;
+            Ok::<_, CdpError>(())
+        };
+        let clicked = timeout(COMMAND_DEADLINE, click).await.unwrap_or(Err(CdpError::Timeout));
+        clicked.unwrap_or_else(|error| panic!("clicking `{test_id}`: {error}"));
     }
 
     /// Writes text where the focus is, whatever its characters.
@@ -217,7 +234,7 @@ impl Tab {
     /// # Panics
     /// If the browser does not take it.
     pub async fn insert(&self, text: &str) {
-        self.page.execute(InsertTextParams::new(text)).await.expect("text goes where the focus is");
+        self.command(InsertTextParams::new(text)).await.expect("text goes where the focus is");
     }
 
     /// Presses and releases a key, as `KeyboardEvent.key` names it.
@@ -225,8 +242,19 @@ impl Tab {
     /// # Panics
     /// If the browser does not take it.
     pub async fn press(&self, key: &str) {
-        let focused = self.page.find_element(":focus").await.expect("something has the focus");
-        focused.press_key(key).await.unwrap_or_else(|error| panic!("pressing {key}: {error}"));
+        let known = get_key_definition(key).unwrap_or_else(|| panic!("no key is called {key}"));
+        let mut down = DispatchKeyEventParams::new(match known.text {
+            Some(_) => DispatchKeyEventType::KeyDown,
+            None => DispatchKeyEventType::RawKeyDown,
+        });
+        down.key = Some(known.key.to_owned());
+        down.code = Some(known.code.to_owned());
+        down.text = known.text.map(str::to_owned);
+        down.windows_virtual_key_code = Some(known.key_code);
+        self.command(down.clone()).await.expect("a key goes where the focus is");
+        down.r#type = DispatchKeyEventType::KeyUp;
+        down.text = None;
+        self.command(down).await.expect("a key goes where the focus is");
     }
 
     /// Shows a composition in progress, as an input method does: the text under the cursor is not yet text.
@@ -250,9 +278,9 @@ impl Tab {
         down.key = Some("Enter".to_owned());
         down.code = Some("Enter".to_owned());
         down.windows_virtual_key_code = Some(229);
-        self.page.execute(down.clone()).await.expect("a key goes where the focus is");
+        self.command(down.clone()).await.expect("a key goes where the focus is");
         down.r#type = DispatchKeyEventType::KeyUp;
-        self.page.execute(down).await.expect("a key goes where the focus is");
+        self.command(down).await.expect("a key goes where the focus is");
     }
 
     /// Types a name, signs in and waits until the page is live.
@@ -341,7 +369,7 @@ impl Tab {
     pub async fn offline(&self, offline: bool) {
         use chromiumoxide::cdp::browser_protocol::network::EmulateNetworkConditionsParams;
         let conditions = EmulateNetworkConditionsParams::new(offline, 0.0, -1.0, -1.0);
-        self.page.execute(conditions).await.expect("the network is emulated");
+        self.command(conditions).await.expect("the network is emulated");
     }
 
     /// Keeps a picture of the window; says whether there was one to take.

@@ -5,7 +5,7 @@
 //! which are `shared`'s. Invariant: everything but `platform` and `driver` is pure and tested natively.
 
 pub mod components;
-mod driver;
+pub mod driver;
 pub mod model;
 pub mod platform;
 pub mod status;

@@ -1,5 +1,5 @@
-//! The page's own state machine: what people do and what the session tells go in, the next [`State`] and
-//! [`Effect`]s come out.
+//! The page's own state machine: what people do and what the session tells go in, the next
+//! [`State`](crate::store::State) and [`Effect`]s come out.
 //!
 //! Lives here: rooms, drafts, dialogs, the address, what is asked and not answered yet. Must not live here: a clock,
 //! chance, the browser, or rules of the conversation (`shared::session`). Invariant: pure and total, so every day of a

@@ -17,7 +17,7 @@ use super::window::window;
 
 /// A tab that has not said it is alive for this long is dead, where there are no locks. Timers of hidden tabs come once
 /// a minute. Milliseconds.
-pub const DEAD_AFTER_MS: f64 = 150_000.0;
+pub const DEAD_AFTER_MS: u64 = 150_000;
 
 fn manager() -> Option<(JsValue, Function)> {
     let locks = Reflect::get(&window().navigator(), &"locks".into()).ok()?;
@@ -80,9 +80,14 @@ pub async fn take(tab: &str) -> Option<Held> {
     Some(Held { release })
 }
 
+/// Whole milliseconds: printing fractions would bring a printer of floating point into the page.
+fn wall_ms() -> u64 {
+    js_sys::Date::now() as u64
+}
+
 /// Says that this tab is alive, where there are no locks.
 pub fn say_alive(tab: &str) {
-    settings::write(&format!("{}{tab}", settings::TAB), Some(&js_sys::Date::now().to_string()));
+    settings::write(&format!("{}{tab}", settings::TAB), Some(&wall_ms().to_string()));
 }
 
 /// Says that a tab is gone, where there are no locks.
@@ -93,6 +98,6 @@ pub fn say_gone(tab: &str) {
 /// Tells whether a tab has not been heard of for long, where there are no locks.
 #[must_use]
 pub fn seems_dead(tab: &str) -> bool {
-    let said = settings::read(&format!("{}{tab}", settings::TAB)).and_then(|at| at.parse::<f64>().ok());
-    said.is_none_or(|at| (js_sys::Date::now() - at).abs() > DEAD_AFTER_MS)
+    let said = settings::read(&format!("{}{tab}", settings::TAB)).and_then(|at| at.parse::<u64>().ok());
+    said.is_none_or(|at| wall_ms().abs_diff(at) > DEAD_AFTER_MS)
 }

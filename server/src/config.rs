@@ -45,6 +45,10 @@ pub struct Config {
     #[arg(long, env = "HOLDFAST_ACCEPT_LOSS")]
     pub accept_loss: bool,
 
+    /// Walk every chain of the database instead of serving, say what is wrong, and exit with 1 if anything is
+    #[arg(long)]
+    pub verify: bool,
+
     /// Let the page offer its weather switch, which cuts and slows its own connection. Always on in debug builds
     #[arg(long, env = "HOLDFAST_ALLOW_WEATHER", hide_short_help = true)]
     pub allow_weather: bool,
@@ -344,7 +348,7 @@ impl Config {
     }
 
     /// Returns over how long this many clients should spread their return, in milliseconds: nothing for a few, all of
-    /// [`Timing::reconnect_spread_ms`] at [`SPREAD_FULL_AT`].
+    /// [`Timing::reconnect_spread_ms`] at 10,000 connections.
     #[must_use]
     pub fn reconnect_spread_ms(&self, connections: usize) -> u64 {
         if connections <= SPREAD_FROM {

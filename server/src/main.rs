@@ -24,6 +24,9 @@ fn main() -> ExitCode {
         eprintln!("server: --log {:?} is not a filter: {error}", config.log);
         return ExitCode::from(BAD_CONFIG);
     }
+    if config.verify {
+        return verify(&config.data_dir);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -50,6 +53,24 @@ fn start_logs(config: &Config) -> Result<(), tracing_subscriber::filter::ParseEr
         LogFormat::Json => logs.json().init(),
     }
     Ok(())
+}
+
+/// Walks the database and prints what was found.
+fn verify(folder: &std::path::Path) -> ExitCode {
+    match server::log::verify(folder) {
+        Ok(report) => {
+            let mut lines: Vec<String> =
+                report.damages.iter().map(|damage| format!("damage: {}", damage.message)).collect();
+            lines.push(format!("{} events in {} streams up to change {}", report.events, report.streams, report.lsn));
+            // The exit code says it too, should nobody read this.
+            let _ = writeln!(std::io::stdout(), "{}", lines.join("\n"));
+            if report.damages.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("server: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 async fn serve(config: Config) -> Result<(), String> {

@@ -1,9 +1,9 @@
 //! One socket, from the upgrade to its end: one task, one owner, one select over a closed enum.
 //!
-//! Lives here: the loop ([`Connection::run`]), deadlines, and how it ends. Bytes become
-//! messages ([`inbound`]), messages become sends or requests, streams are pulled by cursor, and everything leaves through one
-//! [`output::Output`]. Must not live here: what a request means ([`requests`]), order of sends ([`sends`]), places in
-//! streams ([`follow`]). Invariant: nothing here waits for a peer; a peer that does not read costs what is in its output
+//! Lives here: the loop (`Connection::run`), deadlines, and how it ends. Bytes become
+//! messages (`inbound`), messages become sends or requests, streams are pulled by cursor, and everything leaves through one
+//! `output::Output`. Must not live here: what a request means (`requests`), order of sends (`sends`), places in
+//! streams (`follow`). Invariant: nothing here waits for a peer; a peer that does not read costs what is in its output
 //! and a cursor, and one that takes nothing at all is closed.
 //!
 //! ```text

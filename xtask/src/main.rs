@@ -1,4 +1,4 @@
-//! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`.
+//! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`, `numbers`.
 //!
 //! Lives here: the commands, and what each needs from the machine. Must not live here: anything the server, the page
 //! or the command line need at run time. Invariant: a command either does what it says or ends with a non-zero code
@@ -8,6 +8,7 @@ mod dist;
 mod error;
 mod html;
 mod machine;
+mod numbers;
 mod page;
 mod process;
 mod run;
@@ -37,6 +38,8 @@ enum Command {
     Test(test::Options),
     /// Build what is released: one server binary with the page inside, and the command line.
     Dist(dist::Options),
+    /// Measure what docs/PERFORMANCE.md records.
+    Numbers(numbers::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Page(options) => page::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Dist(options) => dist::run(&options),
+        Command::Numbers(options) => numbers::run(&options),
     };
     match outcome {
         Ok(code) => code,

@@ -231,12 +231,12 @@ pub(crate) fn brotli(content: &[u8]) -> Vec<u8> {
 }
 
 /// What a first visit downloads.
-struct Weight {
+pub(crate) struct Weight {
     rows: Vec<(String, usize, usize)>,
 }
 
 impl Weight {
-    fn of(folder: &Path) -> Outcome<Weight> {
+    pub(crate) fn of(folder: &Path) -> Outcome<Weight> {
         let mut rows = Vec::new();
         for path in files(folder)? {
             let content = fs::read(folder.join(&path)).context(format!("read {}", path.display()))?;

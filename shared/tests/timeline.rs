@@ -5,13 +5,14 @@ mod common;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use common::check::{assert_shows, assert_sound, bodies};
 use common::{Deed, Room, at, client_id, room, runner, user};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::Seq;
 use shared::message::Ack;
-use shared::model::{HistoryPage, OpenOutcome, Opened, Post, ResetReason, Snapshot};
+use shared::model::{HistoryPage, OpenOutcome, Opened, ResetReason, Snapshot};
 use shared::session::{OutboxItem, SendOp};
 use shared::time::Timestamp;
 use shared::timeline::{PostRow, Row, RowKey, Status, Timeline};
@@ -48,69 +49,6 @@ fn ack(number: u64, seq: Seq) -> Ack {
     Ack { client_id: client_id(number), room: room(), seq, ts: at(seq), duplicate: false }
 }
 
-fn bodies(timeline: &Timeline) -> Vec<String> {
-    let text = |row: Row| match row {
-        Row::Post(post) => post.body.as_deref().unwrap_or("(deleted)").to_owned(),
-        Row::Hole(hole) => format!("({} missing)", hole.missing),
-        Row::Unknown(unknown) => format!("({})", unknown.kind),
-    };
-    timeline.rows().map(text).collect()
-}
-
-/// Every post is a row, in one hole, or earlier; rows are in order; keys are unique and lead back to their rows.
-fn assert_sound(timeline: &Timeline) {
-    let mut counted = timeline.earlier();
-    let mut last_seq = Seq(0);
-    let mut unsent = false;
-    let mut keys = BTreeSet::new();
-    let rows: Vec<Row> = timeline.rows().collect();
-    for (index, row) in rows.iter().enumerate() {
-        assert!(keys.insert(row.key()), "two rows are {}", row.key());
-        assert_eq!(timeline.index_of(row.key()), Some(index));
-        match row {
-            Row::Post(post) => match (post.seq, post.ordinal) {
-                (Some(seq), Some(ordinal)) => {
-                    counted += 1;
-                    assert_eq!(ordinal, counted, "a post is neither shown nor counted: {rows:#?}");
-                    assert!(seq > last_seq && !unsent);
-                    last_seq = seq;
-                }
-                (Some(seq), None) => {
-                    assert!(seq > last_seq && seq > timeline.head() && !unsent);
-                    last_seq = seq;
-                }
-                (None, _) => unsent = true,
-            },
-            Row::Hole(hole) => {
-                assert!(hole.missing > 0 && hole.after == last_seq && hole.before > hole.after && index > 0);
-                assert!(!matches!(rows[index - 1], Row::Hole(_)));
-                counted += hole.missing;
-            }
-            Row::Unknown(unknown) => {
-                assert!(unknown.seq > last_seq && !unsent);
-                last_seq = unknown.seq;
-            }
-        }
-    }
-}
-
-fn assert_shows(row: &PostRow, post: &Post) {
-    let as_shown = Post {
-        seq: row.seq.unwrap(),
-        rev: row.rev,
-        ordinal: row.ordinal.unwrap(),
-        by: row.by,
-        client_id: row.client_id,
-        ts: row.ts,
-        body: row.body.as_deref().map(str::to_owned),
-        edited: row.edited,
-        reactions: row.reactions.clone(),
-    };
-    assert_eq!(as_shown, *post);
-    assert_eq!(row.mine, row.by == user(ME));
-    assert_eq!(row.status, Status::Sent);
-}
-
 /// What is not marked stale is as the room was when its last event, or a later page, came.
 fn assert_true(timeline: &Timeline, model: &Room) {
     for row in timeline.rows() {
@@ -119,7 +57,7 @@ fn assert_true(timeline: &Timeline, model: &Room) {
             && !row.stale
         {
             let find = |as_of| model.posts(as_of).into_iter().find(|post| Some(post.seq) == row.seq);
-            assert_shows(&row, &find(row.rev).unwrap());
+            assert_shows(&row, &find(row.rev).unwrap(), user(ME));
             if let Some(then) = find(timeline.head()) {
                 assert!(then.rev <= row.rev, "a change up to {} is missing in {row:?}", timeline.head());
             }
@@ -347,7 +285,7 @@ fn assert_complete(world: &World) {
     let rows: Vec<Arc<PostRow>> = timeline.rows().filter_map(|row| row.as_post().cloned()).collect();
     let (committed, mine) = rows.split_at(posts.len());
     for (row, post) in committed.iter().zip(&posts) {
-        assert_shows(row, post);
+        assert_shows(row, post, user(ME));
         assert!(!row.stale);
         let name = model.people(model.head()).into_iter().find(|person| person.id == row.by).unwrap().name;
         assert_eq!(*row.name, *name);
@@ -492,6 +430,21 @@ fn a_reset_replaces_what_is_committed_and_keeps_what_is_not() {
     assert_eq!(bodies(&timeline), ["another history", "mine 1"]);
     assert_eq!((timeline.head(), timeline.earlier()), (Seq(1), 0));
     assert_sound(&timeline);
+}
+
+#[test]
+fn a_post_acknowledged_in_a_history_that_was_lost_does_not_stay_as_sent() {
+    let mut model = Room::default();
+    (0..9).for_each(|_| model.act(user(2), Deed::Post));
+    let mut timeline = Timeline::new(user(ME));
+    timeline.opened(&fresh(model.snapshot(PAGE)));
+    timeline.queued(&my_post(1));
+    timeline.queued(&my_post(2));
+    timeline.acked(&ack(1, Seq(10)));
+    model.rewind(Seq(3));
+    let snapshot = model.snapshot(PAGE);
+    timeline.opened(&opened(OpenOutcome::Reset { reason: ResetReason::Ahead, snapshot }));
+    assert_eq!(bodies(&timeline), ["post at 1", "post at 2", "post at 3", "mine 2"]);
 }
 
 #[test]

@@ -51,11 +51,11 @@ impl Session {
                 self.backoff.set_spread(answer.reconnect_spread_ms);
                 self.beat_answered(id, now);
             }
-            (Some(Pending::Send(_)), Reply::Ack(ack)) => self.settle(ack),
+            (Some(Pending::Send(..)), Reply::Ack(ack)) => self.settle(ack),
             (Some(Pending::Open(_)), Reply::Opened(opened)) => self.room_opened(opened, now),
             (Some(Pending::Caller(tag)), reply) => self.emit(SessionEvent::Answer { tag, result: Ok(reply) }),
             (None, _) => {}
-            (Some(Pending::Beat | Pending::Send(_) | Pending::Open(_)), reply) => {
+            (Some(Pending::Beat | Pending::Send(..) | Pending::Open(_)), reply) => {
                 self.note(Happened::Unreadable { why: format!("an answer of the wrong kind: {}", reply.tag()) }, now);
             }
         }
@@ -99,7 +99,7 @@ impl Session {
             return;
         }
         match self.pending.remove(&id) {
-            Some(Pending::Send(client_id)) => match self.outbox.refused(client_id, id, error, now) {
+            Some(Pending::Send(client_id, n)) => match self.outbox.refused(client_id, id, n, error, now) {
                 AfterRefusal::Parked(client_id, error) => {
                     self.dirty.insert(client_id);
                     self.emit(SessionEvent::Refused { client_id, error });

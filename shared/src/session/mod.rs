@@ -55,7 +55,8 @@ use resume::Resume;
 #[derive(Clone, Debug)]
 enum Pending {
     Beat,
-    Send(ClientId),
+    /// And the number it was sent under.
+    Send(ClientId, u64),
     Open(RoomId),
     Caller(RequestTag),
 }
@@ -257,9 +258,9 @@ impl Session {
     fn pump(&mut self, now: Timestamp) {
         while matches!(self.link, Link::Up(_)) {
             let id = RequestId(self.request.0 + 1);
-            let Some((client_id, command)) = self.outbox.next_send(id, now) else { return };
+            let Some((client_id, n, command)) = self.outbox.next_send(id, now) else { return };
             self.request = id;
-            self.pending.insert(id, Pending::Send(client_id));
+            self.pending.insert(id, Pending::Send(client_id, n));
             self.dirty.insert(client_id);
             self.write(&Message::command(id, command));
             self.emit(SessionEvent::Sending(client_id));

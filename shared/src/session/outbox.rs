@@ -63,15 +63,37 @@ pub(super) enum AfterRefusal {
 }
 
 /// All unsent items of one client, in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Outbox {
     entries: BTreeMap<u64, Entry>,
     by_id: BTreeMap<ClientId, u64>,
     next_order: u64,
     next_n: u64,
+    /// The lowest number that was refused retryably and whose item has left: the server waits for it to come again, so
+    /// the next item takes it over.
+    vacant: Option<u64>,
     in_flight: usize,
+    /// How many may be in flight: one after a refusal that passes, one more with each that is settled. What is sent
+    /// behind a refused one is refused, too, and a server counts every message.
+    window: usize,
     resend: Option<Timestamp>,
     refusals_in_a_row: u32,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            next_order: 0,
+            next_n: 0,
+            vacant: None,
+            in_flight: 0,
+            window: SEND_WINDOW,
+            resend: None,
+            refusals_in_a_row: 0,
+        }
+    }
 }
 
 impl Outbox {
@@ -113,16 +135,32 @@ impl Outbox {
     fn remove(&mut self, client_id: ClientId) -> Option<Entry> {
         let order = self.by_id.remove(&client_id)?;
         let entry = self.entries.remove(&order)?;
-        if matches!(entry.flight, Flight::Sent { .. }) {
-            self.in_flight -= 1;
+        match entry.flight {
+            Flight::Sent { .. } => self.in_flight -= 1,
+            Flight::Waiting => self.vacate(entry.n),
+            Flight::Parked => {}
         }
         Some(entry)
+    }
+
+    /// Notes that a number was refused retryably and that nobody is left to send it again.
+    fn vacate(&mut self, n: Option<u64>) {
+        self.vacant = match (self.vacant, n) {
+            (Some(vacant), Some(n)) => Some(vacant.min(n)),
+            (vacant, n) => vacant.or(n),
+        };
+    }
+
+    /// Tells whether nothing before an item is on its way.
+    fn is_first(&self, order: u64) -> bool {
+        self.entries.range(..order).all(|(_, entry)| entry.flight == Flight::Parked)
     }
 
     /// Takes an item out that is committed. Returns it once; later answers to it find nothing.
     pub(super) fn settle(&mut self, client_id: ClientId) -> Option<OutboxItem> {
         let entry = self.remove(client_id)?;
         self.refusals_in_a_row = 0;
+        self.window = (self.window + 1).min(SEND_WINDOW);
         Some(entry.item)
     }
 
@@ -167,31 +205,48 @@ impl Outbox {
     }
 
     /// Takes the next item to send, if the window is open and no refusal is being waited out. The caller chose `id`.
-    pub(super) fn next_send(&mut self, id: RequestId, now: Timestamp) -> Option<(ClientId, WireCommand)> {
-        if self.in_flight >= SEND_WINDOW || self.resend.is_some_and(|resend| now < resend) {
+    pub(super) fn next_send(&mut self, id: RequestId, now: Timestamp) -> Option<(ClientId, u64, WireCommand)> {
+        if self.in_flight >= self.window || self.resend.is_some_and(|resend| now < resend) {
             return None;
         }
         self.resend = None;
-        let entry = self.entries.values_mut().find(|entry| entry.flight == Flight::Waiting)?;
-        let n = *entry.n.get_or_insert_with(|| {
-            self.next_n += 1;
-            self.next_n
-        });
+        let order = self.entries.values().find(|entry| entry.flight == Flight::Waiting)?.item.order;
+        // Taken over only by the first of all: an earlier one in flight is about to be answered `behind`.
+        let vacant = self.vacant.filter(|_| self.is_first(order));
+        let entry = self.entries.get_mut(&order)?;
+        let n = match (entry.n, vacant) {
+            (Some(own), Some(vacant)) if own < vacant => own,
+            (Some(_) | None, Some(vacant)) => {
+                self.vacant = None;
+                vacant
+            }
+            (Some(own), None) => own,
+            (None, None) => {
+                self.next_n += 1;
+                self.next_n
+            }
+        };
+        entry.n = Some(n);
         entry.flight = Flight::Sent { id, at: now };
         entry.item.attempted = true;
         self.in_flight += 1;
-        Some((entry.item.client_id, wire_command(&entry.item, n)))
+        Some((entry.item.client_id, n, wire_command(&entry.item, n)))
     }
 
-    /// Takes a refusal of the send `id`.
+    /// Takes a refusal of the send `id`, which had the number `n`.
     pub(super) fn refused(
         &mut self,
         client_id: ClientId,
         id: RequestId,
+        n: u64,
         error: WireError,
         now: Timestamp,
     ) -> AfterRefusal {
-        let Some(entry) = self.entry_mut(client_id) else { return AfterRefusal::Unknown };
+        let Some(entry) = self.entry_mut(client_id) else {
+            // Its echo came first. The server waits for the number all the same.
+            self.vacate(Some(n).filter(|_| error.retryable));
+            return AfterRefusal::Unknown;
+        };
         if !matches!(entry.flight, Flight::Sent { id: in_flight, .. } if in_flight == id) {
             return AfterRefusal::Unknown;
         }
@@ -206,11 +261,14 @@ impl Outbox {
         } else {
             entry.flight = Flight::Waiting;
         }
+        let order = entry.item.order;
         self.in_flight -= 1;
         if parked {
+            self.vacate(Some(n).filter(|_| error.retryable));
             return AfterRefusal::Parked(client_id, error);
         }
-        if error.code != ErrorCode::Behind {
+        if error.code != ErrorCode::Behind || self.is_first(order) {
+            self.window = 1;
             let doubled = (RESEND_MS << self.refusals_in_a_row.min(8)).min(RESEND_CAP_MS);
             self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
             let wait = error.retry_after_ms.unwrap_or(doubled).clamp(1, RESEND_CAP_MS);
@@ -246,6 +304,8 @@ impl Outbox {
             }
         }
         self.in_flight = 0;
+        self.window = SEND_WINDOW;
+        self.vacant = None;
         self.next_n = 0;
         self.resend = None;
         self.refusals_in_a_row = 0;
@@ -255,7 +315,7 @@ impl Outbox {
     /// Returns when sending goes on after a refusal.
     pub(super) fn resend_at(&self) -> Option<Timestamp> {
         let waiting = self.entries.values().any(|entry| entry.flight == Flight::Waiting);
-        self.resend.filter(|_| waiting)
+        self.resend.filter(|_| waiting && self.in_flight < self.window)
     }
 
     /// Returns when the oldest send becomes late.

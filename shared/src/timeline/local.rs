@@ -201,6 +201,12 @@ impl Local {
         settled
     }
 
+    /// Forgets what was acknowledged in a history that is no longer the room's: its events will never come.
+    pub(super) fn forget_acknowledged(&mut self) {
+        self.landed.clear();
+        self.changes.retain(|change| change.committed.is_none());
+    }
+
     /// Tells whether nothing waits for an event.
     pub(super) fn is_settled(&self) -> bool {
         self.landed.is_empty() && self.changes.iter().all(|change| change.committed.is_none())

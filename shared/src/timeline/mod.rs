@@ -208,6 +208,7 @@ impl Timeline {
 
     fn forget_committed(&mut self) {
         self.confirmed = Confirmed::default();
+        self.local.forget_acknowledged();
         self.seen_since = Seq(0);
         self.changes = Arc::default();
         let my_name = self.names.get(&self.me).map(|(_, name)| (self.me, (Seq(0), Arc::clone(name))));

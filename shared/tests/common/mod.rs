@@ -3,6 +3,8 @@
 //! Invariant: the model knows nothing of the code under test; it replays the whole history for every question.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub(crate) mod check;
+
 use std::hash::{BuildHasher, Hasher};
 
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -15,14 +17,22 @@ use shared::model::{
 use shared::tagged::Unknown;
 use shared::time::Timestamp;
 
-/// Makes a runner whose seed is printed, and taken from `HOLDFAST_SEED` if that is set.
+/// Makes a runner whose seed is printed, and taken from `HOLDFAST_SEED` if that is set; `HOLDFAST_CASES` sets how many
+/// cases it tries, for a long night.
 pub(crate) fn runner(cases: u32) -> TestRunner {
     let seed = match std::env::var("HOLDFAST_SEED") {
         Ok(text) => text.parse().expect("HOLDFAST_SEED is a number"),
         Err(_) => std::hash::RandomState::new().build_hasher().finish(),
     };
     println!("HOLDFAST_SEED={seed}");
-    TestRunner::new(Config { cases, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() })
+    let cases = std::env::var("HOLDFAST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(cases);
+    TestRunner::new(Config {
+        cases,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: 300,
+        ..Config::default()
+    })
 }
 
 pub(crate) fn user(number: u8) -> UserId {
@@ -72,7 +82,17 @@ impl Room {
     }
 
     pub(crate) fn position(&self, seq: Seq) -> Position {
-        Position { epoch: epoch(), seq, check: Check::default() }
+        Position { epoch: epoch(), seq, check: self.check(seq) }
+    }
+
+    /// A piece of the chain of everything that happened up to a seq.
+    pub(crate) fn check(&self, seq: Seq) -> Check {
+        seq.0.checked_sub(1).map_or(Check::default(), |_| self.event(seq).check)
+    }
+
+    /// Forgets everything after a seq, as a server does that was restored from an older state.
+    pub(crate) fn rewind(&mut self, seq: Seq) {
+        self.events.retain(|event| event.seq <= seq);
     }
 
     pub(crate) fn event(&self, seq: Seq) -> &RoomEvent {
@@ -89,7 +109,11 @@ impl Room {
         let posts = self.total(self.head()) + u64::from(posted);
         let name = self.names.entry(by).or_insert_with(|| format!("user {by}")).clone();
         let by = Person { id: by, name };
-        self.events.push(RoomEvent { room: room(), seq, check: Check::default(), posts, ts: at(seq), by, change });
+        // FNV-1a over the check before and what happened: enough to tell two histories apart.
+        let said = format!("{}{by:?}{change:?}", self.check(self.head()));
+        let fold = |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let check = Check(said.bytes().fold(0xcbf2_9ce4_8422_2325, fold).to_be_bytes());
+        self.events.push(RoomEvent { room: room(), seq, check, posts, ts: at(seq), by, change });
         seq
     }
 

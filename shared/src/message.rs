@@ -63,7 +63,7 @@ impl std::fmt::Display for BadMessage {
 impl std::error::Error for BadMessage {}
 
 /// The envelope as it is laid out in JSON.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Envelope<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<RequestId>,
@@ -79,6 +79,13 @@ struct Envelope<'a> {
     payload: Option<Box<RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<WireError>,
+}
+
+impl Envelope<'_> {
+    fn write(mut self, payload: Option<Result<Box<RawValue>, serde_json::Error>>) -> String {
+        self.payload = payload.map(|written| written.expect("our own payloads are JSON"));
+        serde_json::to_string(&self).expect("an envelope of strings and JSON is JSON")
+    }
 }
 
 /// Just enough of a malformed message to answer it.
@@ -113,12 +120,27 @@ impl Message {
         Self { id: None, body: Body::Event(event) }
     }
 
-    /// Reads a message.
+    /// Reads a message, whichever side said it.
     ///
     /// # Errors
     /// [`ErrorCode::BadMessage`] if the text is not JSON, is nested too deeply, is none of the four forms, or is a known
     /// command, reply or event with a malformed payload.
     pub fn parse(text: &str) -> Result<Self, BadMessage> {
+        Self::parse_with(text, Command::read)
+    }
+
+    /// Reads what a server says. A client that never calls [`Self::parse`] carries no code to read commands.
+    ///
+    /// # Errors
+    /// As [`Self::parse`], and if it is a command.
+    pub fn parse_from_server(text: &str) -> Result<Self, BadMessage> {
+        Self::parse_with(text, |_, _| Err(serde::de::Error::custom("a server gives no commands")))
+    }
+
+    fn parse_with(
+        text: &str,
+        read_command: impl FnOnce(&str, Option<&RawValue>) -> Result<Command, serde_json::Error>,
+    ) -> Result<Self, BadMessage> {
         let refuse = |id, why: &dyn std::fmt::Display| BadMessage {
             id,
             error: WireError::new(ErrorCode::BadMessage, format!("This message cannot be read: {why}.")),
@@ -134,7 +156,7 @@ impl Message {
         let id = envelope.id;
         let payload = envelope.payload.as_deref();
         let body = match (envelope.command, envelope.success, envelope.event) {
-            (Some(tag), None, None) => Command::read(&tag, payload).map(Body::Command),
+            (Some(tag), None, None) => read_command(&tag, payload).map(Body::Command),
             (None, Some(true), None) => {
                 Reply::read(envelope.reply.as_deref().unwrap_or("done"), payload).map(Body::Reply)
             }
@@ -154,20 +176,9 @@ impl Message {
     /// If an `Unknown` case was made by hand around text that is not JSON; what was parsed always writes.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let mut envelope = Envelope {
-            id: self.id,
-            command: None,
-            success: None,
-            reply: None,
-            event: None,
-            payload: None,
-            error: None,
-        };
+        let mut envelope = Envelope { id: self.id, ..Envelope::default() };
         let payload = match &self.body {
-            Body::Command(command) => {
-                envelope.command = Some(command.tag().into());
-                Some(command.payload())
-            }
+            Body::Command(command) => return Self::command_json(self.id, command),
             Body::Reply(reply) => {
                 envelope.success = Some(true);
                 envelope.reply = Some(reply.tag().into());
@@ -183,8 +194,17 @@ impl Message {
                 Some(event.payload())
             }
         };
-        envelope.payload = payload.map(|written| written.expect("our own payloads are JSON"));
-        serde_json::to_string(&envelope).expect("an envelope of strings and JSON is JSON")
+        envelope.write(payload)
+    }
+
+    /// Writes a command as JSON. A client that never calls [`Self::to_json`] carries no code to write replies and events.
+    ///
+    /// # Panics
+    /// As [`Self::to_json`].
+    #[must_use]
+    pub fn command_json(id: Option<RequestId>, command: &Command) -> String {
+        let envelope = Envelope { id, command: Some(command.tag().into()), ..Envelope::default() };
+        envelope.write(Some(command.payload()))
     }
 }
 

@@ -412,7 +412,7 @@ pub struct Opened {
 
 /// How a client gets from its cursor to the head of a room.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
+#[serde(try_from = "OutcomeForm", into = "OutcomeForm")]
 pub enum OpenOutcome {
     /// The cursor holds. Every event after it follows; nothing is missing.
     Recovered {
@@ -445,6 +445,65 @@ pub enum OpenOutcome {
         /// Why.
         error: WireError,
     },
+}
+
+/// How an [`OpenOutcome`] is laid out in JSON. By hand, for serde's own tagged enums read into a buffer of values first,
+/// and the page would download that code for nothing else.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct OutcomeForm {
+    outcome: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head: Option<Seq>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    missed: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<ResetReason>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Snapshot>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hole: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    error: Option<WireError>,
+}
+
+impl From<OpenOutcome> for OutcomeForm {
+    fn from(outcome: OpenOutcome) -> Self {
+        let named = |name: &str| Self { outcome: name.to_owned(), ..Self::default() };
+        match outcome {
+            OpenOutcome::Recovered { head, missed } => {
+                Self { head: Some(head), missed: Some(missed), ..named("recovered") }
+            }
+            OpenOutcome::Fresh { snapshot } => Self { snapshot: Some(snapshot), ..named("fresh") },
+            OpenOutcome::Jumped { snapshot, hole } => {
+                Self { snapshot: Some(snapshot), hole: Some(hole), ..named("jumped") }
+            }
+            OpenOutcome::Reset { reason, snapshot } => {
+                Self { reason: Some(reason), snapshot: Some(snapshot), ..named("reset") }
+            }
+            OpenOutcome::Refused { error } => Self { error: Some(error), ..named("refused") },
+        }
+    }
+}
+
+impl TryFrom<OutcomeForm> for OpenOutcome {
+    type Error = String;
+
+    fn try_from(form: OutcomeForm) -> Result<Self, Self::Error> {
+        let OutcomeForm { outcome, head, missed, reason, snapshot, hole, error } = form;
+        let lacks = |field: &str| format!("an outcome `{outcome}` needs `{field}`");
+        let snapshot = || snapshot.ok_or_else(|| lacks("snapshot"));
+        Ok(match outcome.as_str() {
+            "recovered" => Self::Recovered {
+                head: head.ok_or_else(|| lacks("head"))?,
+                missed: missed.ok_or_else(|| lacks("missed"))?,
+            },
+            "fresh" => Self::Fresh { snapshot: snapshot()? },
+            "jumped" => Self::Jumped { hole: hole.ok_or_else(|| lacks("hole"))?, snapshot: snapshot()? },
+            "reset" => Self::Reset { reason: reason.ok_or_else(|| lacks("reason"))?, snapshot: snapshot()? },
+            "refused" => Self::Refused { error: error.ok_or_else(|| lacks("error"))? },
+            other => return Err(format!("`{other}` is no outcome of opening a room")),
+        })
+    }
 }
 
 /// Why a cursor could not be resumed from.

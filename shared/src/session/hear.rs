@@ -22,7 +22,7 @@ impl Session {
         if self.current_attempt() != Some(attempt) {
             return;
         }
-        let message = match Message::parse(text) {
+        let message = match Message::parse_from_server(text) {
             Ok(message) => message,
             Err(bad) => return self.note(Happened::Unreadable { why: bad.error.message }, now),
         };

@@ -155,7 +155,7 @@ pub struct RequestTag(pub u64);
 
 /// A durable request, without its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "op", rename_all = "snake_case")]
+#[serde(try_from = "OpForm", into = "OpForm")]
 pub enum SendOp {
     /// A new post.
     Post {
@@ -183,6 +183,56 @@ pub enum SendOp {
         /// Add it, or take it back.
         on: bool,
     },
+}
+
+/// How a [`SendOp`] is laid out in JSON. By hand, as [`crate::model::OpenOutcome`] is.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct OpForm {
+    op: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    post: Option<Seq>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    emoji: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    on: Option<bool>,
+}
+
+impl From<SendOp> for OpForm {
+    fn from(op: SendOp) -> Self {
+        let named = |name: &str| Self { op: name.to_owned(), ..Self::default() };
+        match op {
+            SendOp::Post { body } => Self { body: Some(body), ..named("post") },
+            SendOp::Edit { post, body } => Self { post: Some(post), body: Some(body), ..named("edit") },
+            SendOp::Delete { post } => Self { post: Some(post), ..named("delete") },
+            SendOp::React { post, emoji, on } => {
+                Self { post: Some(post), emoji: Some(emoji), on: Some(on), ..named("react") }
+            }
+        }
+    }
+}
+
+impl TryFrom<OpForm> for SendOp {
+    type Error = String;
+
+    fn try_from(form: OpForm) -> Result<Self, Self::Error> {
+        let OpForm { op, post, body, emoji, on } = form;
+        let lacks = |field: &str| format!("an op `{op}` needs `{field}`");
+        let post = || post.ok_or_else(|| lacks("post"));
+        let body = || body.ok_or_else(|| lacks("body"));
+        Ok(match op.as_str() {
+            "post" => Self::Post { body: body()? },
+            "edit" => Self::Edit { post: post()?, body: body()? },
+            "delete" => Self::Delete { post: post()? },
+            "react" => Self::React {
+                post: post()?,
+                emoji: emoji.ok_or_else(|| lacks("emoji"))?,
+                on: on.ok_or_else(|| lacks("on"))?,
+            },
+            other => return Err(format!("`{other}` is no op")),
+        })
+    }
 }
 
 /// A durable request on its way, as it is stored on the device.

@@ -7,7 +7,7 @@ use crate::close::{self, AfterClose, StopReason};
 use crate::error::{ErrorCode, WireError};
 use crate::ids::{AttemptId, RequestId};
 use crate::limits::PROTOCOL_VERSION;
-use crate::message::{Beat, Command as WireCommand, Hello, Message};
+use crate::message::{Beat, Command as WireCommand, Hello};
 use crate::time::Timestamp;
 
 use super::backoff::{AT_ONCE_JITTER_MS, STABLE_MS};
@@ -107,7 +107,7 @@ impl Session {
             since: None,
         };
         self.resume.fill_hello(&mut greeting);
-        self.write(&Message::command(hello, WireCommand::Hello(greeting)));
+        self.write(hello, &WireCommand::Hello(greeting));
     }
 
     pub(super) fn handle_closed(&mut self, attempt: AttemptId, code: u16, reason: String, now: Timestamp) {
@@ -329,7 +329,7 @@ impl Session {
     pub(super) fn send_beat(&mut self, answers: Option<u64>) -> RequestId {
         let id = self.next_request();
         self.pending.insert(id, Pending::Beat);
-        self.write(&Message::command(id, WireCommand::Beat(Beat { hidden: self.hidden, answers })));
+        self.write(id, &WireCommand::Beat(Beat { hidden: self.hidden, answers }));
         id
     }
 }

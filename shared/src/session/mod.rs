@@ -262,7 +262,7 @@ impl Session {
             self.request = id;
             self.pending.insert(id, Pending::Send(client_id, n));
             self.dirty.insert(client_id);
-            self.write(&Message::command(id, command));
+            self.write(id, &command);
             self.emit(SessionEvent::Sending(client_id));
         }
     }
@@ -270,19 +270,19 @@ impl Session {
     fn send_request(&mut self, command: WireCommand, pending: Pending) {
         let id = self.next_request();
         self.pending.insert(id, pending);
-        self.write(&Message::command(id, command));
+        self.write(id, &command);
     }
 
     fn send_unanswered(&mut self, command: WireCommand) {
         if matches!(self.link, Link::Up(_)) {
             let id = self.next_request();
-            self.write(&Message::command(id, command));
+            self.write(id, &command);
         }
     }
 
-    fn write(&mut self, message: &Message) {
+    fn write(&mut self, id: RequestId, command: &WireCommand) {
         if let Some(attempt) = self.current_attempt() {
-            self.out.push(Output::Send { attempt, text: message.to_json() });
+            self.out.push(Output::Send { attempt, text: Message::command_json(Some(id), command) });
         }
     }
 

@@ -14,7 +14,8 @@ use chromiumoxide::cdp::browser_protocol::input::{
 };
 use chromiumoxide::cdp::browser_protocol::log::{EventEntryAdded, LogEntryLevel};
 use chromiumoxide::cdp::browser_protocol::page::{
-    AddScriptToEvaluateOnNewDocumentParams, NavigateParams, ReloadParams,
+    AddScriptToEvaluateOnNewDocumentParams, EventJavascriptDialogOpening, HandleJavaScriptDialogParams, NavigateParams,
+    ReloadParams,
 };
 use chromiumoxide::cdp::js_protocol::runtime::{ConsoleApiCalledType, EventConsoleApiCalled, EventExceptionThrown};
 use chromiumoxide::error::CdpError;
@@ -62,6 +63,9 @@ pub struct Row {
 /// How long the page may take to evaluate an expression; one that is being loaded never does.
 const EVALUATE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How long a person takes to answer "leave this page?".
+const READING_TIME: Duration = Duration::from_millis(300);
+
 /// A window with the page. Clones are the same window.
 #[derive(Clone, Debug)]
 pub struct Tab {
@@ -96,6 +100,17 @@ impl Tab {
                 let words: Vec<String> = event.args.iter().map(words_of).collect();
                 let bad = matches!(event.r#type, ConsoleApiCalledType::Error | ConsoleApiCalledType::Assert);
                 Said::note(&said, format!("console.{:?}: {}", event.r#type, words.join(" ")), bad);
+            }
+        });
+        let mut dialogs = self.page.event_listener::<EventJavascriptDialogOpening>().await.expect("a listener");
+        let (said, page) = (self.said.clone(), self.page.clone());
+        tokio::spawn(async move {
+            while let Some(event) = dialogs.next().await {
+                Said::note(&said, format!("dialog {:?}: {}", event.r#type, event.message), false);
+                // Nobody answers a question faster than this, and until it is answered the page stands still.
+                tokio::time::sleep(READING_TIME).await;
+                // Fails where the window went meanwhile.
+                page.execute(HandleJavaScriptDialogParams::new(true)).await.ok();
             }
         });
         let said = self.said.clone();
@@ -221,12 +236,33 @@ impl Tab {
     /// If it is not there or cannot be clicked.
     pub async fn click(&self, test_id: &str) {
         self.wait_for(test_id, LOAD_DEADLINE).await;
+        self.click_at(&format!("[data-testid=\"{test_id}\"]")).await;
+    }
+
+    /// Clicks the first element a CSS selector finds.
+    ///
+    /// # Panics
+    /// If it is not there or cannot be clicked.
+    pub async fn click_at(&self, selector: &str) {
         let click = async {
-            self.page.find_element(format!("[data-testid=\"{test_id}\"]")).await?.click().await?;
+            self.page.find_element(selector).await?.click().await?;
             Ok::<_, CdpError>(())
         };
         let clicked = timeout(COMMAND_DEADLINE, click).await.unwrap_or(Err(CdpError::Timeout));
-        clicked.unwrap_or_else(|error| panic!("clicking `{test_id}`: {error}"));
+        clicked.unwrap_or_else(|error| panic!("clicking {selector}: {error}"));
+    }
+
+    /// Moves the mouse over the first such element.
+    ///
+    /// # Panics
+    /// If it is not there.
+    pub async fn hover(&self, test_id: &str) {
+        let hover = async {
+            self.page.find_element(format!("[data-testid=\"{test_id}\"]")).await?.hover().await?;
+            Ok::<_, CdpError>(())
+        };
+        let hovered = timeout(COMMAND_DEADLINE, hover).await.unwrap_or(Err(CdpError::Timeout));
+        hovered.unwrap_or_else(|error| panic!("hovering over `{test_id}`: {error}"));
     }
 
     /// Writes text where the focus is, whatever its characters.

@@ -1,0 +1,197 @@
+//! What anyone expects of a chat at once, in a real Chromium: rooms, people, unread counts, one's own posts, one's own name.
+
+use std::time::Duration;
+
+use e2e::browser::LOAD_DEADLINE;
+use e2e::server::ServerOptions;
+use e2e::{Client, Stage, Tab, wait};
+use shared::message::{Command, RoomRef};
+
+/// For what a page does in moments, on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+fn options() -> ServerOptions {
+    ServerOptions::new().without_rates().flag("coalesce-ms", 100)
+}
+
+/// Waits until a room of the list counts this many unread posts.
+async fn wait_unread(tab: &Tab, room: &str, unread: u64) {
+    let read = format!("document.querySelector('[data-testid=room][data-name=\"{room}\"]')?.dataset.unread ?? ''");
+    let look = async || tab.evaluate::<String>(&read).await.unwrap_or_default();
+    wait::see(&format!("{room} counts {unread} unread"), SOON, look, |seen| *seen == unread.to_string()).await;
+}
+
+async fn wait_title(tab: &Tab, start: &str) {
+    let look = async || tab.evaluate::<String>("document.title").await.unwrap_or_default();
+    wait::see(&format!("the title begins with {start:?}"), SOON, look, |title| title.starts_with(start)).await;
+}
+
+async fn create_room(tab: &Tab, name: &str) {
+    tab.click("room-create-open").await;
+    tab.click("room-create-name").await;
+    tab.insert(name).await;
+    tab.click("room-create-submit").await;
+    wait_path(tab, &format!("/r/{name}")).await;
+}
+
+async fn wait_path(tab: &Tab, path: &str) {
+    let look = async || tab.evaluate::<String>("location.pathname").await.unwrap_or_default();
+    wait::see(&format!("the address {path}"), SOON, look, |seen| seen == path).await;
+}
+
+/// Clicks a room in the list.
+async fn go_to(tab: &Tab, room: &str) {
+    tab.click_at(&format!("[data-testid=room][data-name=\"{room}\"] a")).await;
+    wait_path(tab, &format!("/r/{room}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_is_made_by_one_joined_by_another_at_its_address_and_left_again() {
+    Stage::run("rooms", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        create_room(&ada, "garden").await;
+        ada.post("the roses are out").await;
+        ada.wait_sent("the roses are out", SOON).await;
+        let bo = stage.person().await.signed_in("Bo").await;
+        bo.goto(&format!("{}/r/garden", stage.origin())).await;
+        bo.click("join").await;
+        bo.wait_sent("the roses are out", SOON).await;
+        bo.post("I come and look").await;
+        ada.wait_sent("I come and look", SOON).await;
+        bo.click("room-menu").await;
+        bo.click("room-leave").await;
+        bo.click("leave-confirm").await;
+        wait::see("the room is gone from the list", SOON, async || bo.count("room").await, |count| *count == 1).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_unread_is_counted_in_the_list_and_in_the_title_until_it_is_seen() {
+    Stage::run("unread", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        create_room(&ada, "quiet").await;
+        let token = stage.http().sign_in("Bo").token;
+        let (mut bo, general, _) = Client::join_general(stage.address(), &token).await;
+        bo.post_many(general, (0..3).map(|number| format!("post {number}"))).await;
+        wait_unread(&ada, "general", 3).await;
+        wait_title(&ada, "(3) ").await;
+        go_to(&ada, "general").await;
+        ada.wait_sent("post 2", SOON).await;
+        wait_unread(&ada, "general", 0).await;
+        wait_title(&ada, "#general").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_sees_who_is_here_and_who_is_typing() {
+    Stage::run("presence", options().flag("presence-grace-ms", 500), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        let token = stage.http().sign_in("Bo").token;
+        let (mut bo, general, _) = Client::join_general(stage.address(), &token).await;
+        if ada.count("person").await == 0 {
+            ada.click("people-open").await;
+        }
+        let here = "document.querySelector('[data-testid=person][data-name=Bo]')?.dataset.online ?? ''";
+        let look = async || ada.evaluate::<String>(here).await.unwrap_or_default();
+        wait::see("Bo is here", SOON, look, |seen| seen == "true").await;
+        bo.send(Command::Typing(RoomRef { room: general })).await.expect("a connection");
+        let typing = async || ada.text("typing").await.unwrap_or_default();
+        wait::see("Bo is typing", SOON, typing, |text| text.contains("Bo")).await;
+        wait::see("Bo has stopped", SOON, typing, |text| !text.contains("Bo")).await;
+        bo.close().await;
+        wait::see("Bo is gone", SOON, look, |seen| seen == "false").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_edits_and_deletes_ones_own_post_and_everybody_sees_it() {
+    Stage::run("edit-delete", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        let bo = stage.person().await.signed_in("Bo").await;
+        ada.post("frist").await;
+        ada.wait_sent("frist", SOON).await;
+        bo.wait_sent("frist", SOON).await;
+        assert_eq!(bo.count("row-edit").await, 0);
+        ada.hover("row").await;
+        ada.click("row-edit").await;
+        wait::see("the text stands in the composer", SOON, async || ada.draft().await, |draft| draft == "frist").await;
+        ada.evaluate::<bool>("document.querySelector('[data-testid=composer]').select(), true").await;
+        ada.insert("first").await;
+        ada.press("Enter").await;
+        let shows = |wanted: &'static str| move |bodies: &Vec<String>| bodies.iter().any(|body| body.contains(wanted));
+        for tab in [&ada, &bo] {
+            wait::see("the edit", SOON, async || tab.bodies().await, shows("first")).await;
+        }
+        ada.hover("row").await;
+        ada.click("row-delete").await;
+        ada.click("row-delete-confirm").await;
+        for tab in [&ada, &bo] {
+            wait::see("the deletion", SOON, async || tab.bodies().await, shows("deleted")).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_taken_name_gets_a_suggestion_at_the_door_and_when_renaming() {
+    Stage::run("names", options(), async |stage| {
+        let _ada = stage.person().await.signed_in("Ada").await;
+        let bo = stage.person().await.tab().await;
+        // Chromium logs every refused request as an error of the page.
+        bo.allow("status of 409");
+        bo.click("sign-in-name").await;
+        bo.insert("Ada").await;
+        bo.click("sign-in-submit").await;
+        bo.wait_for("sign-in-error", SOON).await;
+        bo.click("sign-in-suggestion").await;
+        if bo.count("sign-in-submit").await > 0 {
+            bo.click("sign-in-submit").await;
+        }
+        bo.wait_state("live", LOAD_DEADLINE).await;
+        let name = bo.text("me").await.expect("one's own name is shown");
+        assert!(name != "Ada" && name.starts_with("Ada"), "{name}");
+        bo.click("me").await;
+        bo.click("rename").await;
+        bo.click("rename-name").await;
+        bo.evaluate::<bool>("document.querySelector('[data-testid=rename-name]').select(), true").await;
+        bo.insert("Boris").await;
+        bo.click("rename-submit").await;
+        wait::see("the new name", SOON, async || bo.text("me").await, |name| name.as_deref() == Some("Boris")).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_out_with_unsent_posts_asks_first() {
+    Stage::run("sign-out", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        ada.offline(true).await;
+        ada.wait_state("offline", SOON).await;
+        ada.post("not sent yet").await;
+        ada.wait_rows("it is saved", SOON, |rows| rows.iter().any(|row| row.saved)).await;
+        ada.click("me").await;
+        ada.click("sign-out").await;
+        ada.wait_for("sign-out-discard", SOON).await;
+        assert_eq!(ada.bodies().await, ["not sent yet"], "nothing is discarded unasked");
+        ada.offline(false).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sent_text_does_not_come_back_as_a_draft() {
+    Stage::run("no-ghost-draft", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        ada.post("said once").await;
+        ada.wait_sent("said once", SOON).await;
+        // Longer than a draft waits before it is kept.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ada.reload().await;
+        ada.wait_sent("said once", LOAD_DEADLINE).await;
+        assert_eq!(ada.draft().await, "");
+    })
+    .await;
+}

@@ -79,7 +79,7 @@ async fn what_is_unread_is_counted_in_the_list_and_in_the_title_until_it_is_seen
         go_to(&ada, "general").await;
         ada.wait_sent("post 2", SOON).await;
         wait_unread(&ada, "general", 0).await;
-        wait_title(&ada, "#general").await;
+        wait_title(&ada, "general").await;
     })
     .await;
 }
@@ -125,6 +125,7 @@ async fn one_edits_and_deletes_ones_own_post_and_everybody_sees_it() {
         for tab in [&ada, &bo] {
             wait::see("the edit", SOON, async || tab.bodies().await, shows("first")).await;
         }
+        ada.click("composer").await;
         ada.hover("row").await;
         ada.click("row-delete").await;
         ada.click("row-delete-confirm").await;

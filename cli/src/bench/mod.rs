@@ -34,6 +34,8 @@ const OPENERS: usize = 16;
 const OPENED: usize = 256;
 /// Tries to sign in or connect before the bench gives up.
 const TRIES: usize = 5;
+/// Connections that ask for something at once while setting up.
+const AT_ONCE: usize = 64;
 /// Any one step of setting up.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// So long nothing but heartbeats must come before measuring begins.
@@ -160,10 +162,24 @@ impl<'a> Bench<'a> {
 
     fn open(&self, crowd: &mut Crowd, room: RoomId) -> Result<(), End> {
         note("opening the room …");
+        let open = || Command::Open(OpenRoom { room, cursor: None, replay: false });
+        self.each(crowd, "open the room", open, |crowd| crowd.tally.following)
+    }
+
+    /// Has every connection ask for something, a few at a time: a server is not to be remembered by the crush at its
+    /// door, which is another workload.
+    fn each(
+        &self,
+        crowd: &mut Crowd,
+        what: &str,
+        ask: impl Fn() -> Command,
+        done: impl Fn(&Crowd) -> usize,
+    ) -> Result<(), End> {
         for at in 0..self.clients {
-            crowd.send(at, 3, Command::Open(OpenRoom { room, cursor: None, replay: false }));
+            crowd.send(at, 2, ask());
+            self.until(crowd, what, |crowd| done(crowd) + AT_ONCE > at)?;
         }
-        self.until(crowd, "open the room", |crowd| crowd.tally.following == self.clients)
+        self.until(crowd, what, |crowd| done(crowd) == self.clients)
     }
 
     fn name(&self, client: usize) -> String {
@@ -235,10 +251,8 @@ impl<'a> Bench<'a> {
             (None, None) => return Err(End::TimedOut("there is no room".into())),
         };
         crowd.tally.joined = 0;
-        for at in 0..self.clients {
-            crowd.send(at, 2, Command::Join(Membership { client_id: ids::client_id(), room }));
-        }
-        self.until(crowd, "join the room", |crowd| crowd.tally.joined == self.clients)?;
+        let join = || Command::Join(Membership { client_id: ids::client_id(), room });
+        self.each(crowd, "join the room", join, |crowd| crowd.tally.joined)?;
         Ok(room)
     }
 

@@ -35,11 +35,11 @@ const SERVER_OPTIONS: [(&str, &str); 10] = [
 
 /// What is measured, as the arguments of `holdfast bench`.
 const WORKLOADS: [(&str, &[&str]); 6] = [
-    ("Memory of an idle, signed-in connection", &["--idle", "1000", "--seconds", "5"]),
+    ("Memory of an idle, signed-in connection", &["--idle", "5000", "--seconds", "5"]),
     ("1,000 in a room, posts one by one", &["--clients", "1000", "--senders", "10", "--rate", "20", "--seconds", "20"]),
     (
         "1,000 in a room, posts in bursts of 16",
-        &["--clients", "1000", "--senders", "16", "--rate", "2", "--burst", "16", "--seconds", "20"],
+        &["--clients", "1000", "--senders", "16", "--rate", "20", "--burst", "16", "--seconds", "20"],
     ),
     ("Durable posts, 1 sender", &["--durable", "--senders", "1", "--seconds", "10"]),
     ("Durable posts, 64 senders", &["--durable", "--senders", "64", "--seconds", "10"]),

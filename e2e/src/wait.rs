@@ -41,3 +41,19 @@ where
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
+
+/// Watches for a while that something does not happen.
+///
+/// # Panics
+/// If it does, with what was seen.
+pub async fn never<T: Debug, F>(what: &str, watch: Duration, mut look: F, bad: impl Fn(&T) -> bool)
+where
+    F: AsyncFnMut() -> T,
+{
+    let end = Instant::now() + watch;
+    while Instant::now() < end {
+        let seen = look().await;
+        assert!(!bad(&seen), "{what}: {seen:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}

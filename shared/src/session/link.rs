@@ -52,7 +52,7 @@ pub(super) struct Up {
 pub(super) enum Sync {
     /// The server has not said `live` yet.
     CatchingUp,
-    /// It has; whether every cursor is at its target is asked of [`Resume`].
+    /// It has; whether every cursor is at its target is asked of [`Resume`](super::resume::Resume).
     SaidLive,
     /// Both, and told.
     Live,

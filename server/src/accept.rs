@@ -198,8 +198,34 @@ impl HandoverSlot {
 #[derive(Clone, Copy, Debug)]
 pub struct PeerAddress(pub IpAddr);
 
+/// A socket that has left HTTP.
+pub struct Upgraded {
+    /// What every part of the server can reach.
+    pub app: Arc<App>,
+    /// The socket itself, without anything of hyper around it.
+    pub socket: TcpStream,
+    /// What came behind the request and was read with it.
+    pub unread: Bytes,
+    /// Whose it is, or with which code to close it.
+    pub identity: Result<Identity, u16>,
+}
+
 /// Accepts sockets until dropped. Dropping it cuts every socket off.
 pub async fn serve(app: Arc<App>, listener: TcpListener, router: Router) {
+    let connection = |upgraded: Upgraded| {
+        let Upgraded { app, socket, unread, identity } = upgraded;
+        Connection::new(app, socket, unread, identity).run()
+    };
+    serve_to(app, listener, router, connection).await;
+}
+
+/// Accepts sockets as [`serve`] does and gives those that upgrade to `takeover`, whose future owns its socket. A
+/// conformance test of the framing puts its echo here.
+pub async fn serve_to<T, F>(app: Arc<App>, listener: TcpListener, router: Router, takeover: T)
+where
+    T: Fn(Upgraded) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
     let slots = Arc::new(Semaphore::new(app.config.sockets.connections));
     let pending = Arc::new(Semaphore::new(app.config.sockets.pending_in_all()));
     let farewells = Arc::new(Semaphore::new(FAREWELLS));
@@ -234,7 +260,14 @@ pub async fn serve(app: Arc<App>, listener: TcpListener, router: Router) {
             continue;
         }
         let pending = Pending { app: Arc::clone(&app), share, _slot: waiting };
-        tasks.spawn(one_socket(Arc::clone(&app), socket, address, router.clone(), slot, pending));
+        let (app, router, takeover) = (Arc::clone(&app), router.clone(), takeover.clone());
+        tasks.spawn(async move {
+            if let Some(upgraded) = until_upgrade(app, socket, address, router, pending).await {
+                // Boxed, so that the space for a connection is taken only once there is one.
+                Box::pin(takeover(upgraded)).await;
+            }
+            drop(slot);
+        });
     }
 }
 
@@ -274,25 +307,23 @@ fn see_off(tasks: &mut JoinSet<()>, farewells: &Arc<Semaphore>, mut socket: TcpS
     });
 }
 
-/// One socket from accept to end: requests first, then, if it upgrades, a connection. The same task all along.
-async fn one_socket(
+/// One socket from accept to its last request, or until it upgrades. The same task all along.
+async fn until_upgrade(
     app: Arc<App>,
     socket: TcpStream,
     address: SocketAddr,
     router: Router,
-    _slot: OwnedSemaphorePermit,
     pending: Pending,
-) {
+) -> Option<Upgraded> {
     prepare(&app, &socket);
     let slot = HandoverSlot::default();
     serve_requests(&app, socket, address, router, &slot).await;
-    let Some(handover) = slot.take() else { return };
-    let Ok(upgraded) = handover.upgrade.await else { return };
+    let handover = slot.take()?;
+    let upgraded = handover.upgrade.await.ok()?;
     // This is the type that was put in.
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     drop(pending);
-    let (socket, unread): (TcpStream, Bytes) = (parts.io.into_inner(), parts.read_buf);
-    Box::pin(Connection::new(app, socket, unread, handover.identity).run()).await;
+    Some(Upgraded { app, socket: parts.io.into_inner(), unread: parts.read_buf, identity: handover.identity })
 }
 
 fn prepare(app: &App, socket: &TcpStream) {

@@ -95,6 +95,9 @@ struct IdOnly {
     id: Option<RequestId>,
 }
 
+/// The most that is said of why a message cannot be read, in bytes.
+const WHY_BYTES: usize = 200;
+
 impl Message {
     /// Makes a command that wants an answer.
     #[must_use]
@@ -141,9 +144,17 @@ impl Message {
         text: &str,
         read_command: impl FnOnce(&str, Option<&RawValue>) -> Result<Command, serde_json::Error>,
     ) -> Result<Self, BadMessage> {
-        let refuse = |id, why: &dyn std::fmt::Display| BadMessage {
-            id,
-            error: WireError::new(ErrorCode::BadMessage, format!("This message cannot be read: {why}.")),
+        let refuse = |id, why: &dyn std::fmt::Display| {
+            // Why it cannot be read may quote any part of it.
+            let mut why = why.to_string();
+            if why.len() > WHY_BYTES {
+                why.truncate(why.floor_char_boundary(WHY_BYTES));
+                why.push('…');
+            }
+            BadMessage {
+                id,
+                error: WireError::new(ErrorCode::BadMessage, format!("This message cannot be read: {why}.")),
+            }
         };
         // serde reads a struct from an array too; on the wire an object is an object.
         if !tagged::is_object(text) {

@@ -1,11 +1,14 @@
-//! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`, `numbers`.
+//! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`, `numbers`,
+//! `autobahn`, `fuzz`.
 //!
 //! Lives here: the commands, and what each needs from the machine. Must not live here: anything the server, the page
 //! or the command line need at run time. Invariant: a command either does what it says or ends with a non-zero code
 //! and one paragraph that names what is missing and the command that mends it; nothing is skipped quietly.
 
+mod autobahn;
 mod dist;
 mod error;
+mod fuzz;
 mod html;
 mod machine;
 mod numbers;
@@ -40,6 +43,10 @@ enum Command {
     Dist(dist::Options),
     /// Measure what docs/PERFORMANCE.md records.
     Numbers(numbers::Options),
+    /// Let the Autobahn test suite judge the server's WebSocket framing.
+    Autobahn(autobahn::Options),
+    /// Let a fuzzer look for input that breaks what reads foreign bytes.
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +56,8 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Dist(options) => dist::run(&options),
         Command::Numbers(options) => numbers::run(&options),
+        Command::Autobahn(options) => autobahn::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
     };
     match outcome {
         Ok(code) => code,

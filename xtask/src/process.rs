@@ -4,8 +4,10 @@
 //! needs ([`crate::machine`]). Invariant: a program that fails becomes a [`crate::error::Failure`] that shows its
 //! command line.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::error::{Context, Outcome, fail};
 
@@ -70,4 +72,44 @@ pub(crate) fn read(command: &mut Command) -> Outcome<String> {
 /// Says which step begins, so that no wait is silent.
 pub(crate) fn announce(words: &str) {
     eprintln!("\n▸ {words}");
+}
+
+/// How often a running program is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// How often the last line of a running program is shown.
+const SHOW_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Runs to the end with both outputs in `log`, and shows the log's last line now and then. Returns whether it succeeded.
+///
+/// # Errors
+/// The program could not be started, its log not be written, or `limit` passed; then it has been ended.
+pub(crate) fn run_logged(command: &mut Command, log: &Path, limit: Duration) -> Outcome<bool> {
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder).context(format!("create {}", folder.display()))?;
+    }
+    let file = File::create(log).context(format!("create {}", log.display()))?;
+    let copy = file.try_clone().context("share the log")?;
+    let line = shown(command);
+    let mut child =
+        command.stdin(Stdio::null()).stdout(file).stderr(copy).spawn().context(format!("start `{line}`"))?;
+    let begun = Instant::now();
+    let mut told = begun;
+    loop {
+        if let Some(status) = child.try_wait().context(format!("wait for `{line}`"))? {
+            return Ok(status.success());
+        }
+        if begun.elapsed() > limit {
+            child.kill().context(format!("end `{line}`"))?;
+            child.wait().context(format!("wait for `{line}`"))?;
+            return fail(format!("`{line}` took longer than {} s; see {}", limit.as_secs(), log.display()));
+        }
+        if told.elapsed() > SHOW_INTERVAL {
+            told = Instant::now();
+            let text = fs::read(log).unwrap_or_default();
+            if let Some(last) = String::from_utf8_lossy(&text).lines().last() {
+                eprintln!("  {last}");
+            }
+        }
+        std::thread::sleep(POLL_INTERVAL);
+    }
 }

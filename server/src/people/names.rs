@@ -113,8 +113,10 @@ fn is_tag_of_a_flag(characters: &[char], at: usize) -> bool {
 /// Returns what a name looks like: equal for names a reader could take for one another.
 #[must_use]
 pub fn skeleton(name: &str) -> String {
-    // Case first, so that a capital and what it resembles meet; and again after, for what the prototypes brought.
-    let folded: String = name.chars().flat_map(char::to_lowercase).filter(|c| !c.is_whitespace()).collect();
+    // Case first, so that a capital and what it resembles meet; and again after, for what the prototypes brought. Through
+    // the capitals, since some letters have several small forms: Σ is σ, and ς at a word's end.
+    let capitals = name.chars().flat_map(char::to_uppercase);
+    let folded: String = capitals.flat_map(char::to_lowercase).filter(|c| !c.is_whitespace()).collect();
     let prototypes: String = unicode_security::skeleton(&folded).collect();
     let lowered: String = prototypes.chars().flat_map(char::to_lowercase).collect();
     // A capital I is an l to the eye and an i to whoever types it: all three are one.
@@ -253,6 +255,7 @@ mod tests {
             ("scope", "ѕсоре"),
             ("Il", "ll"),
             ("O0", "OO"),
+            ("Ας", "ΑΣ"),
         ] {
             assert_eq!(looks(one), looks(other), "{one} and {other} look the same");
         }

@@ -219,7 +219,7 @@ impl Session {
     fn handle_restored(&mut self, mut items: Vec<OutboxItem>) {
         items.sort_by_key(|item| (item.queued_at, item.order, item.client_id));
         let last = items.iter().map(|item| item.order).max().unwrap_or_default();
-        self.outbox.start_order_at(last + 1);
+        self.outbox.start_order_behind(last);
         for item in items {
             let (client_id, refused) = (item.client_id, item.refused.clone());
             if self.outbox.push(item) {

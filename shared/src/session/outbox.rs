@@ -30,6 +30,8 @@ pub const RESEND_MS: u64 = 1_000;
 pub const RESEND_CAP_MS: u64 = 30_000;
 /// So many internal errors, or closes for what was sent, and an item is parked rather than block the rest.
 pub const POISON_TRIES: u32 = 3;
+/// No device has queued this many. An order above it is not one that was stored, and counting on from it would end.
+const ORDER_CEILING: u64 = u64::MAX / 2;
 /// Bytes of an envelope around a post, escapes not counted.
 const ENVELOPE_BYTES: usize = 512;
 
@@ -127,9 +129,9 @@ impl Outbox {
         true
     }
 
-    /// Starts orders at `order`, so that what this process queues sorts after what an earlier one stored.
-    pub(super) fn start_order_at(&mut self, order: u64) {
-        self.next_order = self.next_order.max(order);
+    /// Starts orders behind `last`, so that what this process queues sorts after what an earlier one stored.
+    pub(super) fn start_order_behind(&mut self, last: u64) {
+        self.next_order = self.next_order.max(last.min(ORDER_CEILING) + 1);
     }
 
     fn remove(&mut self, client_id: ClientId) -> Option<Entry> {

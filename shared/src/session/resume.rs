@@ -184,7 +184,9 @@ impl Resume {
             match (followed.phase, &followed.cursor) {
                 (Phase::Asked, _) => {}
                 (Phase::Resuming, _) | (Phase::Following { .. }, None) => return None,
-                (Phase::Following { target }, Some(cursor)) => to_go += target.0.saturating_sub(cursor.seq().0),
+                (Phase::Following { target }, Some(cursor)) => {
+                    to_go = to_go.saturating_add(target.0.saturating_sub(cursor.seq().0));
+                }
             }
         }
         Some(to_go)
@@ -203,7 +205,8 @@ impl Resume {
 
     /// Counts the posts that came since the last loss, one's own included.
     pub(super) fn posts_since_loss(&self) -> u64 {
-        self.rooms.values().map(|followed| followed.posts.saturating_sub(followed.posts_at_loss)).sum()
+        let since = self.rooms.values().map(|followed| followed.posts.saturating_sub(followed.posts_at_loss));
+        since.fold(0, u64::saturating_add)
     }
 
     /// Returns where a followed room stands.

@@ -4,7 +4,7 @@
 //! Rust's test executables, [`tools`] for trunk). Invariant: whatever was asked for and did not run counts as failed.
 
 mod suites;
-mod tools;
+pub(crate) mod tools;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -1,7 +1,7 @@
-//! The tools that only the step `trunk` needs.
+//! Tools that are cargo packages of their own.
 //!
-//! Lives here: finding or installing trunk and wasm-bindgen in the exact versions. Must not live here: the test that
-//! uses them (e2e/tests/trunk.rs). Invariant: whatever is installed goes into the target folder, nothing outside the
+//! Lives here: finding or installing them in the exact versions; trunk and wasm-bindgen for the step `trunk`. Must not
+//! live here: what uses them (e2e/tests/trunk.rs, [`crate::fuzz`]). Invariant: whatever is installed goes into the target folder, nothing outside the
 //! clone changes.
 
 use std::path::PathBuf;
@@ -40,7 +40,10 @@ fn locked_version(package: &str) -> Outcome<String> {
 }
 
 /// A program of the exact version: from the PATH, from the target folder, or installed into the target folder.
-fn tool(program: &str, package: &str, version: &str, options: &[&str]) -> Outcome<PathBuf> {
+///
+/// # Errors
+/// It could not be installed.
+pub(crate) fn tool(program: &str, package: &str, version: &str, options: &[&str]) -> Outcome<PathBuf> {
     let tools = target().join("tools");
     let ours = tools.join("bin").join(binary(program));
     for candidate in crate::machine::find(&binary(program)).into_iter().chain([ours.clone()]) {

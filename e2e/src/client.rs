@@ -133,6 +133,14 @@ impl Client {
     /// # Panics
     /// If there is none.
     pub async fn hello(&mut self, rooms: Vec<OpenRoom>) -> Welcome {
+        self.try_hello(rooms).await.unwrap_or_else(|other| panic!("no welcome but {other}"))
+    }
+
+    /// As [`Self::hello`], where the server may be gone or refuse.
+    ///
+    /// # Errors
+    /// What came instead of a welcome.
+    pub async fn try_hello(&mut self, rooms: Vec<OpenRoom>) -> Result<Welcome, String> {
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
             client: "e2e".to_owned(),
@@ -143,8 +151,8 @@ impl Client {
             since: None,
         };
         match self.ask(Command::Hello(hello)).await {
-            Ok(Ok(Reply::Welcome(welcome))) => *welcome,
-            other => panic!("no welcome but {other:?}"),
+            Ok(Ok(Reply::Welcome(welcome))) => Ok(*welcome),
+            other => Err(format!("{other:?}")),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,8 @@ pub struct Seen {
     pub faults: Vec<String>,
     /// Acknowledged keys and their places, in the order the acks came.
     pub acked: Vec<(ClientId, u64)>,
+    /// Posts the session has taken into its outbox.
+    pub taken: usize,
     /// What lies in the device's outbox on disk.
     pub disk: BTreeMap<ClientId, OutboxItem>,
     /// Posts that lie in holes, as told.
@@ -132,6 +135,7 @@ pub struct Device {
     seen: Arc<Mutex<Seen>>,
     task: JoinHandle<()>,
     room: RoomId,
+    posted: AtomicUsize,
 }
 
 impl Device {
@@ -166,7 +170,7 @@ impl Device {
             Input::Command(Command::Start),
         ];
         let task = tokio::spawn(driver.run(start, incoming));
-        Self { inputs, seen, task, room }
+        Self { inputs, seen, task, room, posted: AtomicUsize::new(0) }
     }
 
     /// Queues a post and returns its key.
@@ -176,6 +180,7 @@ impl Device {
     pub async fn post(&self, body: &str) -> ClientId {
         let client_id = new_id();
         let op = SendOp::Post { body: body.to_owned() };
+        self.posted.fetch_add(1, Ordering::Relaxed);
         self.tell(Input::Command(Command::Send { client_id, room: self.room, op, at: now() })).await;
         client_id
     }
@@ -201,7 +206,17 @@ impl Device {
 
     /// Waits until what it has shown and kept is as wanted.
     pub async fn wait(&self, what: &str, deadline: Duration, good: impl Fn(&Seen) -> bool) {
-        wait::see(what, deadline, async || self.look(|seen| (good(seen), summary(seen))), |(good, _)| *good).await;
+        // The words are made only where they will be read: what happened in a long test is long.
+        let look = || self.look(|seen| if good(seen) { None } else { Some(SummaryOf(&self.seen)) });
+        wait::see(what, deadline, async || look(), Option::is_none).await;
+    }
+
+    /// Waits until everything it was told to post is acknowledged.
+    pub async fn wait_settled(&self, deadline: Duration) {
+        // Until the session has taken a post, an empty outbox says nothing of it.
+        let posted = self.posted.load(Ordering::Relaxed);
+        let settled = |seen: &Seen| seen.taken >= posted && seen.disk.is_empty();
+        self.wait("everything it sent is acknowledged", deadline, settled).await;
     }
 
     /// Waits until it claims to be live.
@@ -223,6 +238,14 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 }
 
 /// What a failed wait shows of a device.
+struct SummaryOf<'a>(&'a Mutex<Seen>);
+
+impl std::fmt::Debug for SummaryOf<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&summary(&lock(self.0)))
+    }
+}
+
 fn summary(seen: &Seen) -> String {
     format!(
         "{:?}, {} posts up to {:?}, {} acks, {} unsent, {} faults; {:#?}",
@@ -285,11 +308,16 @@ impl Driver {
                         self.sockets.remove(&attempt);
                     }
                     Output::Persist { serial, change } => {
-                        let disk = &mut lock(&self.seen).disk;
+                        let mut seen = lock(&self.seen);
                         match change {
-                            Persist::Put(item) => drop(disk.insert(item.client_id, item)),
-                            Persist::Remove(key) => drop(disk.remove(&key)),
+                            Persist::Put(item) => {
+                                if seen.disk.insert(item.client_id, item).is_none() {
+                                    seen.taken += 1;
+                                }
+                            }
+                            Persist::Remove(key) => drop(seen.disk.remove(&key)),
                         }
+                        drop(seen);
                         todo.push(Input::Persisted { serial, ok: true });
                     }
                     Output::Event(event) => lock(&self.seen).note(&event),

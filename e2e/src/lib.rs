@@ -5,9 +5,17 @@
 //! by sleeping for a while and hoping; every wait is for a condition, with a deadline and words for when it passes.
 
 pub mod browser;
+pub mod campaign;
+pub mod cgroup;
 pub mod client;
+pub mod clock;
+pub mod crew;
 pub mod device;
+pub mod disk;
+pub mod holder;
 pub mod http;
+pub mod load;
+pub mod network;
 pub mod oracle;
 pub mod proxy;
 pub mod raw;

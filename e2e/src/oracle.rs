@@ -111,6 +111,12 @@ impl Oracle {
         }
     }
 
+    /// Returns what was found so far, for tests of what must be found.
+    #[must_use]
+    pub fn faults(&self) -> &[String] {
+        &self.faults
+    }
+
     /// Fails the test if anything was found.
     ///
     /// # Panics

@@ -13,6 +13,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::campaign::Dice;
+
 /// What the link is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Weather {
@@ -35,6 +37,13 @@ pub enum Weather {
         /// Milliseconds in each direction.
         ms: u64,
     },
+    /// Everything arrives in small pieces, each after a wait of its own.
+    Rough {
+        /// Longest wait before a piece, in milliseconds; 0 for none.
+        jitter_ms: u64,
+        /// Bytes of a piece at most.
+        piece_bytes: usize,
+    },
     /// Few bytes a second in each direction, per connection.
     Thin {
         /// Bytes per second.
@@ -52,7 +61,9 @@ impl Weather {
                 Way::Up => up,
                 Way::Down => down,
             },
-            Self::Fair | Self::Frozen | Self::Reset | Self::Delayed { .. } | Self::Thin { .. } => false,
+            Self::Fair | Self::Frozen | Self::Reset | Self::Delayed { .. } | Self::Rough { .. } | Self::Thin { .. } => {
+                false
+            }
         }
     }
 }
@@ -67,6 +78,9 @@ enum Way {
 const CHUNK_BYTES: usize = 4 * 1024;
 /// A thin pipe gives out its bytes this often.
 const THIN_TICK: Duration = Duration::from_millis(100);
+
+/// The sizes and waits of rough weather are the same in every run.
+const ROUGH_SEED: u64 = 7;
 
 /// The proxy. Its connections end with it.
 #[derive(Debug)]
@@ -124,7 +138,7 @@ async fn carry(mut client: TcpStream, target: SocketAddr, mut weather: watch::Re
         let now = *weather.borrow_and_update();
         match now {
             Weather::Reset => return reset(&client),
-            Weather::Fair | Weather::Delayed { .. } | Weather::Thin { .. } => break,
+            Weather::Fair | Weather::Delayed { .. } | Weather::Rough { .. } | Weather::Thin { .. } => break,
             Weather::BlackHole { up: false, down: _ } => break,
             Weather::BlackHole { .. } | Weather::Frozen => {
                 if weather.changed().await.is_err() {
@@ -174,6 +188,7 @@ async fn pump(
 ) -> Result<(), Broken> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut lost_bytes = false;
+    let mut dice = Dice::from_seed(ROUGH_SEED);
     loop {
         let now = *weather.borrow_and_update();
         let most = match now {
@@ -185,6 +200,7 @@ async fn pump(
             Weather::BlackHole { .. } if now.swallows(way) => CHUNK_BYTES,
             _ if lost_bytes => return Err(Broken),
             Weather::Thin { bytes_per_s } => thin_share(bytes_per_s),
+            Weather::Rough { piece_bytes, .. } => 1 + chance(&mut dice, piece_bytes as u64),
             Weather::Fair | Weather::Delayed { .. } | Weather::BlackHole { .. } => CHUNK_BYTES,
         };
         let got = tokio::select! {
@@ -205,11 +221,20 @@ async fn pump(
         }
         match now {
             Weather::Delayed { ms } => sleep(Duration::from_millis(ms)).await,
+            Weather::Rough { jitter_ms: 0, .. } => tokio::task::yield_now().await,
+            Weather::Rough { jitter_ms, .. } => {
+                sleep(Duration::from_millis(chance(&mut dice, jitter_ms + 1) as u64)).await;
+            }
             Weather::Thin { .. } => sleep(THIN_TICK).await,
             Weather::Fair | Weather::BlackHole { .. } | Weather::Frozen | Weather::Reset => {}
         }
         write.write_all(&chunk[..got]).await?;
     }
+}
+
+/// Throws a number below `end`, and below the size of a chunk.
+fn chance(dice: &mut Dice, end: u64) -> usize {
+    usize::try_from(dice.below(end)).map_or(0, |thrown| thrown.min(CHUNK_BYTES - 1))
 }
 
 /// Returns how many bytes one tick of a thin pipe lets through.
@@ -293,6 +318,21 @@ mod tests {
         proxy.set(Weather::Reset);
         let end = timeout(DEADLINE, client.read_u8()).await.expect("the end comes in time");
         assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn rough_weather_delivers_in_pieces_and_whole() {
+        let (proxy, mut client) = echo().await;
+        proxy.set(Weather::Rough { jitter_ms: 2, piece_bytes: 3 });
+        let text: Vec<u8> = (0..200).collect();
+        client.write_all(&text).await.unwrap();
+        let first = client.read_u8().await.unwrap();
+        let mut piece = [0; 200];
+        let got = timeout(DEADLINE, client.read(&mut piece)).await.unwrap().unwrap();
+        assert!(got < 150, "{got} bytes came at once");
+        let mut rest = vec![0; text.len() - 1 - got];
+        timeout(DEADLINE, client.read_exact(&mut rest)).await.unwrap().unwrap();
+        assert_eq!([&[first], &piece[..got], &rest].concat(), text);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! killed, and what it wrote to stderr is shown when the test fails.
 
 use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
@@ -28,6 +28,14 @@ pub struct ServerOptions {
     args: Vec<String>,
     wrapper: Vec<String>,
     data_dir: Option<PathBuf>,
+    place: Option<Place>,
+}
+
+/// Where a server listens that is not on loopback.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    listens: IpAddr,
+    reached: IpAddr,
 }
 
 impl ServerOptions {
@@ -69,6 +77,13 @@ impl ServerOptions {
         self
     }
 
+    /// Listens on another address than 127.0.0.1, and is reached under a third.
+    #[must_use]
+    pub fn at(mut self, listens: IpAddr, reached: IpAddr) -> Self {
+        self.place = Some(Place { listens, reached });
+        self
+    }
+
     /// Keeps the data in a folder that exists, instead of in a fresh temporary one.
     #[must_use]
     pub fn data_dir(mut self, dir: &Path) -> Self {
@@ -88,15 +103,24 @@ impl ServerOptions {
             .clone()
             .or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()))
             .expect("one of the two is set");
-        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-        let running = Running::start(&self, &data_dir, any_port);
+        let running = Running::start(&self, &data_dir, 0);
         ServerProcess {
-            options: self,
             data_dir,
             _temporary: temporary,
-            address: running.address,
+            address: SocketAddr::new(self.reached(), running.port),
             running: Some(running),
+            options: self,
         }
+    }
+}
+
+impl ServerOptions {
+    fn listens(&self) -> IpAddr {
+        self.place.map_or(Ipv4Addr::LOCALHOST.into(), |place| place.listens)
+    }
+
+    fn reached(&self) -> IpAddr {
+        self.place.map_or(Ipv4Addr::LOCALHOST.into(), |place| place.reached)
     }
 }
 
@@ -145,15 +169,59 @@ impl ServerProcess {
         self.running().child.id()
     }
 
+    /// Returns the id of the server's own process, also where it was started under another program.
+    ///
+    /// # Panics
+    /// If it does not run.
+    #[must_use]
+    pub fn server_pid(&self) -> u32 {
+        find_server(self.pid()).unwrap_or_else(|| panic!("no server runs under process {}", self.pid()))
+    }
+
+    /// Returns the time the server has spent on a processor, as Linux accounts it.
+    ///
+    /// # Panics
+    /// Where `/proc` does not say.
+    #[must_use]
+    pub fn cpu_time(&self) -> Duration {
+        /// What `/proc` counts in, on every Linux there is (`getconf CLK_TCK`).
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.server_pid())).expect("/proc tells");
+        // The second field is a name in brackets, which may hold spaces.
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u32>().expect("a number"));
+        TICK * ticks.sum::<u32>()
+    }
+
     /// Returns what it wrote to stderr so far.
     #[must_use]
     pub fn stderr(&self) -> String {
         self.running.as_ref().map(Running::stderr).unwrap_or_default()
     }
 
-    /// Ends it with SIGKILL, as a crash would, and reaps it.
+    /// Ends it with SIGKILL, as a crash would, and waits until it is gone, also from under another program.
+    ///
+    /// # Panics
+    /// If it does not go.
     pub fn kill(&mut self) {
+        let server = self.running.as_ref().and_then(|running| find_server(running.child.id()));
+        if let Some(pid) = server {
+            signal_process(pid, Signal::KILL);
+        }
         drop(self.running.take());
+        if let Some(pid) = server {
+            let is_gone = || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(());
+            wait::until("the killed server is gone", START_DEADLINE, is_gone);
+        }
+    }
+
+    /// Tells whether it has ended by itself.
+    ///
+    /// # Panics
+    /// If it was ended already.
+    pub fn has_ended(&mut self) -> bool {
+        let running = self.running.as_mut().expect("the server was started");
+        running.child.try_wait().expect("a child of ours").is_some()
     }
 
     /// Sends SIGTERM and returns at once.
@@ -168,6 +236,29 @@ impl ServerProcess {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.running().child);
         kill_process(pid, signal).expect("a child of ours takes signals");
+    }
+
+    /// Stops the server with SIGSTOP, as a machine that hangs does, and waits until every thread of it stands still.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub fn freeze(&self) {
+        let pid = self.server_pid();
+        signal_process(pid, Signal::STOP);
+        let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).expect("the server's threads");
+        let stands = |stat: &str| matches!(stat.rsplit_once(") ").map(|(_, rest)| &rest[..1]), Some("T" | "t"));
+        wait::until("every thread of the server stands still", START_DEADLINE, || {
+            let stats = threads().flatten().map(|thread| std::fs::read_to_string(thread.path().join("stat")));
+            stats.flatten().all(|stat| stands(&stat)).then_some(())
+        });
+    }
+
+    /// Lets a frozen server go on.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn thaw(&self) {
+        signal_process(self.server_pid(), Signal::CONT);
     }
 
     /// Waits for it to end by itself, and says how.
@@ -187,7 +278,7 @@ impl ServerProcess {
     /// If it still runs, or does not come up.
     pub fn restart(&mut self) {
         assert!(self.running.is_none(), "kill or stop the server before starting it again");
-        self.running = Some(Running::start(&self.options, &self.data_dir, self.address));
+        self.running = Some(Running::start(&self.options, &self.data_dir, self.address.port()));
     }
 
     /// Changes the flags a later [`Self::restart`] uses.
@@ -201,7 +292,8 @@ impl ServerProcess {
     /// Where `/proc` does not say.
     #[must_use]
     pub fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc tells of our child");
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.server_pid())).expect("/proc tells of our child");
         let line =
             status.lines().find(|line| line.starts_with("VmRSS:")).expect("a running process has a resident size");
         line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).expect("a number of KiB")
@@ -215,13 +307,14 @@ impl ServerProcess {
 #[derive(Debug)]
 struct Running {
     child: Child,
-    address: SocketAddr,
+    port: u16,
     stderr: Arc<Mutex<Vec<String>>>,
     exited: bool,
 }
 
 impl Running {
-    fn start(options: &ServerOptions, data_dir: &Path, listen: SocketAddr) -> Self {
+    fn start(options: &ServerOptions, data_dir: &Path, port: u16) -> Self {
+        let listen = SocketAddr::new(options.listens(), port);
         let server = server_binary();
         let mut line = die_with_parent();
         line.extend(options.wrapper.iter().cloned());
@@ -248,8 +341,8 @@ impl Running {
             }
         });
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut running = Self { child, address: listen, stderr, exited: false };
-        running.address = running.await_address(stdout);
+        let mut running = Self { child, port, stderr, exited: false };
+        running.port = running.await_address(stdout).port();
         running
     }
 
@@ -292,6 +385,25 @@ impl Drop for Running {
     }
 }
 
+/// Finds the server's own process: this one, or one below it.
+fn find_server(top: u32) -> Option<u32> {
+    let binary = server_binary().canonicalize().expect("the server binary is there");
+    let mut line = vec![top];
+    while let Some(pid) = line.pop() {
+        if std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary) {
+            return Some(pid);
+        }
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        line.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    None
+}
+
+fn signal_process(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
+    kill_process(pid, signal).expect("a child of ours takes signals");
+}
+
 /// Finds the server binary: `HOLDFAST_SERVER`, or the one built into the same target folder as this test.
 ///
 /// # Panics
@@ -320,7 +432,7 @@ pub fn beside_this_test(name: &str) -> PathBuf {
 }
 
 /// The start of a command line whose process dies when the one that started it does. Linux only.
-fn die_with_parent() -> Vec<String> {
+pub(crate) fn die_with_parent() -> Vec<String> {
     if cfg!(target_os = "linux") { ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned).into() } else { Vec::new() }
 }
 
@@ -329,7 +441,7 @@ type SpawnRequest = (Command, SyncSender<std::io::Result<Child>>);
 
 /// Starts a process from one thread that lives as long as this test executable. "Parent" in `PR_SET_PDEATHSIG` means
 /// the *thread* that forked, and threads of a test harness and of a runtime come and go.
-fn spawn(command: Command) -> std::io::Result<Child> {
+pub(crate) fn spawn(command: Command) -> std::io::Result<Child> {
     static SPAWNER: OnceLock<SyncSender<SpawnRequest>> = OnceLock::new();
     let spawner = SPAWNER.get_or_init(|| {
         let (requests, todo): (_, Receiver<SpawnRequest>) = mpsc::sync_channel(16);

@@ -1,12 +1,17 @@
-//! Storage that fails: a disk that is full and empties again, a sync that fails, a database from the past.
+//! Storage that fails: a disk that is full and empties again, a sync that fails or is slow, a bit that flips, a database
+//! from the past.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use e2e::campaign::{Dice, figure, loops};
 use e2e::client::new_id;
+use e2e::crew::{device, general, judge, retry_now, was_lost};
+use e2e::proxy::Weather;
 use e2e::raw::RawSocket;
 use e2e::server::{ServerOptions, ServerProcess};
-use e2e::{Client, Http, Oracle, Scene, wait};
+use e2e::{Client, Device, FaultProxy, Http, Oracle, Scene, wait};
 use serde_json::{Value, json};
 use shared::error::ErrorCode;
 use shared::message::Command;
@@ -192,6 +197,156 @@ fn copy_files(from: &Path, to: &Path) {
     }
 }
 
+/// Puts the files of one folder in the place of those of another.
+fn put_back(backup: &Path, into: &Path) {
+    for entry in std::fs::read_dir(into).expect("a folder") {
+        std::fs::remove_file(entry.expect("an entry").path()).expect("a file that may go");
+    }
+    copy_files(backup, into);
+}
+
+/// Tries to start a server that may refuse; returns the words it refused with.
+fn try_restart(server: &mut ServerProcess) -> Result<(), String> {
+    let started = catch_unwind(AssertUnwindSafe(|| server.restart()));
+    started.map_err(|panic| *panic.downcast::<String>().expect("the harness tells why"))
+}
+
+#[tokio::test]
+async fn fault_08_killed_between_the_sync_and_the_ack_the_retry_gets_the_seq_that_was_committed() {
+    // The sync happens; then the thread that asked for it stands still for longer than the test takes.
+    let inject = format!("inject=fdatasync,fsync:delay_exit=60000000:when={SYNCS_THAT_SUCCEED}+");
+    let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", &inject];
+    let mut server = ServerOptions::new().without_rates().under(&wrapper).start();
+    let who = Http::new(server.address()).sign_in("Ada");
+    let (mut client, room, _) = Client::join_general(server.address(), &who.token).await;
+    let mut acked = Vec::new();
+    let unanswered = loop {
+        let key = new_id();
+        let body = format!("post {}", acked.len());
+        let posting = client.post_as(key, room, &body);
+        match tokio::time::timeout(Duration::from_secs(3), posting).await {
+            Ok(answer) => acked.push((key, answer.expect("a connection").expect("an ack").seq.0)),
+            Err(_late) => break key,
+        }
+        assert!(acked.len() < 1_000, "no sync ever stood still");
+    };
+    server.kill();
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    copy_files(server.data_dir(), copy.path());
+    let oracle = Oracle::read(copy.path(), room);
+    let committed = oracle.posts().find(|post| post.key == unanswered).map(|post| post.seq);
+    let committed = committed.expect("what was synced before the kill is committed");
+    server.set_options(|_| ServerOptions::new().without_rates());
+    server.restart();
+    let (mut client, ..) = Client::join_general(server.address(), &who.token).await;
+    let retried = client.post_as(unanswered, room, &format!("post {}", acked.len())).await;
+    let retried = retried.expect("a connection").expect("an ack");
+    assert_eq!((retried.seq.0, retried.duplicate), (committed, true), "the retry is another post");
+    acked.push((unanswered, retried.seq.0));
+    let mut oracle = Oracle::read(server.data_dir(), room);
+    oracle.judge_acks("Ada", &acked);
+    assert_eq!(oracle.posts().count(), acked.len());
+    oracle.verdict();
+}
+
+#[tokio::test]
+async fn fault_15_a_flipped_bit_in_the_write_ahead_log_is_noticed_at_the_start() {
+    let flips = loops(6);
+    let mut dice = Dice::seeded(15);
+    let mut server = ServerOptions::new().without_rates().start();
+    let who = Http::new(server.address()).sign_in("Ada");
+    let (mut client, room, _) = Client::join_general(server.address(), &who.token).await;
+    let mut acked = Vec::new();
+    for number in 0..40 {
+        let key = new_id();
+        let ack = client.post_as(key, room, &format!("post {number}")).await.expect("a connection").expect("an ack");
+        acked.push((key, ack.seq.0));
+    }
+    server.kill();
+    let whole = tempfile::tempdir().expect("a temporary folder");
+    copy_files(server.data_dir(), whole.path());
+    let log = server.data_dir().join("holdfast.db-wal");
+    let length = std::fs::metadata(&log).expect("a killed server leaves its write-ahead log").len();
+    assert!(length > 40 * 4_096, "only {length} bytes in the write-ahead log");
+    let mut refused = 0;
+    for flip in 0..flips {
+        put_back(whole.path(), server.data_dir());
+        let mut bytes = std::fs::read(&log).expect("the write-ahead log");
+        // The first is in its head, the last in its last commit, the others where chance takes them.
+        let place = match flip {
+            0 => 20,
+            1 => length - 100,
+            _ => dice.below(length),
+        };
+        bytes[usize::try_from(place).expect("fits")] ^= 1 << dice.below(8);
+        std::fs::write(&log, bytes).expect("the write-ahead log");
+        match try_restart(&mut server) {
+            Err(words) => {
+                assert!(words.contains("--accept-loss"), "the way out is not named: {words}");
+                refused += 1;
+            }
+            Ok(()) => {
+                let mut oracle = Oracle::read(server.data_dir(), room);
+                oracle.judge_acks(&format!("Ada, bit flipped at {place} of {length}"), &acked);
+                oracle.verdict();
+                server.kill();
+            }
+        }
+    }
+    assert!(refused > 0, "no flip ever struck");
+    figure(&format!("{flips} bits flipped in {length} bytes: {refused} starts refused, every other one lost nothing"));
+    put_back(whole.path(), server.data_dir());
+    server.restart();
+    let mut oracle = Oracle::read(server.data_dir(), room);
+    oracle.judge_acks("Ada", &acked);
+    oracle.verdict();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_16_a_folder_from_the_past_resets_only_who_has_seen_more_and_raises_an_alarm() {
+    let mut server = ServerOptions::new().without_rates().start();
+    let proxy = FaultProxy::start(server.address()).await;
+    let ahead = device(&server, server.address(), "Ahead").await;
+    let behind = device(&server, proxy.address(), "Behind").await;
+    let room = general(&server).await;
+    for number in 0..10 {
+        ahead.post(&format!("kept {number}")).await;
+    }
+    judge(&server, room, &[&ahead, &behind]).await;
+    proxy.set(Weather::Reset);
+    behind.wait("the cut is seen", SOON, |seen| seen.state != Some(ConnectionState::Live)).await;
+    server.kill();
+    let backup = tempfile::tempdir().expect("a temporary folder");
+    copy_files(server.data_dir(), backup.path());
+    server.restart();
+    retry_now(&[&ahead]).await;
+    for number in 0..10 {
+        ahead.post(&format!("lost {number}")).await;
+    }
+    ahead.wait("all are acknowledged", SOON, |seen| seen.acked.len() == 20).await;
+    ahead.wait("all are shown", SOON, |seen| seen.shown.len() == 20).await;
+    server.kill();
+    put_back(backup.path(), server.data_dir());
+    server.restart();
+    proxy.set(Weather::Fair);
+    retry_now(&[&ahead, &behind]).await;
+    ahead.wait("it is told that the room starts over", SOON, |seen| !seen.resets.is_empty()).await;
+    for (number, device) in [&ahead, &behind].into_iter().enumerate() {
+        device.wait_live(SOON).await;
+        device.post(&format!("after the loss {number}")).await;
+    }
+    let whole = |seen: &e2e::device::Seen| seen.shown.len() == 12;
+    for device in [&ahead, &behind] {
+        device.wait("ten that were kept and two new ones", SOON, whole).await;
+    }
+    assert_eq!(behind.seen().resets, Vec::<String>::new(), "who had not seen more was reset, too");
+    wait::until("an alarm", SOON, || server.stderr().contains("ERROR").then_some(()));
+    let mut oracle = Oracle::read(server.data_dir(), room);
+    oracle.judge_shown("ahead", &ahead.seen());
+    oracle.judge_shown("behind", &behind.seen());
+    oracle.verdict();
+}
+
 #[tokio::test]
 async fn a_database_from_the_past_is_not_started_with_until_the_loss_is_accepted() {
     let mut server = ServerOptions::new().without_rates().start();
@@ -255,4 +410,37 @@ async fn scenario_06_a_server_with_a_slow_disk_is_called_slow_and_not_left() {
         |state: &ConnectionState| matches!(state, ConnectionState::Waiting { .. } | ConnectionState::Trying { .. });
     let states = device.seen().states;
     assert!(!states.iter().any(left), "a server that was only slow was left: {states:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_13_a_disk_that_takes_200_ms_for_a_sync_costs_time_and_no_memory() {
+    /// Each sync, in microseconds.
+    const SYNC_US: u32 = 200_000;
+    const POSTS: usize = 30;
+    let inject = format!("inject=fdatasync,fsync:delay_enter={SYNC_US}");
+    let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", &inject];
+    let server = ServerOptions::new().without_rates().under(&wrapper).start();
+    let mut devices = Vec::new();
+    for name in ["Ada", "Bo", "Cy"] {
+        devices.push(device(&server, server.address(), name).await);
+    }
+    let devices: Vec<&Device> = devices.iter().collect();
+    let (before, began) = (server.resident_kib(), Instant::now());
+    for number in 0..POSTS {
+        for device in &devices {
+            device.post(&format!("post {number}")).await;
+        }
+    }
+    let room = general(&server).await;
+    judge(&server, room, &devices).await;
+    let (took, grown) = (began.elapsed(), server.resident_kib().saturating_sub(before));
+    assert!(grown < 16 * 1024, "memory grew by {grown} KiB");
+    for device in &devices {
+        assert!(!device.look(was_lost), "a slow disk cost a connection: {:#?}", device.seen().happened);
+    }
+    figure(&format!(
+        "{} posts acknowledged in {:.1} s with 200 ms a sync; memory {grown} KiB more",
+        POSTS * devices.len(),
+        took.as_secs_f32()
+    ));
 }

@@ -77,45 +77,80 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// Debian's names of what the end-to-end tests need: a browser, a font with Chinese, system call faults.
-const DEBIAN_PACKAGES: [&str; 3] = ["chromium", "fonts-noto-cjk", "strace"];
+/// Debian's names of what a real browser needs: itself, and a font with Chinese.
+const BROWSER_PACKAGES: [&str; 2] = ["chromium", "fonts-noto-cjk"];
+/// Debian's names of what real faults need: of system calls, of links, of the clock, of disks.
+const FAULT_PACKAGES: [&str; 5] = ["strace", "nftables", "iproute2", "libfaketime", "e2fsprogs"];
 
-/// Finds a Chromium, a font with Chinese characters and strace; on Debian as root it installs what is missing.
+/// Finds a Chromium and a font with Chinese characters; on Debian as root it installs what is missing.
 ///
 /// # Errors
 /// Something is missing and could not be installed; the words say what to install.
 pub(crate) fn browser() -> Outcome<PathBuf> {
-    let mut missing = missing_packages();
-    if !missing.is_empty() && is_debian() && is_root() {
-        announce(&format!("Installing {}", missing.join(", ")));
+    packages(&BROWSER_PACKAGES)?;
+    match chromium() {
+        Some(path) => Ok(path),
+        None => fail("there is no Chromium, although its package is installed; set HOLDFAST_CHROMIUM to its binary"),
+    }
+}
+
+/// Finds the programs that faults are caused with; on Debian as root it installs what is missing.
+///
+/// # Errors
+/// Something is missing and could not be installed; the words say what to install.
+pub(crate) fn fault_tools() -> Outcome {
+    packages(&FAULT_PACKAGES)
+}
+
+fn packages(wanted: &[&'static str]) -> Outcome {
+    let missing = |packages: &[&'static str]| -> Vec<&'static str> {
+        packages.iter().copied().filter(|package| !has_package(package)).collect()
+    };
+    let mut lacking = missing(wanted);
+    if !lacking.is_empty() && is_debian() && is_root() {
+        announce(&format!("Installing {}", lacking.join(", ")));
         let apt =
             |arguments: &[&str]| run(Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive"));
         apt(&["update", "--quiet"])?;
         let mut arguments = vec!["install", "--yes", "--quiet", "--no-install-recommends"];
-        arguments.extend(&missing);
+        arguments.extend(&lacking);
         apt(&arguments)?;
-        missing = missing_packages();
+        lacking = missing(&lacking);
     }
-    match (missing.is_empty(), chromium()) {
-        (true, Some(path)) => Ok(path),
-        _ => fail(format!(
-            "the end-to-end tests need {}. Install:\n\n    {}",
-            missing.join(", "),
-            install_words(&missing)
-        )),
+    if lacking.is_empty() {
+        return Ok(());
     }
+    fail(format!("the end-to-end tests need {}. Install:\n\n    {}", lacking.join(", "), install_words(&lacking)))
 }
 
-/// Which of the packages are not there, by what they bring.
-fn missing_packages() -> Vec<&'static str> {
-    DEBIAN_PACKAGES
-        .into_iter()
-        .filter(|package| match *package {
-            "chromium" => chromium().is_none(),
-            "fonts-noto-cjk" => cfg!(target_os = "linux") && !has_chinese_font(),
-            _ => cfg!(target_os = "linux") && find(package).is_none(),
-        })
-        .collect()
+/// Whether a package is there, by what it brings. What only Linux has is asked for on Linux alone.
+fn has_package(package: &str) -> bool {
+    let programs: &[&str] = match package {
+        "chromium" => return chromium().is_some(),
+        _ if cfg!(not(target_os = "linux")) => return true,
+        "fonts-noto-cjk" => return has_chinese_font(),
+        "libfaketime" => return FAKETIME_PATHS.iter().any(|path| Path::new(path).is_file()),
+        "nftables" => &["nft"],
+        "iproute2" => &["ip", "tc", "ss"],
+        "e2fsprogs" => &["mkfs.ext4"],
+        other => &[other],
+    };
+    programs.iter().all(|program| find_administrative(program).is_some())
+}
+
+/// Where distributions put libfaketime. `e2e/src/clock.rs` looks at the same places.
+const FAKETIME_PATHS: [&str; 5] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
+    "/usr/lib64/faketime/libfaketime.so.1",
+    "/usr/lib/faketime/libfaketime.so.1",
+    "/usr/local/lib/faketime/libfaketime.so.1",
+];
+
+/// As [`find`], and where only administrators look.
+fn find_administrative(program: &str) -> Option<PathBuf> {
+    let also = ["/usr/sbin", "/sbin"].into_iter().map(|folder| Path::new(folder).join(program));
+    find(program).or_else(|| also.into_iter().find(|file| file.is_file()))
 }
 
 fn install_words(missing: &[&str]) -> String {
@@ -126,8 +161,10 @@ fn install_words(missing: &[&str]) -> String {
     } else {
         format!(
             "Chromium or Google Chrome (or set HOLDFAST_CHROMIUM to its binary), a font with Chinese characters \
-             (Noto Sans CJK), strace\n    Fedora: sudo dnf install chromium google-noto-sans-cjk-fonts strace\n    \
-             Arch: sudo pacman -S chromium noto-fonts-cjk strace\n\nmissing here: {}",
+             (Noto Sans CJK), strace, nftables, iproute2, libfaketime, e2fsprogs\n    Fedora: sudo dnf install \
+             chromium google-noto-sans-cjk-fonts strace nftables iproute iproute-tc libfaketime e2fsprogs\n    \
+             Arch: sudo pacman -S chromium noto-fonts-cjk strace nftables iproute2 libfaketime e2fsprogs\n\n\
+             missing here: {}",
             missing.join(", ")
         )
     }
@@ -159,6 +196,7 @@ fn is_debian() -> bool {
     std::fs::read_to_string("/etc/os-release").is_ok_and(|text| text.lines().any(|line| line == "ID=debian"))
 }
 
-fn is_root() -> bool {
+/// Whether this runs as root, as namespaces, mounts and control groups need.
+pub(crate) fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }

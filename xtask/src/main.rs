@@ -1,5 +1,5 @@
 //! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`, `numbers`,
-//! `autobahn`, `fuzz`.
+//! `autobahn`, `fuzz`, `faults`.
 //!
 //! Lives here: the commands, and what each needs from the machine. Must not live here: anything the server, the page
 //! or the command line need at run time. Invariant: a command either does what it says or ends with a non-zero code
@@ -8,6 +8,7 @@
 mod autobahn;
 mod dist;
 mod error;
+mod faults;
 mod fuzz;
 mod html;
 mod machine;
@@ -47,6 +48,8 @@ enum Command {
     Autobahn(autobahn::Options),
     /// Let a fuzzer look for input that breaks what reads foreign bytes.
     Fuzz(fuzz::Options),
+    /// Cause every fault and attack of the list for real, against the release binary.
+    Faults(faults::Options),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Numbers(options) => numbers::run(&options),
         Command::Autobahn(options) => autobahn::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Faults(options) => faults::run(&options),
     };
     match outcome {
         Ok(code) => code,

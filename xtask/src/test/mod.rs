@@ -3,7 +3,7 @@
 //! Lives here: the steps, their order, the summary. Must not live here: how one kind of step works ([`suites`] for
 //! Rust's test executables, [`tools`] for trunk). Invariant: whatever was asked for and did not run counts as failed.
 
-mod suites;
+pub(crate) mod suites;
 pub(crate) mod tools;
 
 use std::process::ExitCode;
@@ -224,6 +224,9 @@ fn prepare(selection: &Selection) -> Outcome<Environment> {
     let mut environment = Environment::new();
     if selection.has(Step::EndToEnd) || selection.has(Step::Trunk) {
         environment.set("HOLDFAST_CHROMIUM", machine::browser()?);
+    }
+    if selection.has(Step::EndToEnd) {
+        machine::fault_tools()?;
     }
     Ok(environment)
 }

@@ -90,6 +90,13 @@ impl Suite {
         }
     }
 
+    /// Runs it from its crate's folder, as cargo does.
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.executable);
+        command.current_dir(&self.folder).env("CARGO_MANIFEST_DIR", &self.folder);
+        command
+    }
+
     /// Cheap before dear: bad input and faults need no browser.
     fn cost(&self) -> (usize, String) {
         const ORDER: [&str; 6] = ["bad_input", "cli", "scenarios", "kill", "fault", "page"];
@@ -110,16 +117,20 @@ impl Suites {
     /// # Errors
     /// Something does not compile.
     pub(crate) fn build() -> Outcome<Suites> {
-        let messages = read(&mut cargo(&[
-            "build",
-            "--workspace",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--locked",
-            "--message-format",
-            "json-render-diagnostics",
-        ]))?;
+        Suites::built_with(&["--workspace", "--lib", "--bins", "--tests"])
+    }
+
+    /// Builds only the end-to-end tests.
+    ///
+    /// # Errors
+    /// Something does not compile.
+    pub(crate) fn build_end_to_end() -> Outcome<Suites> {
+        Suites::built_with(&["--package", "e2e", "--tests"])
+    }
+
+    fn built_with(what: &[&str]) -> Outcome<Suites> {
+        let mut command = cargo(&["build", "--locked", "--message-format", "json-render-diagnostics"]);
+        let messages = read(command.args(what))?;
         let mut built = Suites { suites: Vec::new(), binaries: BTreeMap::new() };
         for line in messages.lines() {
             let message: Value = serde_json::from_str(line).context("understand cargo's output")?;
@@ -182,13 +193,22 @@ impl Suites {
         let mut total = Tally::default();
         let mut failures = Vec::new();
         for suite in chosen {
-            let mut command = Command::new(&suite.executable);
-            command.current_dir(&suite.folder).env("CARGO_MANIFEST_DIR", &suite.folder);
-            let (tally, names) = counted(&mut command, &suite.label(), environment)?;
+            let (tally, names) = counted(&mut suite.command(), &suite.label(), environment)?;
             total.add(tally);
             failures.extend(names);
         }
         Ok((total, failures))
+    }
+
+    /// Returns the command that runs the executable of one file e2e/tests/FILE.rs.
+    ///
+    /// # Errors
+    /// There is none of that name.
+    pub(crate) fn end_to_end(&self, file: &str) -> Outcome<Command> {
+        match self.suites.iter().find(|suite| suite.package == "e2e" && suite.is_integration && suite.name == file) {
+            Some(suite) => Ok(suite.command()),
+            None => fail(format!("there is no file e2e/tests/{file}.rs")),
+        }
     }
 }
 
@@ -197,9 +217,27 @@ impl Suites {
 /// # Errors
 /// It could not be started, or its log not be written.
 pub(crate) fn counted(command: &mut Command, label: &str, environment: &Environment) -> Outcome<(Tally, Vec<String>)> {
-    let logs = target().join("xtask").join("logs");
-    fs::create_dir_all(&logs).context(format!("create {}", logs.display()))?;
-    let log = logs.join(format!("{}.log", label.replace(':', "-")));
+    counted_within(SUITE_LIMIT, command, label, environment)
+}
+
+/// Where the output of what [`counted`] runs under this label lies.
+pub(crate) fn log_of(label: &str) -> PathBuf {
+    target().join("xtask").join("logs").join(format!("{}.log", label.replace(':', "-")))
+}
+
+/// As [`counted`], with another time after which the program is ended and counts as failed.
+///
+/// # Errors
+/// It could not be started, or its log not be written.
+pub(crate) fn counted_within(
+    limit: Duration,
+    command: &mut Command,
+    label: &str,
+    environment: &Environment,
+) -> Outcome<(Tally, Vec<String>)> {
+    let log = log_of(label);
+    let logs = log.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(logs).context(format!("create {}", logs.display()))?;
     let file = File::create(&log).context(format!("create {}", log.display()))?;
     let copy = file.try_clone().context("share the log")?;
 
@@ -218,7 +256,7 @@ pub(crate) fn counted(command: &mut Command, label: &str, environment: &Environm
         if let Some(status) = child.try_wait().context("wait for a test")? {
             break Some(status);
         }
-        if begun.elapsed() > SUITE_LIMIT {
+        if begun.elapsed() > limit {
             child.kill().context("end a test that takes too long")?;
             child.wait().context("wait for a test")?;
             break None;
@@ -229,7 +267,7 @@ pub(crate) fn counted(command: &mut Command, label: &str, environment: &Environm
     let output = String::from_utf8_lossy(&fs::read(&log).context(format!("read {}", log.display()))?).into_owned();
     let mut reading = Reading::of(&output);
     match status {
-        None => reading.fail(format!("took longer than {} s", SUITE_LIMIT.as_secs())),
+        None => reading.fail(format!("took longer than {} s", limit.as_secs())),
         Some(status) if !status.success() && reading.tally.failed == 0 => reading.fail(format!("ended with {status}")),
         Some(_) if reading.results == 0 => reading.fail("ended without a result".to_owned()),
         Some(_) => {}

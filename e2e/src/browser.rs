@@ -4,7 +4,9 @@
 //! and everything the page complained about. Must not live here: expectations of a single test. Invariant: whatever a
 //! tab logs as an error, throws, or violates of its policy fails the test, unless the test allowed it by name.
 
+mod faults;
 mod tab;
+mod witness;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -20,10 +22,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 
 use crate::http::Http;
-use crate::proxy::FaultProxy;
+use crate::proxy::{FaultProxy, Weather};
 use crate::server::{ServerOptions, ServerProcess};
 use crate::wait;
 pub use tab::{Row, Tab};
+pub use witness::Shown;
+use witness::{Cut, untruths};
 
 /// Browsers at once in one test executable: two cores carry two.
 const BROWSERS: usize = 2;
@@ -35,6 +39,8 @@ const LAUNCH_DEADLINE: Duration = Duration::from_secs(60);
 const COMMAND_DEADLINE: Duration = Duration::from_secs(30);
 /// How long the page may take from nothing to usable, in a debug build on a busy machine.
 pub const LOAD_DEADLINE: Duration = Duration::from_secs(30);
+/// What a tab showed last, in the report of a failed test.
+const SHOWN_IN_REPORT: usize = 20;
 /// The window: wide enough for both columns, high enough for some thirty rows.
 const WINDOW: (u32, u32) = (1280, 1400);
 
@@ -64,6 +70,16 @@ pub struct Stage {
     proxy: Option<FaultProxy>,
     chromium: Chromium,
     tabs: Mutex<Vec<Tab>>,
+    cuts: Mutex<Cuts>,
+}
+
+/// The spans in which nothing passed, by what cut the link.
+#[derive(Default)]
+struct Cuts {
+    /// For pages that were opened through the proxy.
+    proxy: Vec<Cut>,
+    /// For all of them.
+    server: Vec<Cut>,
 }
 
 impl Stage {
@@ -94,7 +110,14 @@ impl Stage {
 
     async fn open(server: ServerProcess, proxy: Option<FaultProxy>) -> Self {
         let address = server.address();
-        Self { server: Mutex::new(server), address, proxy, chromium: Chromium::launch().await, tabs: Mutex::default() }
+        Self {
+            server: Mutex::new(server),
+            address,
+            proxy,
+            chromium: Chromium::launch().await,
+            tabs: Mutex::default(),
+            cuts: Mutex::default(),
+        }
     }
 
     async fn play(self, name: &str, test: impl AsyncFnOnce(&Self)) {
@@ -104,6 +127,7 @@ impl Stage {
             stage.report(name).await;
         }
         let complaints: Vec<String> = stage.tabs().iter().flat_map(Tab::complaints).collect();
+        let untruths = stage.untruths();
         let Self { chromium, server, .. } = stage;
         chromium.close().await;
         match outcome {
@@ -112,7 +136,10 @@ impl Stage {
                 eprintln!("--- stderr of the server ---\n{stderr}\n---");
                 std::panic::resume_unwind(panic)
             }
-            Ok(()) => assert!(complaints.is_empty(), "the page complained:\n{}", complaints.join("\n")),
+            Ok(()) => {
+                assert!(complaints.is_empty(), "the page complained:\n{}", complaints.join("\n"));
+                assert!(untruths.is_empty(), "the page showed what was not true:\n{}", untruths.join("\n"));
+            }
         }
     }
 
@@ -140,6 +167,53 @@ impl Stage {
     /// Does something to the server: kills it, starts it again.
     pub fn with_server<T>(&self, act: impl FnOnce(&mut ServerProcess) -> T) -> T {
         act(&mut self.server.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes the weather on the link of the proxy. Pages that were opened through it are judged by it.
+    ///
+    /// # Panics
+    /// On a stage without a proxy.
+    pub fn weather(&self, weather: Weather) {
+        self.cuts(|cuts| {
+            // What a page may claim ends before the link does, and begins after it.
+            cuts.proxy.iter_mut().for_each(Cut::end);
+            self.proxy().set(weather);
+            cuts.proxy.extend(Cut::of(weather));
+        });
+    }
+
+    /// Ends the server as a crash would. Every page is judged by it.
+    pub fn kill_server(&self) {
+        self.with_server(ServerProcess::kill);
+        self.cuts(|cuts| cuts.server.push(Cut::dead_server()));
+    }
+
+    /// Starts the server again.
+    pub fn restart_server(&self) {
+        self.cuts(|cuts| cuts.server.iter_mut().for_each(Cut::end));
+        self.with_server(ServerProcess::restart);
+    }
+
+    fn cuts<T>(&self, look: impl FnOnce(&mut Cuts) -> T) -> T {
+        look(&mut self.cuts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says what any tab ever showed that was not true.
+    fn untruths(&self) -> Vec<String> {
+        let through_proxy =
+            |address: &str| self.proxy.as_ref().is_some_and(|proxy| address.starts_with(&proxy.origin()));
+        let judge = |(number, tab): (usize, &Tab)| {
+            let (shown, mut cuts, address) =
+                tab.life(|life| (life.shown.clone(), life.cuts.clone(), life.address.clone()));
+            self.cuts(|stage| {
+                cuts.extend_from_slice(&stage.server);
+                if through_proxy(&address) {
+                    cuts.extend_from_slice(&stage.proxy);
+                }
+            });
+            untruths(&shown, &cuts).into_iter().map(move |untruth| format!("tab {number}: {untruth}"))
+        };
+        self.tabs().iter().enumerate().flat_map(judge).collect()
     }
 
     /// Returns a plain HTTP client for the server.
@@ -174,6 +248,10 @@ impl Stage {
                 if kept { picture.display().to_string() } else { "closed".to_owned() }
             );
             eprintln!("{}\n---", tab.log().join("\n"));
+            let shown = tab.shown();
+            for shown in shown.iter().skip(shown.len().saturating_sub(SHOWN_IN_REPORT)) {
+                eprintln!("{shown:?}");
+            }
         }
     }
 }
@@ -194,9 +272,15 @@ impl Person<'_> {
 
     /// Opens the page at an address of its own, such as that of a proxy, in a new window.
     pub async fn tab_at(&self, url: &str) -> Tab {
+        let tab = self.blank().await;
+        tab.goto(url).await;
+        tab
+    }
+
+    /// Opens a new window without the page, to be prepared.
+    pub async fn blank(&self) -> Tab {
         let tab = self.stage.chromium.window(&self.context, self.language).await;
         self.stage.tabs.lock().unwrap_or_else(PoisonError::into_inner).push(tab.clone());
-        tab.goto(url).await;
         tab
     }
 

@@ -93,11 +93,11 @@ async fn two_people_see_each_others_posts_in_the_same_order() {
 async fn a_row_keeps_its_key_from_the_echo_to_its_place() {
     Stage::run_with_proxy("stable-key", options(), async |stage| {
         let tab = stage.person().await.signed_in_through_proxy("Ada").await;
-        stage.proxy().set(Weather::Frozen);
+        stage.weather(Weather::Frozen);
         tab.post("on its way").await;
         let echo = tab.wait_rows("the local echo", SOON, |rows| rows.len() == 1).await.remove(0);
         assert_eq!(echo.seq, None, "nothing was acknowledged yet");
-        stage.proxy().set(Weather::Fair);
+        stage.weather(Weather::Fair);
         let sent = tab.wait_sent("on its way", PATIENCE).await;
         assert_eq!(sent.key, echo.key);
     })
@@ -148,8 +148,9 @@ async fn a_draft_survives_a_reload() {
     Stage::run("draft", options(), async |stage| {
         let tab = stage.person().await.signed_in("Ada").await;
         tab.write("half a thought").await;
-        // A draft is kept when the person pauses, not at every key; this is a pause.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // A draft is kept when the person pauses, not at every key.
+        let kept = async || tab.stored_drafts().await;
+        wait::see("the draft is on the device", SOON, kept, |drafts| *drafts == ["half a thought"]).await;
         tab.reload().await;
         tab.wait_for("composer", LOAD_DEADLINE).await;
         wait::see("the draft is back", SOON, async || tab.draft().await, |draft| draft == "half a thought").await;
@@ -178,8 +179,7 @@ async fn enter_during_a_composition_does_not_send_and_after_it_does() {
         )
         .await;
         assert!(tab.rows().await.is_empty(), "Enter during a composition sent something");
-        // A person takes this long from choosing a word to sending it; Safari reports the choosing Enter late.
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tab.wait_composed().await;
         tab.press("Enter").await;
         tab.wait_sent("你好", SOON).await;
         judge(stage, 1, &[&tab]).await;
@@ -198,7 +198,7 @@ async fn scenario_03_a_server_killed_in_a_burst_loses_nothing_and_the_pages_come
             ada.post(&format!("ada {number}")).await;
             bo.post(&format!("bo {number}")).await;
         }
-        stage.with_server(|server| server.kill());
+        stage.kill_server();
         for number in 6..10 {
             ada.post(&format!("ada {number}")).await;
             bo.post(&format!("bo {number}")).await;
@@ -206,7 +206,7 @@ async fn scenario_03_a_server_killed_in_a_burst_loses_nothing_and_the_pages_come
         let lost = ["waiting", "trying"];
         ada.wait_state_in(&lost, SOON).await;
         bo.wait_state_in(&lost, SOON).await;
-        stage.with_server(|server| server.restart());
+        stage.restart_server();
         ada.wait_state("live", PATIENCE).await;
         bo.wait_state("live", PATIENCE).await;
         judge(stage, 20, &[&ada, &bo]).await;
@@ -223,7 +223,7 @@ async fn scenario_06_a_black_holed_link_is_noticed_shown_and_healed_without_a_du
         let bo = stage.person().await.signed_in("Bo").await;
         ada.post("before").await;
         bo.wait_sent("before", SOON).await;
-        stage.proxy().set(Weather::BLACK_HOLE);
+        stage.weather(Weather::BLACK_HOLE);
         let began = std::time::Instant::now();
         ada.post("into the dark").await;
         bo.post("from the light").await;
@@ -234,7 +234,7 @@ async fn scenario_06_a_black_holed_link_is_noticed_shown_and_healed_without_a_du
         assert_eq!((echo.body.as_str(), echo.seq), ("into the dark", None));
         assert_ne!(echo.status, "refused", "the network never makes a post refused");
         ada.wait_for("status-bar", SOON).await;
-        stage.proxy().set(Weather::Fair);
+        stage.weather(Weather::Fair);
         ada.wait_state("live", PATIENCE).await;
         judge(stage, 3, &[&ada, &bo]).await;
     })
@@ -245,10 +245,10 @@ async fn scenario_06_a_black_holed_link_is_noticed_shown_and_healed_without_a_du
 async fn scenario_06_a_late_original_and_its_retry_are_one_row() {
     Stage::run_with_proxy("late-original", options(), async |stage| {
         let ada = stage.person().await.signed_in_through_proxy("Ada").await;
-        stage.proxy().set(Weather::Frozen);
+        stage.weather(Weather::Frozen);
         ada.post("held up").await;
         ada.wait_state_in(&["waiting", "trying", "connecting"], SOON).await;
-        stage.proxy().set(Weather::Fair);
+        stage.weather(Weather::Fair);
         ada.wait_state("live", PATIENCE).await;
         judge(stage, 1, &[&ada]).await;
     })
@@ -291,16 +291,11 @@ async fn a_reload_in_the_middle_of_sending_loses_and_doubles_nothing() {
         ada.wait_rows("all five are there", PATIENCE, |rows| rows.len() == 5).await;
         // What the page wrote arrives late, after its retry; or never, so that only what the device kept can arrive.
         for (text, weather) in [("held up", Weather::Frozen), ("swallowed", Weather::BLACK_HOLE)] {
-            stage.proxy().set(weather);
+            stage.weather(weather);
             ada.post(text).await;
             let is_on_its_way = |rows: &[Row]| rows.iter().any(|row| row.body == text && row.status == "sending");
             ada.wait_rows("it is on its way", SOON, is_on_its_way).await;
-            let heal = async {
-                // The reload has begun and waits for the page's first byte.
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                stage.proxy().set(Weather::Fair);
-            };
-            tokio::join!(ada.reload(), heal);
+            ada.reload_while(|| stage.weather(Weather::Fair)).await;
             ada.wait_state("live", PATIENCE).await;
             ada.wait_sent(text, PATIENCE).await;
         }
@@ -314,14 +309,14 @@ async fn scenario_05_a_tab_closed_with_20_queued_posts_sends_them_in_order_when_
     Stage::run("close-with-queue", options(), async |stage| {
         let person = stage.person().await;
         let ada = person.signed_in("Ada").await;
-        stage.with_server(|server| server.kill());
+        stage.kill_server();
         ada.wait_state_in(&["waiting", "trying"], SOON).await;
         for number in 0..20 {
             ada.post(&format!("queued {number}")).await;
         }
         ada.wait_rows("all twenty are saved", SOON, |rows| rows.len() == 20 && rows.iter().all(|row| row.saved)).await;
         ada.close().await;
-        stage.with_server(|server| server.restart());
+        stage.restart_server();
         let again = person.tab().await;
         again.wait_state("live", PATIENCE).await;
         judge(stage, 20, &[&again]).await;
@@ -337,13 +332,13 @@ async fn two_tabs_of_one_person_do_not_send_twice() {
         let one = person.signed_in("Ada").await;
         let two = person.tab().await;
         two.wait_state("live", LOAD_DEADLINE).await;
-        stage.with_server(|server| server.kill());
+        stage.kill_server();
         one.wait_state_in(&["waiting", "trying"], SOON).await;
         for number in 0..5 {
             one.post(&format!("one {number}")).await;
             two.post(&format!("two {number}")).await;
         }
-        stage.with_server(|server| server.restart());
+        stage.restart_server();
         one.wait_state("live", PATIENCE).await;
         two.wait_state("live", PATIENCE).await;
         judge(stage, 10, &[&one, &two]).await;
@@ -459,8 +454,7 @@ const WORDS: [Words; 2] = [
 ];
 
 async fn wait_text(tab: &Tab, test_id: &str, words: &str) {
-    let look = async || tab.text(test_id).await.unwrap_or_default();
-    wait::see(&format!("`{test_id}` says {words:?}"), SOON, look, |text: &String| text.contains(words)).await;
+    tab.wait_words(test_id, words, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -476,11 +470,11 @@ async fn scenario_24_the_state_is_said_in_english_and_in_chinese() {
             wait_text(&tab, "status-bar", words.back).await;
             tab.wait_state("live", PATIENCE).await;
 
-            stage.with_server(|server| server.kill());
+            stage.kill_server();
             wait_text(&tab, "status-pill", words.reconnecting).await;
             wait_text(&tab, "status-bar", words.cannot_reach).await;
             wait_text(&tab, "status-bar", words.retry_now).await;
-            stage.with_server(|server| server.restart());
+            stage.restart_server();
             // By hand, unless the page has come back by itself in this very moment.
             tab.evaluate::<bool>("document.querySelector('[data-testid=retry-now]')?.click() ?? true").await;
             wait_text(&tab, "status-bar", words.back).await;
@@ -491,7 +485,7 @@ async fn scenario_24_the_state_is_said_in_english_and_in_chinese() {
                 server.wait_for_exit(e2e::server::DRAIN_DEADLINE);
             });
             wait_text(&tab, "status-bar", words.restarting).await;
-            stage.with_server(|server| server.restart());
+            stage.restart_server();
             tab.wait_state("live", PATIENCE).await;
             tab.close().await;
         }

@@ -125,8 +125,7 @@ async fn one_edits_and_deletes_ones_own_post_and_everybody_sees_it() {
         for tab in [&ada, &bo] {
             wait::see("the edit", SOON, async || tab.bodies().await, shows("first")).await;
         }
-        ada.click("composer").await;
-        ada.hover("row").await;
+        // The mouse has rested on the row all the while: what can be done with it is there without another move.
         ada.click("row-delete").await;
         ada.click("row-delete-confirm").await;
         for tab in [&ada, &bo] {
@@ -186,8 +185,12 @@ async fn a_sent_text_does_not_come_back_as_a_draft() {
         let ada = stage.person().await.signed_in("Ada").await;
         ada.post("said once").await;
         ada.wait_sent("said once", SOON).await;
-        // Longer than a draft waits before it is kept.
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        // A page that is put away writes whatever it still meant to keep, and what it wrote is done in order.
+        ada.hide().await;
+        let kept = async || (ada.stored_items().await, ada.stored_drafts().await);
+        wait::see("the device keeps nothing", SOON, kept, |(items, drafts)| items.is_empty() && drafts.is_empty())
+            .await;
+        ada.show().await;
         ada.reload().await;
         ada.wait_sent("said once", LOAD_DEADLINE).await;
         assert_eq!(ada.draft().await, "");

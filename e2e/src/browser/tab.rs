@@ -4,7 +4,7 @@
 //! change; words are only compared where the words are what the test is about.
 
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chromiumoxide::Page;
@@ -14,10 +14,12 @@ use chromiumoxide::cdp::browser_protocol::input::{
 };
 use chromiumoxide::cdp::browser_protocol::log::{EventEntryAdded, LogEntryLevel};
 use chromiumoxide::cdp::browser_protocol::page::{
-    AddScriptToEvaluateOnNewDocumentParams, EventJavascriptDialogOpening, HandleJavaScriptDialogParams, NavigateParams,
-    ReloadParams,
+    AddScriptToEvaluateOnNewDocumentParams, EventFrameStartedNavigating, EventJavascriptDialogOpening,
+    HandleJavaScriptDialogParams, NavigateParams, ReloadParams,
 };
-use chromiumoxide::cdp::js_protocol::runtime::{ConsoleApiCalledType, EventConsoleApiCalled, EventExceptionThrown};
+use chromiumoxide::cdp::js_protocol::runtime::{
+    AddBindingParams, ConsoleApiCalledType, EventBindingCalled, EventConsoleApiCalled, EventExceptionThrown,
+};
 use chromiumoxide::error::CdpError;
 use chromiumoxide::keys::get_key_definition;
 use chromiumoxide::page::ScreenshotParams;
@@ -27,11 +29,16 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::witness::{self, Cut, Shown};
 use super::{COMMAND_DEADLINE, LOAD_DEADLINE, Said, SharedSaid, see};
 
 /// Turns a violation of the page's own policy into an error that is seen like any other.
 const REPORT_VIOLATIONS: &str = "document.addEventListener('securitypolicyviolation', (e) => \
     console.error(`CSP violated: ${e.violatedDirective} by ${e.blockedURI} at ${e.sourceFile}:${e.lineNumber}`))";
+
+/// Notes when a composition ended last.
+const NOTE_COMPOSITIONS: &str =
+    "document.addEventListener('compositionend', (e) => { window.holdfastComposed = e.timeStamp; })";
 
 /// Reads every row that is in the DOM, in the order it is laid out.
 const READ_ROWS: &str = "[...document.querySelectorAll('[data-testid=row]')].map((row) => ({
@@ -71,20 +78,68 @@ const READING_TIME: Duration = Duration::from_millis(300);
 pub struct Tab {
     page: Page,
     said: SharedSaid,
+    life: Arc<Mutex<Life>>,
+}
+
+/// What a tab has shown since it was opened, and what of its own cut it off.
+#[derive(Debug, Default)]
+pub(super) struct Life {
+    /// The address it was opened at.
+    pub(super) address: String,
+    pub(super) shown: Vec<Shown>,
+    pub(super) cuts: Vec<Cut>,
 }
 
 impl Tab {
     /// Takes an empty window and hears everything it will say, from before the first byte of the page.
     pub(super) async fn listen(page: Page, language: &str) -> Self {
-        let tab = Self { page, said: SharedSaid::default() };
+        let tab = Self { page, said: SharedSaid::default(), life: Arc::default() };
         tab.hear().await;
+        tab.watch().await;
         let agent = tab.page.user_agent().await.expect("a browser has a user agent");
         let mut identity = SetUserAgentOverrideParams::new(agent);
         identity.accept_language = Some(language.to_owned());
         tab.command(identity).await.expect("the language is set");
-        let script = AddScriptToEvaluateOnNewDocumentParams::new(REPORT_VIOLATIONS);
-        tab.command(script).await.expect("the script is set");
+        tab.before_load(REPORT_VIOLATIONS).await;
+        tab.before_load(NOTE_COMPOSITIONS).await;
         tab
+    }
+
+    /// Notes what the page shows at every moment, from its first to its last.
+    async fn watch(&self) {
+        let mut told = self.page.event_listener::<EventBindingCalled>().await.expect("a listener");
+        self.command(AddBindingParams::new(witness::BINDING)).await.expect("the page can tell");
+        self.before_load(witness::SCRIPT).await;
+        let life = Arc::clone(&self.life);
+        // Ends with the window.
+        tokio::spawn(async move {
+            while let Some(event) = told.next().await {
+                if event.name == witness::BINDING
+                    && let Ok(shown) = serde_json::from_str(&event.payload)
+                {
+                    life.lock().unwrap_or_else(PoisonError::into_inner).shown.push(shown);
+                }
+            }
+        });
+    }
+
+    /// Runs a script in every document of this window from now on, before the page's own.
+    ///
+    /// # Panics
+    /// If the browser does not take it.
+    pub async fn before_load(&self, script: &str) {
+        self.command(AddScriptToEvaluateOnNewDocumentParams::new(script)).await.expect("the script is set");
+    }
+
+    /// Looks at the life of the tab so far.
+    pub(super) fn life<T>(&self, look: impl FnOnce(&mut Life) -> T) -> T {
+        look(&mut self.life.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns everything it has shown so far, oldest first.
+    #[must_use]
+    pub fn shown(&self) -> Vec<Shown> {
+        self.life(|life| life.shown.clone())
     }
 
     async fn hear(&self) {
@@ -155,6 +210,7 @@ impl Tab {
     /// # Panics
     /// If the browser cannot even try, or the page does not load.
     pub async fn goto(&self, url: &str) {
+        self.life(|life| url.clone_into(&mut life.address));
         self.leave().await;
         self.command(NavigateParams::new(url)).await.unwrap_or_else(|error| panic!("going to {url}: {error}"));
         self.arrive().await;
@@ -170,8 +226,21 @@ impl Tab {
         self.arrive().await;
     }
 
+    /// As [`Self::reload`]; does something as soon as the browser has left the page and waits for the new one.
+    ///
+    /// # Panics
+    /// If the browser cannot even try, or the page does not load.
+    pub async fn reload_while(&self, act: impl FnOnce()) {
+        let mut begun = self.page.event_listener::<EventFrameStartedNavigating>().await.expect("a listener");
+        let begins = async {
+            timeout(LOAD_DEADLINE, begun.next()).await.expect("the reload begins");
+            act();
+        };
+        tokio::join!(self.reload(), begins);
+    }
+
     /// Gives the browser a command. During a load an answer may never come.
-    async fn command<C: Command>(&self, command: C) -> Result<CommandResponse<C::Response>, String> {
+    pub(super) async fn command<C: Command>(&self, command: C) -> Result<CommandResponse<C::Response>, String> {
         let name = command.identifier();
         match timeout(COMMAND_DEADLINE, self.page.execute(command)).await {
             Ok(answer) => answer.map_err(|error| format!("{name}: {error}")),
@@ -197,6 +266,7 @@ impl Tab {
     pub async fn close(&self) {
         let closed = timeout(COMMAND_DEADLINE, self.page.clone().close()).await.unwrap_or(Err(CdpError::Timeout));
         closed.unwrap_or_else(|error| panic!("closing the window: {error}"));
+        self.life(|life| life.shown.push(Shown::nothing()));
     }
 
     /// Evaluates an expression in the page; `None` where the page is not there to answer, as during a load.
@@ -211,6 +281,12 @@ impl Tab {
         ))
         .await
         .flatten()
+    }
+
+    /// Waits until an element says these words, among others.
+    pub async fn wait_words(&self, test_id: &str, words: &str, deadline: Duration) {
+        let look = async || self.text(test_id).await.unwrap_or_default();
+        see(&format!("`{test_id}` says {words:?}"), deadline, look, |text| text.contains(words)).await;
     }
 
     /// Returns an attribute of an element; `None` where either is missing.
@@ -319,6 +395,19 @@ impl Tab {
         self.command(down).await.expect("a key goes where the focus is");
     }
 
+    /// Waits until the last composition has ended for so long that an Enter is no part of it: a person takes longer from
+    /// choosing a word to sending it, but Safari reports the choosing Enter late.
+    pub async fn wait_composed(&self) {
+        let ended = "performance.now() - (window.holdfastComposed ?? 0) > 60";
+        see(
+            "the composition is over",
+            COMMAND_DEADLINE,
+            async || self.evaluate::<bool>(ended).await,
+            |over| *over == Some(true),
+        )
+        .await;
+    }
+
     /// Types a name, signs in and waits until the page is live.
     pub async fn sign_in(&self, name: &str) {
         self.click("sign-in-name").await;
@@ -405,7 +494,13 @@ impl Tab {
     pub async fn offline(&self, offline: bool) {
         use chromiumoxide::cdp::browser_protocol::network::EmulateNetworkConditionsParams;
         let conditions = EmulateNetworkConditionsParams::new(offline, 0.0, -1.0, -1.0);
+        if !offline {
+            self.life(|life| life.cuts.iter_mut().for_each(Cut::end));
+        }
         self.command(conditions).await.expect("the network is emulated");
+        if offline {
+            self.life(|life| life.cuts.push(Cut::offline()));
+        }
     }
 
     /// Keeps a picture of the window; says whether there was one to take.

@@ -88,6 +88,8 @@ pub struct Session {
     storage_ok: bool,
     told: ConnectionState,
     dirty: BTreeSet<ClientId>,
+    /// Items whose newest form the device did not take; at most the outbox.
+    unwritten: BTreeSet<ClientId>,
     out: Vec<Output>,
 }
 
@@ -119,6 +121,7 @@ impl Session {
             storage_ok: true,
             told: ConnectionState::Idle,
             dirty: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
             out: Vec::new(),
             config,
         }
@@ -211,8 +214,19 @@ impl Session {
             self.storage_ok = ok;
             self.emit(SessionEvent::Storage { ok });
         }
-        if ok && let Some(client_id) = self.outbox.written(serial) {
-            self.emit(SessionEvent::Saved(client_id));
+        match (self.outbox.written(serial), ok) {
+            (Some(client_id), true) => {
+                self.unwritten.remove(&client_id);
+                self.emit(SessionEvent::Saved(client_id));
+            }
+            (Some(client_id), false) => {
+                self.unwritten.insert(client_id);
+            }
+            (None, _) => {}
+        }
+        // A device that takes something again is asked for the rest: until then its healing would be half a truth.
+        if ok {
+            self.dirty.append(&mut self.unwritten);
         }
     }
 
@@ -243,6 +257,7 @@ impl Session {
 
     fn remove_stored(&mut self, client_id: ClientId) {
         self.dirty.remove(&client_id);
+        self.unwritten.remove(&client_id);
         self.persist(Persist::Remove(client_id));
     }
 

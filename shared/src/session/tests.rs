@@ -860,6 +860,37 @@ fn a_device_that_cannot_store_is_told_once_and_sending_goes_on() {
 }
 
 #[test]
+fn what_a_full_device_did_not_take_is_written_once_it_takes_something_again() {
+    let mut world = World::live(1);
+    world.close(close::ABNORMAL);
+    let mut queue = |n| {
+        let (client_id, op) = (key(n), SendOp::Post { body: "hi".to_owned() });
+        let send = Command::Send { client_id, room: ROOM, op, at: world.now };
+        let outputs = world.session.handle(Input::Command(send), world.now);
+        puts(&outputs)[0].0
+    };
+    let (first, second) = (queue(1), queue(2));
+    assert_eq!(world.session.handle(Input::Persisted { serial: first, ok: false }, world.now).len(), 1, "told");
+    let outputs = world.session.handle(Input::Persisted { serial: second, ok: true }, world.now);
+    let again = puts(&outputs);
+    assert_eq!(again.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [key(1)]);
+    let outputs = world.session.handle(Input::Persisted { serial: again[0].0, ok: true }, world.now);
+    assert_eq!(outputs, [Output::Event(SessionEvent::Saved(key(1)))]);
+}
+
+fn puts(outputs: &[Output]) -> Vec<(u64, ClientId)> {
+    let put = |output: &Output| match output {
+        Output::Persist { serial, change: Persist::Put(item) } => Some((*serial, item.client_id)),
+        Output::Persist { change: Persist::Remove(_), .. }
+        | Output::Open { .. }
+        | Output::Send { .. }
+        | Output::Close { .. }
+        | Output::Event(_) => None,
+    };
+    outputs.iter().filter_map(put).collect()
+}
+
+#[test]
 fn a_post_whose_connection_was_lost_is_told_to_wait_again() {
     let mut world = World::live(1);
     world.acks = false;

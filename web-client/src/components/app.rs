@@ -12,6 +12,7 @@ use yew::prelude::*;
 
 use super::frame::{Frame, document, focus_id};
 use super::icon::mark;
+use super::notices::Notices;
 use super::shell::Shell;
 use super::sign_in::SignInPage;
 use crate::store::{Action, Actions, Dialog, Phase, RoomRow, State};
@@ -33,7 +34,12 @@ pub fn App(props: &AppProps) -> Html {
     use_keys(&props.state, &props.actions);
     let page = match &state.phase {
         Phase::Loading => html! { <div class="boot">{ mark() }</div> },
-        Phase::SignIn(form) => html! { <SignInPage form={form.clone()} /> },
+        Phase::SignIn(form) => html! {
+            <>
+                <SignInPage form={form.clone()} />
+                <Notices notices={Rc::clone(&state.notices)} />
+            </>
+        },
         Phase::Chat => html! { <Shell state={Rc::clone(state)} /> },
     };
     let bar = state.status.bar.as_ref().map(|bar| &bar.text);

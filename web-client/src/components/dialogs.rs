@@ -280,6 +280,8 @@ struct RoomListProps {
 fn RoomList(props: &RoomListProps) -> Html {
     let frame = use_frame();
     let dialog = &props.dialog;
+    let wanted = use_state(String::new);
+    let found: Vec<&RoomSummary> = dialog.rooms.iter().filter(|room| is_wanted(room, &wanted)).collect();
     let entry = |room: &RoomSummary| {
         let action = if room.joined { Action::OpenRoom(room.room) } else { Action::GoTo(path_of_room(&room.name)) };
         let actions = frame.actions.clone();
@@ -303,10 +305,16 @@ fn RoomList(props: &RoomListProps) -> Html {
     };
     html! {
         <>
-            <ul class="room-entries">{ for dialog.rooms.iter().map(entry) }</ul>
+            <input class="input" type="search" data-testid="room-filter" autocomplete="off" autocapitalize="none"
+                spellcheck="false" dir="auto" aria-label={frame.say(&Text::FilterRooms)}
+                placeholder={frame.say(&Text::FilterRooms)} value={(*wanted).clone()} oninput={keep(&wanted)} />
+            <ul class="room-entries">{ for found.iter().copied().map(entry) }</ul>
             if dialog.busy { <p class="hint" role="status">{ frame.say(&Text::Loading) }</p> }
             if !dialog.busy && dialog.rooms.is_empty() && dialog.error.is_none() {
                 <p class="hint">{ frame.say(&Text::NoRooms) }</p>
+            }
+            if found.is_empty() && !dialog.rooms.is_empty() {
+                <p class="hint" role="status">{ frame.say(&Text::NoRoomMatches) }</p>
             }
             if let Some(error) = &dialog.error { <p class="problem" role="alert">{ error_words(frame.language, error) }</p> }
             if !dialog.busy && (dialog.more || dialog.error.is_some()) {
@@ -316,6 +324,12 @@ fn RoomList(props: &RoomListProps) -> Html {
             }
         </>
     }
+}
+
+/// Tells whether a room has what is looked for in its name or topic.
+fn is_wanted(room: &RoomSummary, wanted: &str) -> bool {
+    let wanted = wanted.trim().trim_start_matches('#').to_lowercase();
+    room.name.to_lowercase().contains(&wanted) || room.title.to_lowercase().contains(&wanted)
 }
 
 #[derive(Properties, PartialEq)]
@@ -401,4 +415,21 @@ fn help(frame: &Frame) -> Html {
         (&["Ctrl", "/"], Text::KeyHelp),
     ];
     html! { <dl class="keys">{ for lines.into_iter().map(line) }</dl> }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::mock;
+
+    #[test]
+    fn a_room_is_found_by_a_part_of_its_name_or_topic_whatever_the_case() {
+        let state = mock();
+        let room = RoomSummary { title: "What broke".into(), ..state.rooms[1].summary.clone() };
+        for wanted in ["", " #BUI", "build", "BROKE"] {
+            assert!(is_wanted(&room, wanted), "{wanted:?}");
+        }
+        assert!(!is_wanted(&room, "general"));
+        assert!(is_wanted(&state.rooms[2].summary, "讨论"));
+    }
 }

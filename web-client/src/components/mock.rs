@@ -15,8 +15,8 @@ use shared::time::Timestamp;
 
 use crate::status::{Back, Facts};
 use crate::store::{
-    Dialog, Form, Panel, PanelLine, Phase, Place, RoomsDialog, SignIn, SignInError, State, StorageState, Theme,
-    Weather, mock,
+    Dialog, Form, Panel, PanelLine, Phase, Place, RoomsDialog, SignIn, SignInBecause, SignInError, State, StorageState,
+    Theme, Weather, mock,
 };
 use crate::words::{Language, Local};
 
@@ -72,7 +72,13 @@ pub fn from_query(query: &str) -> Option<State> {
         "taken" => {
             let error = WireError::new(ErrorCode::NameTaken, "").suggest("Robin-2");
             let error = Some(SignInError::Refused(error));
-            state.phase = Phase::SignIn(SignIn { error, last_name: "Robin".into(), kept: 3, ..SignIn::default() });
+            state.phase = Phase::SignIn(SignIn { error, last_name: "Robin".into(), ..SignIn::default() });
+        }
+        "ended" => {
+            let kept = ["This one was on its way.", "未发送的消息也会留在这里。", "half a thought"].map(String::from);
+            let because = SignInBecause::Ended;
+            let last_name = "Robin".into();
+            state.phase = Phase::SignIn(SignIn { last_name, kept: kept.into(), because, ..SignIn::default() });
         }
         "loading" => state.phase = Phase::Loading,
         "door" => state.place = Place::Door { room: state.rooms[1].summary.clone(), busy: false },

@@ -5,7 +5,7 @@
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
-use super::frame::use_frame;
+use super::frame::{Frame, use_frame};
 use super::icon::mark;
 use super::switches::LanguageSwitch;
 use crate::store::{Action, SignIn, SignInBecause, SignInError};
@@ -46,19 +46,19 @@ pub fn SignInPage(props: &SignInProps) -> Html {
     };
     let because = match form.because {
         SignInBecause::New => None,
-        SignInBecause::Ended => Some(Text::SessionEnded { unsent: form.kept as u64 }),
+        SignInBecause::Ended => Some(Text::SessionEnded { unsent: 0 }),
         SignInBecause::SomebodyElse => Some(Text::SomebodyElse),
     };
-    let kept = (form.kept > 0 && because.is_none()).then_some(Text::UnsentKept { n: form.kept as u64 });
     let is_empty = name.trim().is_empty();
     html! {
         <main class="solo">
             <form class="card" onsubmit={sign_in} novalidate=true>
                 { mark() }
                 <h1>{ frame.say(&Text::SignInTitle) }</h1>
-                if let Some(text) = because.or(kept) {
-                    <p class="state-line tone-offline" role="status">{ frame.say(&text) }</p>
+                if let Some(text) = because {
+                    <p class="state-line tone-offline" role="status" data-testid="sign-in-because">{ frame.say(&text) }</p>
                 }
+                if !form.kept.is_empty() { { draw_kept(&frame, &form.kept) } }
                 <div class="field">
                     <label for="sign-in-name">{ frame.say(&Text::YourName) }</label>
                     <input ref={input} id="sign-in-name" class="input" data-testid="sign-in-name" name="name"
@@ -79,7 +79,27 @@ pub fn SignInPage(props: &SignInProps) -> Html {
     }
 }
 
-fn draw_error(frame: &super::frame::Frame, error: &SignInError, name: &UseStateHandle<String>) -> Html {
+/// Shows what cannot be sent any more, so that it can at least be copied.
+fn draw_kept(frame: &Frame, kept: &[String]) -> Html {
+    let text = kept.join("\n\n");
+    html! {
+        <div class="field">
+            <label for="kept">{ frame.say(&Text::KeptTitle) }</label>
+            <textarea id="kept" class="input kept" data-testid="kept" readonly=true rows="4" dir="auto" value={text.clone()}
+                aria-describedby="kept-means" />
+            <p id="kept-means" class="hint">{ frame.say(&Text::KeptMeans) }</p>
+            <div class="kept-actions">
+                <button type="button" class="button" data-testid="kept-copy" onclick={frame.actions.on(Action::Copy(text))}>
+                    { frame.say(&Text::Copy) }
+                </button>
+                <button type="button" class="button danger" data-testid="kept-discard"
+                    onclick={frame.actions.on(Action::DiscardKept)}>{ frame.say(&Text::Discard) }</button>
+            </div>
+        </div>
+    }
+}
+
+fn draw_error(frame: &Frame, error: &SignInError, name: &UseStateHandle<String>) -> Html {
     let (words, suggestion) = match error {
         SignInError::Refused(error) => (error_words(frame.language, error), error.suggestion.clone()),
         SignInError::Unreachable => (frame.language.say(&Text::ServerUnreachable).into_owned(), None),

@@ -16,9 +16,13 @@ use wasm_bindgen_futures::{JsFuture, spawn_local};
 use super::{Driver, Inner, random};
 use crate::platform::locks::{self, Held};
 use crate::platform::shelf::{Change, Shelf};
+use crate::platform::{settings, window};
+use crate::store::SignInBecause;
 
 /// A draft is written when nothing was typed for this long, in milliseconds.
 const DRAFT_QUIET_MS: u32 = 300;
+/// A reload waits at most this long for what is being written, in milliseconds.
+const RELOAD_WAIT_MS: u32 = 1_000;
 /// A shelf that does not open for this long does not open, in milliseconds.
 const OPEN_TIMEOUT_MS: u32 = 5_000;
 /// How often tabs that died meanwhile are looked for, in milliseconds.
@@ -136,6 +140,34 @@ impl Inner {
         });
     }
 
+    /// Shows the sign-in form, with what is still on the device of somebody whose session ended.
+    pub(super) fn ask_for_a_name(&mut self) {
+        self.model.ask_to_sign_in(SignInBecause::New, None, Vec::new());
+        let Some(user) = settings::ended() else { return };
+        let (driver, tab) = (self.driver(), self.keeper.tab.clone());
+        spawn_local(async move {
+            let kept = match Shelf::open(user, &tab).await {
+                Ok(shelf) => shelf.texts().await.unwrap_or_default(),
+                Err(_) => Vec::new(),
+            };
+            driver.call(move |inner| inner.model.kept_found(kept));
+        });
+    }
+
+    /// Forgets what is on the device of whose session ended here last.
+    pub(super) fn discard_kept(&mut self) {
+        let Some(user) = settings::ended() else { return };
+        let tab = self.keeper.tab.clone();
+        spawn_local(async move {
+            // If it fails, it is shown again the next time somebody is asked for a name.
+            if let Ok(shelf) = Shelf::open(user, &tab).await
+                && shelf.wipe().await.is_ok()
+            {
+                settings::forget_ended();
+            }
+        });
+    }
+
     /// Writes what the session asks to be kept, and tells it when it is done.
     pub(super) fn keep(&mut self, writes: Vec<(u64, Persist)>) {
         if let ShelfState::Opening(waiting) = &mut self.keeper.shelf {
@@ -203,6 +235,23 @@ impl Inner {
             let changes: Vec<Change> = drafts.into_iter().map(|(room, text)| Change::Draft(room, text)).collect();
             self.write(&changes, Vec::new());
         }
+    }
+
+    /// Loads the page anew, once everything that was begun to be written is on the device.
+    pub(super) fn reload(&mut self) {
+        self.flush_drafts();
+        // An empty write ends after all that were begun before it.
+        let last = match &self.keeper.shelf {
+            ShelfState::Ready(shelf) => shelf.write(&[]).ok(),
+            ShelfState::Closed | ShelfState::Opening(_) | ShelfState::Failed => None,
+        };
+        spawn_local(async move {
+            if let Some(end) = last {
+                // A device that does not answer must not keep an old page alive.
+                futures_util::future::select(JsFuture::from(end), TimeoutFuture::new(RELOAD_WAIT_MS)).await;
+            }
+            window::reload();
+        });
     }
 
     /// Looks for other tabs that left items, and waits for each to die: the dead are taken over at once.

@@ -30,7 +30,7 @@ use crate::model::{Ctx, Effect, Model, Setting};
 use crate::platform::clock::{Clock, Reading, browser_clocks};
 use crate::platform::socket::Sockets;
 use crate::platform::{api, panic, settings, window};
-use crate::store::{Action, SignInBecause};
+use crate::store::Action;
 use crate::words::Local;
 
 pub use boot::start;
@@ -230,11 +230,9 @@ impl Inner {
             Effect::SignIn(name) => self.sign_in(name),
             Effect::SignOut => self.sign_out(),
             Effect::EndSession => self.end_session(),
+            Effect::DiscardKept => self.discard_kept(),
             Effect::Copy(text) => self.copy(&text),
-            Effect::Reload => {
-                self.flush_drafts();
-                window::reload();
-            }
+            Effect::Reload => self.reload(),
             Effect::SetWeather(weather) => self.sockets.set_weather(weather),
             Effect::CheckVersion => self.check_version(),
         }
@@ -373,7 +371,7 @@ impl Inner {
             let result = api::who_am_i().await;
             driver.call(move |inner| match result {
                 Ok(Some(me)) => inner.start_session(me),
-                Ok(None) | Err(_) => inner.model.ask_to_sign_in(SignInBecause::New, None, 0),
+                Ok(None) | Err(_) => inner.ask_for_a_name(),
             });
         });
     }

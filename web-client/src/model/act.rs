@@ -28,8 +28,15 @@ impl Model {
                 }
             }
             Action::SignInAgain => {
-                let kept = self.items.len();
+                let kept = self.left_behind();
                 self.ask_to_sign_in(SignInBecause::Ended, None, kept);
+            }
+            Action::DiscardKept => {
+                if let Phase::SignIn(form) = &mut self.phase {
+                    form.kept.clear();
+                }
+                self.forget();
+                self.effects.extend([Effect::EndSession, Effect::DiscardKept]);
             }
             Action::SignOut => match self.unsent() {
                 0 => self.sign_out(),

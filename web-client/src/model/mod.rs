@@ -20,7 +20,7 @@ use shared::error::WireError;
 use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::message::WireLimits;
 use shared::model::Person;
-use shared::session::{Command, ConnectionState, OutboxItem, RequestTag};
+use shared::session::{Command, ConnectionState, OutboxItem, RequestTag, SendOp};
 use shared::time::Timestamp;
 
 use crate::status::Facts;
@@ -65,6 +65,8 @@ pub enum Effect {
     SignOut,
     /// Drop the session of this page without a word to the server.
     EndSession,
+    /// Forget what the device keeps of the person whose session ended here last.
+    DiscardKept,
     /// Put text on the clipboard.
     Copy(String),
     /// Load the page anew.
@@ -84,7 +86,8 @@ pub enum Setting {
     Theme(Theme),
     /// Who is signed in here; absent after signing out.
     Me(Option<Person>),
-    /// This person's session ended: forgotten, unless somebody else has signed in here since.
+    /// This person's session ended: no longer signed in, unless somebody else is by now. Who it was is remembered, for
+    /// what they wrote is still on the device.
     NoLonger(UserId),
     /// The room shown last.
     LastRoom(String),
@@ -316,10 +319,21 @@ impl Model {
     }
 
     /// Shows the sign-in form.
-    pub fn ask_to_sign_in(&mut self, because: SignInBecause, last_name: Option<String>, kept: usize) {
+    pub fn ask_to_sign_in(&mut self, because: SignInBecause, last_name: Option<String>, kept: Vec<String>) {
         let last_name = last_name.or_else(|| self.me.as_ref().map(|me| me.name.clone())).unwrap_or_default();
         self.phase = Phase::SignIn(SignIn { busy: false, error: None, kept, last_name, because });
         self.dialog = Dialog::None;
+    }
+
+    /// Takes in what was found on the device of somebody whose session ended before this page began.
+    pub fn kept_found(&mut self, kept: Vec<String>) {
+        if let Phase::SignIn(form) = &mut self.phase
+            && form.kept.is_empty()
+            && !kept.is_empty()
+        {
+            form.kept = kept;
+            form.because = SignInBecause::Ended;
+        }
     }
 
     /// Notes that signing in failed.
@@ -336,7 +350,19 @@ impl Model {
         self.forget();
         self.me = None;
         self.effects.push(Effect::Remember(Setting::Me(None)));
-        self.ask_to_sign_in(SignInBecause::New, last_name, 0);
+        self.ask_to_sign_in(SignInBecause::New, last_name, Vec::new());
+    }
+
+    /// Returns what was written here and cannot be sent once the session has ended: unsent texts in their order, then
+    /// drafts.
+    fn left_behind(&self) -> Vec<String> {
+        let mut items: Vec<&OutboxItem> = self.items.values().map(|item| &item.item).collect();
+        items.sort_by_key(|item| (item.queued_at, item.order));
+        let texts = items.into_iter().filter_map(|item| text_of(&item.op));
+        let unopened =
+            self.drafts.iter().filter(|(room, _)| !self.rooms.contains_key(room)).map(|(_, text)| text.as_str());
+        let drafts = self.rooms.values().map(Room::own_draft).chain(unopened);
+        texts.chain(drafts.filter(|text| !text.trim().is_empty())).map(str::to_owned).collect()
     }
 
     /// Notes that another tab signed in as somebody else, or signed out: this page must not go on under the same cookie.
@@ -345,10 +371,11 @@ impl Model {
         if self.me.is_none() || same {
             return;
         }
-        let kept = self.items.len();
+        let kept = self.left_behind();
         let because = if who.is_some() { SignInBecause::SomebodyElse } else { SignInBecause::Ended };
         self.ask_to_sign_in(because, None, kept);
-        self.effects.push(Effect::EndSession);
+        let ended = self.me.as_ref().map(|me| Effect::Remember(Setting::NoLonger(me.id)));
+        self.effects.extend(ended.into_iter().chain([Effect::EndSession]));
     }
 
     /// Notes that the address changed by the browser's own buttons.
@@ -456,5 +483,13 @@ impl Model {
         self.facts.back = None;
         self.facts.bar_seen = false;
         self.facts.shown_until = None;
+    }
+}
+
+/// Returns what somebody wrote in a request, if it holds any text.
+fn text_of(op: &SendOp) -> Option<&str> {
+    match op {
+        SendOp::Post { body } | SendOp::Edit { body, .. } => Some(body),
+        SendOp::Delete { .. } | SendOp::React { .. } => None,
     }
 }

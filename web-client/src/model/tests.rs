@@ -409,9 +409,9 @@ fn somebody_elses_sign_in_stops_this_page_and_keeps_its_posts() {
     let effects = page.step(|model, _| model.signed_in_elsewhere(Some(&me())));
     assert!(effects.is_empty(), "the same person in another tab is no news");
     let effects = page.step(|model, _| model.signed_in_elsewhere(Some(&other())));
-    assert!(matches!(effects[..], [Effect::EndSession]));
+    assert!(matches!(effects[..], [Effect::Remember(Setting::NoLonger(_)), Effect::EndSession]));
     let Phase::SignIn(form) = page.state().phase else { panic!("no form") };
-    assert_eq!((form.because, form.kept), (SignInBecause::SomebodyElse, 1));
+    assert_eq!((form.because, form.kept), (SignInBecause::SomebodyElse, vec!["one".to_owned()]));
 }
 
 #[test]
@@ -420,6 +420,42 @@ fn an_ended_session_is_forgotten_by_the_browser_but_not_what_is_unsent() {
     let effects = page.hear(SessionEvent::State(ConnectionState::Stopped(StopReason::SignedOut)));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Remember(Setting::NoLonger(id)) if *id == me().id)));
     assert_eq!(page.state().status.bar.unwrap().text, crate::words::Text::SessionEnded { unsent: 0 });
+}
+
+#[test]
+fn what_an_ended_session_can_no_longer_send_is_shown_in_order_until_it_is_discarded() {
+    let mut page = Page::live();
+    for text in ["one", "two"] {
+        let effects = page.act(Action::Send(room_id(1), text.into()));
+        let (client_id, _) = sent(&effects).unwrap();
+        page.now += 1;
+        page.hear(SessionEvent::Queued(OutboxItem { order: page.now, ..item(client_id, text) }));
+    }
+    page.act(Action::React(room_id(1), Seq(1), "👍".into(), true));
+    page.act(Action::SetDraft(room_id(2), "half a thought".into()));
+    page.hear(SessionEvent::State(ConnectionState::Stopped(StopReason::SignedOut)));
+    page.act(Action::SignInAgain);
+    let Phase::SignIn(form) = page.state().phase else { panic!("no form") };
+    assert_eq!(
+        (form.because, form.kept),
+        (SignInBecause::Ended, ["one", "two", "half a thought"].map(String::from).into())
+    );
+    let effects = page.act(Action::DiscardKept);
+    assert!(matches!(effects[..], [Effect::EndSession, Effect::DiscardKept]), "{effects:?}");
+    let Phase::SignIn(form) = page.state().phase else { panic!("no form") };
+    assert!(form.kept.is_empty() && !page.model.would_lose());
+}
+
+#[test]
+fn what_a_session_left_that_ended_before_this_page_began_is_shown_too() {
+    let mut page = Page::at("/");
+    page.step(|model, _| model.ask_to_sign_in(SignInBecause::New, None, Vec::new()));
+    page.step(|model, _| model.kept_found(Vec::new()));
+    let Phase::SignIn(form) = page.state().phase else { panic!("no form") };
+    assert_eq!(form.because, SignInBecause::New);
+    page.step(|model, _| model.kept_found(vec!["old".into()]));
+    let Phase::SignIn(form) = page.state().phase else { panic!("no form") };
+    assert_eq!((form.because, form.kept), (SignInBecause::Ended, vec!["old".to_owned()]));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Must not live here: anything unsent ([`super::shelf`]). Invariant: a browser that remembers nothing works the same,
 //! and forgets.
 
+use shared::ids::UserId;
 use shared::model::Person;
 use web_sys::Storage;
 
@@ -15,6 +16,8 @@ const LANGUAGE: &str = "holdfast.language";
 const THEME: &str = "holdfast.theme";
 /// Who is signed in here. Other tabs hear of a change by the `storage` event.
 pub const ME: &str = "holdfast.me";
+/// Whose session ended here last, without signing out: what they wrote is still on the device.
+const ENDED: &str = "holdfast.ended";
 const LAST_ROOM: &str = "holdfast.room";
 /// Before the id of a tab: when it was last alive, where there are no locks.
 pub const TAB: &str = "holdfast.tab.";
@@ -52,6 +55,7 @@ pub fn remember(setting: &Setting) {
             }
         }
         Setting::NoLonger(user) => {
+            write(ENDED, Some(&user.to_string()));
             if me().is_some_and(|me| me.id == *user) {
                 write(ME, None);
             }
@@ -86,6 +90,17 @@ pub fn person(json: &str) -> Option<Person> {
 #[must_use]
 pub fn me() -> Option<Person> {
     person(&read(ME)?)
+}
+
+/// Returns whose session ended here last, without signing out.
+#[must_use]
+pub fn ended() -> Option<UserId> {
+    read(ENDED)?.parse().ok()
+}
+
+/// Forgets whose session ended here last.
+pub fn forget_ended() {
+    write(ENDED, None);
 }
 
 /// Returns the room shown last.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use js_sys::{Array, Promise, Reflect};
 use shared::ids::{ClientId, RoomId, UserId};
-use shared::session::OutboxItem;
+use shared::session::{OutboxItem, SendOp};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -139,7 +139,10 @@ impl Shelf {
                 }
             }
         }
-        Ok(end_of(&transaction))
+        let end = end_of(&transaction);
+        // Without it the browser would wait for this page to hear of each request, and forget all of it if the page went.
+        commit(&transaction)?;
+        Ok(end)
     }
 
     fn item_key(&self, client_id: ClientId) -> JsValue {
@@ -194,6 +197,25 @@ impl Shelf {
         Ok(items)
     }
 
+    /// Reads what this person wrote and was not sent, in all tabs, in its order, then the drafts.
+    ///
+    /// # Errors
+    /// What the browser says.
+    pub async fn texts(&self) -> Result<Vec<String>, JsValue> {
+        let store = self.transaction(false)?.object_store(OUTBOX)?;
+        let values = Array::from(&read(store.get_all_with_key(&below(&[&self.user])?.into())?).await?);
+        let read_item = |value: JsValue| serde_json::from_str::<OutboxItem>(&value.as_string()?).ok();
+        let mut items: Vec<OutboxItem> = values.iter().filter_map(read_item).collect();
+        items.sort_by_key(|item| (item.queued_at, item.order));
+        let texts = items.into_iter().filter_map(|item| match item.op {
+            SendOp::Post { body } | SendOp::Edit { body, .. } => Some(body),
+            SendOp::Delete { .. } | SendOp::React { .. } => None,
+        });
+        let texts: Vec<String> = texts.collect();
+        let drafts = self.drafts().await?.into_values().filter(|text| !text.trim().is_empty());
+        Ok(texts.into_iter().chain(drafts).collect())
+    }
+
     /// Counts the items of this person in all tabs.
     ///
     /// # Errors
@@ -215,6 +237,12 @@ impl Shelf {
         transaction.object_store(DRAFTS)?.delete(&range)?;
         JsFuture::from(end_of(&transaction)).await.map(|_| ())
     }
+}
+
+/// Tells the browser that a transaction is whole.
+#[expect(deprecated, reason = "web-sys marks it so; the standard does not (Indexed Database API 3.0, §4.10)")]
+fn commit(transaction: &IdbTransaction) -> Result<(), JsValue> {
+    transaction.commit()
 }
 
 /// Reads one part of a key.

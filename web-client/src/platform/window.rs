@@ -5,7 +5,7 @@
 use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast as _, JsValue};
-use web_sys::{Document, Event, EventTarget, Window};
+use web_sys::{Document, Event, EventTarget, HtmlElement, HtmlTextAreaElement, Window};
 
 use crate::store::Theme;
 use crate::words::Language;
@@ -120,9 +120,35 @@ pub fn reload() {
     let _ = window().location().reload();
 }
 
-/// Puts text on the clipboard; absent where the browser has none for this page (plain HTTP).
+/// Puts text on the clipboard; absent where the browser does not let this page.
 #[must_use]
 pub fn copy(text: &str) -> Option<Promise> {
+    give_to_clipboard(text).or_else(|| copy_selected(text).map(|()| Promise::resolve(&JsValue::UNDEFINED)))
+}
+
+/// Over plain HTTP there is no clipboard to give to, but what is selected can be copied.
+fn copy_selected(text: &str) -> Option<()> {
+    let document = document();
+    let before = document.active_element()?;
+    // An open dialog takes the focus from everything outside of it.
+    let host = before.closest("dialog").ok().flatten().or_else(|| document.body().map(Into::into))?;
+    let area: HtmlTextAreaElement = document.create_element("textarea").ok()?.dyn_into().ok()?;
+    area.set_value(text);
+    area.set_class_name("unseen");
+    host.append_child(&area).ok()?;
+    area.select();
+    let command =
+        Reflect::get(&document, &"execCommand".into()).ok().and_then(|found| found.dyn_into::<Function>().ok());
+    let copied = command.and_then(|command| command.call1(&document, &"copy".into()).ok());
+    area.remove();
+    if let Ok(before) = before.dyn_into::<HtmlElement>() {
+        // What had the focus is still there: nothing ran in between.
+        let _ = before.focus();
+    }
+    (copied?.as_bool() == Some(true)).then_some(())
+}
+
+fn give_to_clipboard(text: &str) -> Option<Promise> {
     let clipboard = Reflect::get(&window().navigator(), &"clipboard".into()).ok()?;
     let write: Function = Reflect::get(&clipboard, &"writeText".into()).ok()?.dyn_into().ok()?;
     write.call1(&clipboard, &text.into()).ok()?.dyn_into().ok()

@@ -20,6 +20,8 @@ pub enum Action {
     SignOut,
     /// Sign out and forget what is unsent.
     SignOutAndDiscard,
+    /// Forget what the person whose session ended wrote and nobody can send any more.
+    DiscardKept,
     /// Show a room of mine.
     OpenRoom(RoomId),
     /// Follow an address inside the page, `/r/NAME`.

@@ -122,8 +122,8 @@ pub struct SignIn {
     pub busy: bool,
     /// Why the last try failed; may carry a suggestion.
     pub error: Option<SignInError>,
-    /// Unsent items kept on this device for the person who was signed in here.
-    pub kept: usize,
+    /// What the person whose session ended wrote and nobody can send any more: a new sign-in is a new person.
+    pub kept: Vec<String>,
     /// The name that was used here last.
     pub last_name: String,
     /// Why the person has to sign in (again).

@@ -64,18 +64,18 @@ texts! {
         };
     SessionEnded { unsent: u64 } => match unsent {
             0 => "Your session ended. Sign in again.".to_owned(),
-            1 => "Your session ended. Sign in again; 1 unsent message is kept.".to_owned(),
-            n => format!("Your session ended. Sign in again; {n} unsent messages are kept."),
+            n => format!("Your session ended before {n} message{} {} sent. Sign in again; you can copy {} first.", s(n),
+                if *n == 1 { "was" } else { "were" }, if *n == 1 { "it" } else { "them" }),
         }, match unsent {
             0 => "登录已失效，请重新登录。".to_owned(),
-            n => format!("登录已失效，请重新登录。{n} 条未发送的消息已保留。"),
+            n => format!("登录已失效，有 {n} 条消息未发送。请重新登录，登录前可复制这些消息。"),
         };
     NewVersion => "A new version is ready. Drafts and unsent messages are kept.",
         "新版本已就绪，草稿和未发送的消息会保留。";
     NoStorage => "This browser can't store unsent messages. Keep this tab open until they're sent.",
         "此浏览器无法保存未发送的消息，发送完成前请勿关闭此页面。";
-    SomebodyElse => "Another tab signed in as somebody else. This page has stopped; unsent messages are kept.",
-        "另一个标签页以其他身份登录，此页面已停止。未发送的消息已保留。";
+    SomebodyElse => "Another tab signed in as somebody else, so this page has stopped.",
+        "另一个标签页以其他身份登录，此页面已停止。";
     Stopped { why: &'static str } => *why, *why;
     RetryNow => "Retry now", "立即重试";
     SignInAgain => "Sign in", "登录";
@@ -132,6 +132,8 @@ texts! {
     // Rooms and people.
     Rooms => "Rooms", "房间";
     BrowseRooms => "Browse rooms", "浏览房间";
+    FilterRooms => "Filter by name or topic", "按名称或主题筛选";
+    NoRoomMatches => "No listed room matches.", "列表中没有匹配的房间。";
     CreateRoom => "New room", "新建房间";
     RoomName => "Room name", "房间名称";
     RoomTitle => "What is it about? (optional)", "房间主题（可选）";
@@ -160,8 +162,10 @@ texts! {
     YourName => "Your name", "你的名字";
     SignIn => "Start chatting", "开始聊天";
     NameSuggestion { name: String } => format!("Use {name} instead"), format!("改用 {name}");
-    UnsentKept { n: u64 } => format!("{n} unsent message{} kept on this device.", if *n == 1 { " is" } else { "s are" }),
-        format!("{n} 条未发送的消息已保留在本设备。");
+    KeptTitle => "Not sent, kept on this device", "未发送，已保留在本设备";
+    KeptMeans => "Signing in makes you a new person here, so these can't be sent for you. Copy what you need.",
+        "重新登录后你将是新的用户，这些内容无法代为发送，请复制需要的部分。";
+    Discard => "Discard", "丢弃";
     ServerUnreachable => "The server can't be reached. Check your connection and try again.",
         "无法连接服务器，请检查网络后重试。";
     SignOut => "Sign out", "退出登录";

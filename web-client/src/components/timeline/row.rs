@@ -63,14 +63,19 @@ const fn status_name(status: &Status) -> &'static str {
 pub fn PostView(props: &PostProps) -> Html {
     let frame = use_frame();
     let post = &*props.post;
-    let is_near = use_state_eq(|| false);
+    // Apart, since the focus leaves a row whose button was pressed while the mouse still rests on it.
+    let is_pointed = use_state_eq(|| false);
+    let is_focused = use_state_eq(|| false);
     let sheet = use_state_eq(|| false);
     let press = use_mut_ref(|| None::<Timeout>);
-    let near = |value: bool| {
-        let is_near = is_near.clone();
-        move || is_near.set(value)
+    let pointed = |value: bool| {
+        let is_pointed = is_pointed.clone();
+        Callback::from(move |_: MouseEvent| is_pointed.set(value))
     };
-    let (enter, leave) = (near(true), near(false));
+    let focused = |value: bool| {
+        let is_focused = is_focused.clone();
+        Callback::from(move |_: FocusEvent| is_focused.set(value))
+    };
     let ontouchstart = {
         let (press, sheet) = (press.clone(), sheet.clone());
         Callback::from(move |_: TouchEvent| {
@@ -101,8 +106,7 @@ pub fn PostView(props: &PostProps) -> Html {
         <div {class} data-testid="row" role="article" tabindex={if props.stop { "0" } else { "-1" }}
             data-key={post.client_id.to_string()} data-seq={post.seq.map(|seq| seq.to_string())}
             data-status={status_name(&post.status)} data-saved={is_saved.then_some("true")}
-            onmouseenter={let enter = enter.clone(); move |_| enter()} onmouseleave={let leave = leave.clone(); move |_| leave()}
-            onfocusin={move |_| enter()} onfocusout={move |_| leave()}
+            onmouseenter={pointed(true)} onmouseleave={pointed(false)} onfocusin={focused(true)} onfocusout={focused(false)}
             {ontouchstart} ontouchmove={end_press.clone()} ontouchcancel={end_press.clone()} ontouchend={end_press}>
             <div class="edge">
                 if props.first { { avatar(post.by, &post.name, "") } } else {
@@ -123,7 +127,7 @@ pub fn PostView(props: &PostProps) -> Html {
                 { for post.pending.iter().filter_map(|change| pending(&frame, change)) }
                 { delivery(&frame, post, props.waits) }
             </div>
-            if *is_near || props.stop { <RowActions post={Arc::clone(&props.post)} room={props.room} /> }
+            if *is_pointed || *is_focused || props.stop { <RowActions post={Arc::clone(&props.post)} room={props.room} /> }
             if *sheet { <RowSheet post={Arc::clone(&props.post)} room={props.room} close={close_sheet} /> }
         </div>
     }

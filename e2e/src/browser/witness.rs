@@ -104,7 +104,7 @@ impl Cut {
     /// Begins the cut that a weather is, if it is one.
     pub(super) fn of(weather: Weather) -> Option<Self> {
         let (what, notice, is_silent) = match weather {
-            Weather::Fair | Weather::Delayed { .. } | Weather::Thin { .. } => return None,
+            Weather::Fair | Weather::Delayed { .. } | Weather::Rough { .. } | Weather::Thin { .. } => return None,
             Weather::Reset => ("the link was reset", NOTICE_CLOSED, true),
             Weather::Frozen => ("the link stood still", NOTICE_SILENT, true),
             Weather::BlackHole { down, .. } => ("the link swallowed everything", NOTICE_SILENT, down),

@@ -166,7 +166,7 @@ struct Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(share) = self.share {
-            self.app.addresses.leave(share, Instant::now());
+            self.app.addresses.leave(share, self.app.ambient.now());
         }
     }
 }

@@ -10,6 +10,7 @@ use shared::ids::ConnectionId;
 use tokio::sync::Notify;
 
 use crate::accept::Addresses;
+use crate::ambient::Ambient;
 use crate::config::Config;
 use crate::delivery::Hub;
 use crate::drain::Drain;
@@ -22,6 +23,8 @@ use crate::registry::Registry;
 pub struct App {
     /// What the operator set.
     pub config: Config,
+    /// Time and chance.
+    pub ambient: Arc<dyn Ambient>,
     /// The log.
     pub log: LogHandle,
     /// Streams and who follows them.
@@ -60,6 +63,8 @@ impl Drop for SocketCount {
 pub struct Parts {
     /// See [`App::config`].
     pub config: Config,
+    /// See [`App::ambient`].
+    pub ambient: Arc<dyn Ambient>,
     /// See [`App::log`].
     pub log: LogHandle,
     /// See [`App::hub`].
@@ -82,6 +87,7 @@ impl App {
             drain: Drain::default(),
             addresses: Addresses::new(&parts.config.sockets),
             config: parts.config,
+            ambient: parts.ambient,
             log: parts.log,
             hub: parts.hub,
             registry: parts.registry,

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::close;
 
@@ -67,8 +67,19 @@ impl Drain {
 
 /// Says goodbye to every connection and waits until they are gone or the time is up.
 pub async fn drain(app: &Arc<App>) {
+    let started = app.ambient.now();
+    begin(app);
+    wait_until_gone(app, ms(app.config.timing.drain_ms)).await;
+    tracing::info!(
+        left = app.sockets(),
+        took_ms = app.ambient.now().duration_since(started).as_millis() as u64,
+        "drained"
+    );
+}
+
+/// Tells every connection to say goodbye, each at its own moment.
+pub fn begin(app: &App) {
     app.drain.set(Phase::Draining);
-    let started = Instant::now();
     let peers = app.registry.all();
     let spread = app.config.reconnect_spread_ms(peers.len());
     let allowed = app.config.timing.drain_ms;
@@ -81,17 +92,20 @@ pub async fn drain(app: &Arc<App>) {
         let reconnect_after_ms = spread * index / peers.len() as u64;
         peer.mailbox.order(Order::Drain { reconnect_after_ms, close_after_ms: NOTICE_MS + index / BATCH * every });
     }
-    wait_until_gone(app, ms(allowed)).await;
-    tracing::info!(left = app.sockets(), took_ms = started.elapsed().as_millis() as u64, "drained");
 }
 
 /// Closes every connection at once, because nothing more can be promised.
 pub async fn fail(app: &Arc<App>) {
+    begin_failed(app);
+    wait_until_gone(app, FAILED_WAIT).await;
+}
+
+/// Tells every connection to close at once.
+pub fn begin_failed(app: &App) {
     app.drain.set(Phase::Failed);
     for peer in app.registry.all() {
         peer.mailbox.order(Order::Close(close::STORAGE_STOPPED));
     }
-    wait_until_gone(app, FAILED_WAIT).await;
 }
 
 async fn wait_until_gone(app: &Arc<App>, at_most: Duration) {

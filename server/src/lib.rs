@@ -4,6 +4,7 @@
 //! ([`shared`]). Invariant: nothing is acknowledged or shown before it is committed, and no socket outlives [`run`].
 
 pub mod accept;
+pub mod ambient;
 pub mod app;
 pub mod config;
 pub mod connection;
@@ -18,18 +19,18 @@ pub mod ws;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shared::ids::ClientId;
 use shared::time::Timestamp;
 use tokio::net::TcpListener;
 
+use crate::ambient::{Ambient, System};
 use crate::app::{App, Parts};
 use crate::config::{Config, ms};
 use crate::delivery::Hub;
 use crate::http::assets::Assets;
 use crate::log::{Applied, Entry, Fatal, GENERAL, LogHandle, LogOptions, Op, OpenError, Published, SYSTEM, Writer};
-use crate::people::tokens;
 use crate::registry::Registry;
 
 /// Where the log is kept.
@@ -96,9 +97,9 @@ impl Server {
             }
         }
         .map_err(ServerError::Open)?;
-        bootstrap(&log).await?;
+        bootstrap(&log, &System).await?;
         let (assets, origins) = (Assets::find(config.dist.as_deref()), config.origins(address));
-        let app = App::new(Parts { config, log, hub, registry, assets, origins });
+        let app = App::new(Parts { config, ambient: Arc::new(System), log, hub, registry, assets, origins });
         Ok(Self { app, listener, writer })
     }
 
@@ -168,7 +169,7 @@ pub async fn run(
 }
 
 /// Tells everybody concerned of what was committed. Runs on the writer's thread.
-fn publish(hub: &Hub, registry: &Registry, published: &Published) {
+pub fn publish(hub: &Hub, registry: &Registry, published: &Published) {
     hub.publish(published);
     for (user, mark) in &published.effects.reads {
         registry.for_user(*user, |peer| peer.mailbox.read(mark.room, mark.posts));
@@ -193,16 +194,19 @@ async fn tidy(app: &App) {
     let mut ticks = tokio::time::interval(TIDY_EVERY);
     loop {
         ticks.tick().await;
-        app.registry.tidy(Instant::now());
+        app.registry.tidy(app.ambient.now());
     }
 }
 
 /// Makes the room everybody is in, the first time.
-async fn bootstrap(log: &LogHandle) -> Result<(), ServerError> {
+///
+/// # Errors
+/// If the log refuses it or has stopped.
+pub async fn bootstrap(log: &LogHandle, ambient: &dyn Ambient) -> Result<(), ServerError> {
     // The same key each time: what was done at the first start is not done again.
     let key = ClientId::from_parts(Timestamp(0), [0; 10]);
     let op = Op::RoomCreate { room: GENERAL, name: "general".to_owned(), title: String::new() };
-    match log.propose(Entry { ts: tokens::wall_clock(), by: SYSTEM, key, op }).await {
+    match log.propose(Entry { ts: ambient.wall_clock(), by: SYSTEM, key, op }).await {
         Ok(Applied::Committed(_) | Applied::Duplicate(_)) => Ok(()),
         Ok(Applied::Refused(error)) => Err(ServerError::Bootstrap(error.to_string())),
         // A full disk heals: the room was made before, or will be at the next start.

@@ -139,7 +139,7 @@ impl Presence {
     }
 
     /// Tells what has changed by `now`, and returns when somebody's grace period ends next.
-    fn tell(&self, hub: &Hub, now: Instant) -> Option<Instant> {
+    pub fn tell(&self, hub: &Hub, now: Instant) -> Option<Instant> {
         let mut told: Vec<(Member, HashSet<RoomId>)> = Vec::new();
         let mut next = None::<Instant>;
         {

@@ -109,10 +109,12 @@ impl Registry {
         }
     }
 
-    /// Returns every connection.
+    /// Returns every connection, the oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Peer>> {
-        self.lock().peers.values().cloned().collect()
+        let mut all: Vec<Arc<Peer>> = self.lock().peers.values().cloned().collect();
+        all.sort_unstable_by_key(|peer| peer.connection);
+        all
     }
 
     /// Returns how many connections have said hello.

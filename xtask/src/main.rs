@@ -1,5 +1,5 @@
 //! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`, `numbers`,
-//! `autobahn`, `fuzz`, `faults`.
+//! `autobahn`, `fuzz`, `faults`, `sim`.
 //!
 //! Lives here: the commands, and what each needs from the machine. Must not live here: anything the server, the page
 //! or the command line need at run time. Invariant: a command either does what it says or ends with a non-zero code
@@ -16,6 +16,7 @@ mod numbers;
 mod page;
 mod process;
 mod run;
+mod sim;
 mod test;
 
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Cause every fault and attack of the list for real, against the release binary.
     Faults(faults::Options),
+    /// Live through bad days in virtual time: the real session, server and log on made-up networks, clocks and disks.
+    Sim(sim::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Autobahn(options) => autobahn::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Faults(options) => faults::run(&options),
+        Command::Sim(options) => sim::run(&options),
     };
     match outcome {
         Ok(code) => code,

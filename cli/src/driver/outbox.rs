@@ -62,7 +62,7 @@ impl OutboxFile {
     /// Returns what is unsent, in the order it was queued.
     pub(crate) fn items(&self) -> Vec<OutboxItem> {
         let mut items: Vec<_> = self.items.values().cloned().collect();
-        items.sort_by_key(|item| (item.queued_at, item.order, item.client_id));
+        items.sort_by_key(|item| (item.order, item.queued_at, item.client_id));
         items
     }
 

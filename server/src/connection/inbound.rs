@@ -18,56 +18,57 @@ use shared::model::Person;
 
 use super::follow::{BURST_BYTES, Follows};
 use super::sends::Send;
+use super::socket::Socket;
 use super::{Announced, Catchup, Connection, Entered, Phase};
 use crate::config::ms;
 use crate::delivery::{Mailbox, Order, Peer};
 use crate::drain::Phase as ServerPhase;
-use crate::people::tokens;
 use crate::ws::{Incoming, frame};
 
 /// Bytes read at once. Nothing of this size is kept by an idle connection.
 const READ_BYTES: usize = 4 * 1024;
 
-impl Connection {
+impl<S: Socket> Connection<S> {
     /// Tells whether there is room for what would be read.
-    pub(super) fn wants_to_read(&self) -> bool {
-        self.unread.is_empty() && self.has_room()
+    pub(super) fn wants_to_read(&self, now: Instant) -> bool {
+        self.unread.is_empty() && self.has_room(now)
     }
 
     /// Tells whether there is room for another command and its answer.
-    fn has_room(&self) -> bool {
+    fn has_room(&self, now: Instant) -> bool {
         match self.phase {
             Phase::Hello { .. } | Phase::Closing { answered: false, .. } => true,
             Phase::Open => {
                 self.sends.has_room()
                     && self.requests.len() < PENDING_REQUESTS
                     && self.output.bytes() < self.app.config.sizes.pending_reply_bytes + BURST_BYTES
-                    && !self.is_drain_due(Instant::now())
+                    && !self.is_drain_due(now)
             }
             // The hello is answered before anything else is read.
             Phase::Greeting | Phase::Closing { answered: true, .. } | Phase::Over => false,
         }
     }
 
-    /// Reads what has come, once.
-    pub(super) fn read(&mut self) {
-        if !self.wants_to_read() {
-            return;
+    /// Reads what has come, once. Returns whether anything had.
+    pub(super) fn read(&mut self, now: Instant) -> bool {
+        if !self.wants_to_read(now) {
+            return false;
         }
         let mut buffer = [0; READ_BYTES];
         match self.socket.try_read(&mut buffer) {
             Ok(0) => self.phase = Phase::Over,
-            Ok(count) => {
-                self.decode_slice(&buffer[..count], Instant::now());
+            Ok(count) => self.decode_slice(&buffer[..count], now),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {
+                return false;
             }
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {}
             Err(_) => self.phase = Phase::Over,
         }
+        true
     }
 
     /// Decodes what was read earlier and had no room.
     pub(super) fn decode(&mut self, now: Instant) {
-        if !self.unread.is_empty() && self.has_room() {
+        if !self.unread.is_empty() && self.has_room(now) {
             let unread = std::mem::take(&mut self.unread);
             self.decode_slice(&unread, now);
         }
@@ -75,7 +76,7 @@ impl Connection {
 
     fn decode_slice(&mut self, mut bytes: &[u8], now: Instant) {
         while !bytes.is_empty() {
-            if !self.has_room() {
+            if !self.has_room(now) {
                 self.unread = Bytes::copy_from_slice(bytes);
                 return;
             }
@@ -250,7 +251,10 @@ impl Connection {
         // An answer to our question needs none itself unless it has an id.
         if id.is_some() || beat.answers.is_none() {
             let reconnect_spread_ms = self.app.config.reconnect_spread_ms(self.app.sockets());
-            self.say(&Message::reply(id, Reply::Beat(BeatAnswer { now: tokens::wall_clock(), reconnect_spread_ms })));
+            self.say(&Message::reply(
+                id,
+                Reply::Beat(BeatAnswer { now: self.app.ambient.wall_clock(), reconnect_spread_ms }),
+            ));
         }
     }
 
@@ -275,7 +279,7 @@ impl Connection {
 
     /// Closes without cutting off the refusal that was just said.
     pub(super) fn close_keeping(&mut self, code: u16) {
-        if self.output.write(&self.socket, Instant::now()).is_err() {
+        if self.output.write(&self.socket, self.app.ambient.now()).is_err() {
             self.phase = Phase::Over;
         }
         self.close_with(code);

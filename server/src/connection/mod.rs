@@ -1,9 +1,9 @@
 //! One socket, from the upgrade to its end: one task, one owner, one select over a closed enum.
 //!
-//! Lives here: the loop (`Connection::run`), deadlines, and how it ends. Bytes become
-//! messages (`inbound`), messages become sends or requests, streams are pulled by cursor, and everything leaves through one
-//! `output::Output`. Must not live here: what a request means (`requests`), order of sends (`sends`), places in
-//! streams (`follow`). Invariant: nothing here waits for a peer; a peer that does not read costs what is in its output
+//! Lives here: the loop (`Connection::run`, or `Connection::step` for whoever keeps the time), and the way of a request.
+//! Bytes become messages (`inbound`), messages become sends or requests, streams are pulled by cursor (`streams`), and
+//! everything leaves through one `output::Output` until the end (`lifetime`). Must not live here: what a request means
+//! (`requests`), order of sends (`sends`), places in streams (`follow`). Invariant: nothing here waits for a peer; a peer that does not read costs what is in its output
 //! and a cursor, and one that takes nothing at all is closed.
 //!
 //! ```text
@@ -14,46 +14,48 @@
 pub mod bucket;
 mod follow;
 mod inbound;
+mod lifetime;
 mod liveness;
 mod open;
 mod output;
 mod requests;
 mod sends;
+mod socket;
+mod streams;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use shared::close;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{RequestId, StreamId, UserId};
-use shared::limits::PAGE_PEOPLE;
-use shared::message::{
-    BeatAsked, Closing, Command, Draining, Event, Heads, Message, Presence, ReadMark, Reply, Welcome,
-};
-use shared::model::{Head, Member, ServerInfo, UserChange, UserEvent};
+use shared::message::{Command, Event, Message, Reply, Welcome};
+use shared::model::ServerInfo;
 use shared::time::Timestamp;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use self::bucket::{Bucket, Window};
-use self::follow::{Follows, Page, Pull, Turned};
-use self::liveness::{Action, Liveness};
+use self::follow::{Follows, Page};
+use self::liveness::Liveness;
 use self::output::Output;
 use self::requests::{Done, Job};
 use self::sends::Sends;
 use crate::app::{App, SocketCount};
 use crate::config::ms;
-use crate::delivery::{Letters, Order, Peer};
+use crate::delivery::Peer;
 use crate::drain::Phase as ServerPhase;
 use crate::log::{Applied, LogError};
-use crate::people::tokens::{self, TokenHash};
+use crate::people::tokens::TokenHash;
 use crate::ws::{Decoder, DecoderLimits, frame};
 
 pub(crate) use requests::{free_name, renew_session};
+pub use socket::Socket;
 
 /// Rounds of work before other tasks get their turn.
 const ROUNDS: usize = 16;
@@ -96,15 +98,24 @@ enum Wake {
     Deadline,
 }
 
+/// What [`Connection::step`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing more until then, unless something comes.
+    Until(Instant),
+    /// The connection is over; drop it.
+    Over,
+}
+
 type PageJob = Pin<Box<dyn Future<Output = Result<Page, LogError>> + Send>>;
 
 /// A request waiting for its turn.
 type Queued = (Option<RequestId>, Command);
 
 /// One socket and everything that belongs to it.
-pub struct Connection {
+pub struct Connection<S = TcpStream> {
     app: Arc<App>,
-    socket: TcpStream,
+    socket: S,
     decoder: Decoder,
     /// Bytes that were read and wait until there is room for what they ask.
     unread: Bytes,
@@ -160,17 +171,17 @@ impl Drop for Entered {
     fn drop(&mut self) {
         self.app.registry.leave(&self.peer);
         if self.presence == Announced::Yes {
-            self.app.presence.leave(self.peer.user, Instant::now());
+            self.app.presence.leave(self.peer.user, self.app.ambient.now());
         }
     }
 }
 
-impl Connection {
+impl<S: Socket> Connection<S> {
     /// Takes over a socket after its upgrade. `unread` is what came behind the request. An identity that is a close code
     /// instead is told so and closed: a browser cannot see an HTTP status.
     #[must_use]
-    pub fn new(app: Arc<App>, socket: TcpStream, unread: Bytes, identity: Result<Identity, u16>) -> Self {
-        let now = Instant::now();
+    pub fn new(app: Arc<App>, socket: S, unread: Bytes, identity: Result<Identity, u16>) -> Self {
+        let now = app.ambient.now();
         let (sizes, rates, timing) = (app.config.sizes, app.config.rates, app.config.timing);
         let limits =
             DecoderLimits { message_bytes: sizes.message_bytes, fragments: sizes.message_fragments, binary: false };
@@ -200,35 +211,49 @@ impl Connection {
         }
     }
 
-    /// Runs the connection to its end.
-    pub async fn run(mut self) {
-        if let Err(code) = self.identity {
-            self.close_with(code);
-        }
+    /// Does all that can be done by now without a wait, as [`Connection::run`] does between two of them, and says until
+    /// when there is nothing more to do unless something comes. For whoever keeps the time themselves.
+    pub fn step(&mut self) -> Step {
+        let mut context = Context::from_waker(Waker::noop());
         loop {
             self.work();
             if self.phase == Phase::Over {
-                return;
+                return Step::Over;
             }
-            match self.next_wake().await {
-                Wake::Ready => self.read(),
-                Wake::Mail => {}
-                Wake::Done(done) => self.on_done(done),
-                Wake::Sent(result) => {
-                    if let Some(message) = self.sends.finish(result) {
-                        self.say(&message);
-                    }
+            let now = self.app.ambient.now();
+            if let Poll::Ready(wake) = self.poll_wake(&mut context) {
+                self.on_wake(wake, now);
+            } else if self.read(now) {
+            } else if self.deadline(now) <= now {
+                self.on_deadline(now);
+            } else {
+                return Step::Until(self.deadline(now));
+            }
+        }
+    }
+
+    fn on_wake(&mut self, wake: Wake, now: Instant) {
+        match wake {
+            Wake::Ready => drop(self.read(now)),
+            Wake::Mail => {}
+            Wake::Done(done) => self.on_done(done),
+            Wake::Sent(result) => {
+                if let Some(message) = self.sends.finish(result) {
+                    self.say(&message);
                 }
-                Wake::Paged(page) => self.on_page(page),
-                Wake::Deadline => self.on_deadline(Instant::now()),
             }
+            Wake::Paged(page) => self.on_page(page),
+            Wake::Deadline => self.on_deadline(now),
         }
     }
 
     /// Does everything that can be done without waiting.
     fn work(&mut self) {
+        if let (Phase::Hello { .. }, Err(code)) = (self.phase, self.identity) {
+            self.close_with(code);
+        }
         for _ in 0..ROUNDS {
-            let now = Instant::now();
+            let now = self.app.ambient.now();
             self.decode(now);
             self.take_letters(now);
             self.start_jobs(now);
@@ -251,43 +276,16 @@ impl Connection {
         }
     }
 
-    async fn next_wake(&mut self) -> Wake {
-        let deadline = self.deadline();
-        let interest = match (self.wants_to_read(), self.output.is_empty()) {
-            (true, true) => Some(Interest::READABLE),
-            (true, false) => Some(Interest::READABLE | Interest::WRITABLE),
-            (false, false) => Some(Interest::WRITABLE),
-            (false, true) => None,
-        };
-        let Self { socket, entered, job, sends, page, .. } = self;
-        let ready = async {
-            match interest {
-                // An error shows again at the read or write that follows.
-                Some(interest) => drop(socket.ready(interest).await),
-                None => std::future::pending().await,
-            }
-        };
-        let mail = async {
-            match entered {
-                Some(entered) => entered.peer.mailbox.woken().await,
-                None => std::future::pending().await,
-            }
-        };
-        let has_send = sends.is_in_flight();
-        tokio::select! {
-            () = ready => Wake::Ready,
-            () = mail => Wake::Mail,
-            done = poll_fn(|context| match job {
-                Some((_, job)) => job.as_mut().poll(context),
-                None => std::task::Poll::Pending,
-            }) => Wake::Done(done),
-            result = sends.answered(), if has_send => Wake::Sent(result),
-            read = poll_fn(|context| match page {
-                Some(page) => page.as_mut().poll(context),
-                None => std::task::Poll::Pending,
-            }) => Wake::Paged(read),
-            () = tokio::time::sleep_until(deadline.into()) => Wake::Deadline,
-        }
+    /// Looks whether anything but the socket and the time has come.
+    fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
+        let Self { entered, job, sends, page, .. } = self;
+        pin!(news(entered.as_ref(), job, sends, page)).poll(context)
+    }
+
+    /// Returns how many bytes wait to be written.
+    #[must_use]
+    pub const fn queued_bytes(&self) -> usize {
+        self.output.bytes()
     }
 
     /// Queues a message for the peer.
@@ -298,134 +296,6 @@ impl Connection {
     fn tell(&mut self, event: Event) {
         self.say(&Message::event(event));
     }
-
-    // ---- streams -----------------------------------------------------------------------------------------------
-
-    /// Moves what comes next into an empty output. Returns whether anything moved.
-    fn pull(&mut self) -> bool {
-        if self.phase != Phase::Open || !self.output.is_empty() {
-            return false;
-        }
-        let Some(entered) = &mut self.entered else { return false };
-        let output = &mut self.output;
-        let took = match entered.follows.pull(|frame| output.push(frame)) {
-            Pull::Nothing => false,
-            Pull::Took => true,
-            Pull::Read(ask) if self.page.is_none() => {
-                let (app, peer) = (Arc::clone(&self.app), Arc::clone(&entered.peer));
-                self.page = Some(Box::pin(follow::read_page(app, peer, ask)));
-                false
-            }
-            // One page at a time; the stream is asked again when this one is turned.
-            Pull::Read(ask) => {
-                entered.follows.give_back(&ask);
-                false
-            }
-        };
-        self.tell_live();
-        took
-    }
-
-    fn tell_live(&mut self) {
-        if let Some(entered) = &mut self.entered
-            && entered.catching_up == Catchup::Behind
-            && entered.follows.are_goals_reached()
-        {
-            entered.catching_up = Catchup::Told;
-            self.tell(Event::Live(shared::message::Live {}));
-        }
-    }
-
-    fn on_page(&mut self, page: Result<Page, LogError>) {
-        self.page = None;
-        let Some(entered) = &mut self.entered else { return };
-        if self.phase != Phase::Open {
-            return;
-        }
-        let Ok(page) = page else {
-            self.close_with(close::SERVER_ERROR);
-            return;
-        };
-        match entered.follows.turn_page(page) {
-            Turned::Stale => {}
-            Turned::Frames(frames) => frames.into_iter().for_each(|frame| self.output.push(frame)),
-            Turned::User(events) => events.into_iter().for_each(|event| self.on_user_event(event)),
-            Turned::Jumped(plan) => self.tell(Event::Opened(plan.opened)),
-            Turned::Missing => {
-                tracing::error!("the log does not hold an event below its own head");
-                self.close_with(close::SERVER_ERROR);
-            }
-        }
-        self.tell_live();
-    }
-
-    /// Acts on a change in what is the person's own, and passes it on.
-    fn on_user_event(&mut self, event: UserEvent) {
-        let Some(entered) = &mut self.entered else { return };
-        let (presence, user) = (&self.app.presence, entered.peer.user);
-        match &event.change {
-            UserChange::RoomAdded(added) => {
-                entered.follows.set_member(added.room, true);
-                presence.set_member(user, added.room, true);
-            }
-            UserChange::RoomRemoved(removed) => {
-                entered.follows.set_member(removed.room, false);
-                presence.set_member(user, removed.room, false);
-            }
-            UserChange::Named(named) => {
-                entered.name.clone_from(&named.name);
-                presence.rename(user, &named.name);
-            }
-            UserChange::Unknown(_) => {}
-        }
-        self.output.push(crate::delivery::user_frame(&event));
-    }
-
-    // ---- others' news ------------------------------------------------------------------------------------------
-
-    fn take_letters(&mut self, now: Instant) {
-        let Some(entered) = &self.entered else { return };
-        let heads_due = self.heads_told.is_none_or(|told| now >= told + ms(self.app.config.timing.coalesce_ms));
-        let (letters, left) = entered.peer.mailbox.take(heads_due);
-        if left && self.heads_due.is_none() {
-            self.heads_due = self.heads_told.map(|told| told + ms(self.app.config.timing.coalesce_ms));
-        } else if !left {
-            self.heads_due = None;
-        }
-        let Letters { heads, presence, typing, reads, order } = letters;
-        match order {
-            Some(Order::Close(code)) => return self.close_with(code),
-            Some(Order::Drain { reconnect_after_ms, close_after_ms }) if self.drain_at.is_none() => {
-                self.drain_at = Some(now + ms(close_after_ms));
-                self.tell(Event::Draining(Draining { reconnect_after_ms }));
-            }
-            Some(Order::Drain { .. }) | None => {}
-        }
-        if self.phase != Phase::Open {
-            return;
-        }
-        // What is ephemeral is shed first when the peer does not keep up.
-        if self.output.bytes() <= follow::BURST_BYTES {
-            typing.into_iter().for_each(|frame| self.output.push(frame));
-        }
-        for (room, posts) in reads {
-            self.tell(Event::Read(ReadMark { room, posts }));
-        }
-        let changes: Vec<Member> = presence.into_values().collect();
-        for changes in changes.chunks(PAGE_PEOPLE) {
-            self.tell(Event::Presence(Presence { changes: changes.to_vec() }));
-        }
-        let heads: Vec<Head> = match &self.entered {
-            Some(entered) => heads.into_values().filter(|head| !entered.follows.is_open(head.room)).collect(),
-            None => Vec::new(),
-        };
-        if !heads.is_empty() {
-            self.heads_told = Some(now);
-            self.tell(Event::Heads(Heads { heads }));
-        }
-    }
-
-    // ---- requests ----------------------------------------------------------------------------------------------
 
     fn start_jobs(&mut self, now: Instant) {
         if !matches!(self.phase, Phase::Greeting | Phase::Open) {
@@ -475,7 +345,9 @@ impl Connection {
                 self.say(&Message::reply(id, Reply::Opened(plan.opened)));
                 self.follow_from(StreamId::Room(ask.room), plan.from, plan.head, None);
             }
-            Done::Session(Some(expires)) if expires > tokens::wall_clock() => self.session_lasts_until(expires),
+            Done::Session(Some(expires)) if expires > self.app.ambient.wall_clock() => {
+                self.session_lasts_until(expires)
+            }
             Done::Session(_) => self.close_with(close::SESSION_EXPIRED),
             Done::Unknown => {}
         }
@@ -507,7 +379,7 @@ impl Connection {
             server: ServerInfo { epoch: greeting.epoch, build: app.build().to_owned(), lsn: greeting.lsn },
             connection: entered.peer.connection,
             you: greeting.you,
-            now: tokens::wall_clock(),
+            now: app.ambient.wall_clock(),
             heartbeat: app.config.heartbeat(),
             reconnect_spread_ms: app.config.reconnect_spread_ms(app.sockets()),
             limits: app.config.wire_limits(),
@@ -534,122 +406,77 @@ impl Connection {
 
     /// Plans to look at the session when half of its life is over, or when it ends.
     fn session_lasts_until(&mut self, expires: Timestamp) {
-        let left = expires.since(tokens::wall_clock());
+        let left = expires.since(self.app.ambient.wall_clock());
         let half = self.app.config.timing.session_ms / 2;
         let wait = if left > half { left - half } else { left };
-        self.session_at = Some(Instant::now() + ms(wait.saturating_add(1)));
-    }
-
-    // ---- deadlines ---------------------------------------------------------------------------------------------
-
-    fn deadline(&self) -> Instant {
-        let slow = self.output.stalled_since().map(|since| since + ms(self.app.config.timing.slow_timeout_ms));
-        let phase = match self.phase {
-            Phase::Closing { until, .. } => return until,
-            Phase::Hello { until } => until,
-            Phase::Greeting | Phase::Open | Phase::Over => self.liveness.deadline(),
-        };
-        let drain = self.drain_at.filter(|_| !self.is_drain_due(Instant::now()));
-        let session = self.session_at.filter(|_| self.job.is_none());
-        [slow, drain, session, self.heads_due].into_iter().flatten().fold(phase, Instant::min)
-    }
-
-    fn on_deadline(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Hello { until } if now >= until => return self.close_with(close::HELLO_TIMEOUT),
-            Phase::Closing { until, .. } if now >= until => {
-                self.phase = Phase::Over;
-                return;
-            }
-            Phase::Over | Phase::Closing { .. } => return,
-            Phase::Hello { .. } | Phase::Greeting | Phase::Open => {}
-        }
-        let slow = ms(self.app.config.timing.slow_timeout_ms);
-        if self.output.stalled_since().is_some_and(|since| now >= since + slow) {
-            return self.close_with(close::SLOW);
-        }
-        if matches!(self.phase, Phase::Greeting | Phase::Open) {
-            // What came while this process was held up counts as heard in time.
-            self.read();
-            if !self.wants_to_read() {
-                // Whoever is not listened to is not silent.
-                self.liveness.heard(now);
-            }
-            match self.liveness.act(now) {
-                Action::Wait => {}
-                Action::Ask(n) => {
-                    self.tell(Event::Beat(BeatAsked { n }));
-                    self.output.push(frame::ping(&n.to_be_bytes()));
-                }
-                Action::Dead => return self.close_with(close::NO_HEARTBEAT),
-            }
-        }
-        if self.session_at.is_some_and(|at| now >= at)
-            && self.job.is_none()
-            && let Some(entered) = &self.entered
-        {
-            // Looked at again a little later should this attempt come to nothing.
-            self.session_at = Some(now + SESSION_AGAIN);
-            self.job = Some((None, requests::renew(&self.app, &entered.peer)));
-        }
-    }
-
-    // ---- the end -----------------------------------------------------------------------------------------------
-
-    fn is_drain_due(&self, now: Instant) -> bool {
-        self.drain_at.is_some_and(|at| now >= at)
-    }
-
-    fn end_if_drained(&mut self, now: Instant) {
-        if self.is_drain_due(now) && self.sends.is_idle() && self.job.is_none() && self.requests.is_empty() {
-            self.close_with(close::RESTART);
-        }
-    }
-
-    /// Closes with a code of the registry, in its words.
-    fn close_with(&mut self, code: u16) {
-        let words = close::lookup(code).map_or("", |meaning| meaning.words);
-        self.close(code, words);
-    }
-
-    /// Says why in-band, since proxies turn closes into 1006, then closes.
-    fn close(&mut self, code: u16, reason: &str) {
-        if matches!(self.phase, Phase::Closing { .. } | Phase::Over) {
-            return;
-        }
-        tracing::debug!(code, reason, user = self.user_for_logs(), "closing a connection");
-        if !matches!(code, close::RESTART | close::STORAGE_STOPPED) {
-            // What waits would come again after a resume, and whoever was shown out gets nothing more.
-            self.output.cut();
-        }
-        self.tell(Event::Closing(Closing { code, reason: reason.to_owned() }));
-        self.output.push(frame::close(code, reason));
-        self.begin_closing(false);
-    }
-
-    fn begin_closing(&mut self, answered: bool) {
-        let until = Instant::now() + ms(self.app.config.timing.close_wait_ms);
-        self.phase = Phase::Closing { until, answered };
-        self.entered = None;
-        self.job = None;
-        self.page = None;
-        self.requests.clear();
-        self.sends = Sends::default();
-        self.heads_due = None;
-    }
-
-    fn end_if_closed(&mut self) {
-        if let Phase::Closing { answered: true, .. } = self.phase
-            && self.output.is_empty()
-        {
-            self.phase = Phase::Over;
-        }
-    }
-
-    fn user_for_logs(&self) -> String {
-        self.identity.as_ref().map_or_else(|_| String::new(), |identity| identity.user.to_string())
+        self.session_at = Some(self.app.ambient.now() + ms(wait.saturating_add(1)));
     }
 }
 
-/// How long to wait before a session that could not be renewed is looked at again.
-const SESSION_AGAIN: Duration = Duration::from_secs(30);
+impl Connection {
+    /// Runs the connection to its end.
+    pub async fn run(mut self) {
+        loop {
+            self.work();
+            if self.phase == Phase::Over {
+                return;
+            }
+            let wake = self.next_wake().await;
+            self.on_wake(wake, self.app.ambient.now());
+        }
+    }
+
+    async fn next_wake(&mut self) -> Wake {
+        let now = self.app.ambient.now();
+        let deadline = self.deadline(now);
+        let interest = match (self.wants_to_read(now), self.output.is_empty()) {
+            (true, true) => Some(Interest::READABLE),
+            (true, false) => Some(Interest::READABLE | Interest::WRITABLE),
+            (false, false) => Some(Interest::WRITABLE),
+            (false, true) => None,
+        };
+        let Self { socket, entered, job, sends, page, .. } = self;
+        let ready = async {
+            match interest {
+                // An error shows again at the read or write that follows.
+                Some(interest) => drop(socket.ready(interest).await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = ready => Wake::Ready,
+            wake = news(entered.as_ref(), job, sends, page) => wake,
+            () = tokio::time::sleep_until(deadline.into()) => Wake::Deadline,
+        }
+    }
+}
+
+/// Waits for what comes from inside the server.
+async fn news(
+    entered: Option<&Entered>,
+    job: &mut Option<(Option<RequestId>, Job)>,
+    sends: &mut Sends,
+    page: &mut Option<PageJob>,
+) -> Wake {
+    let mail = async {
+        match entered {
+            Some(entered) => entered.peer.mailbox.woken().await,
+            None => std::future::pending().await,
+        }
+    };
+    let has_send = sends.is_in_flight();
+    tokio::select! {
+        // No chance here: all of these come to an end, and none comes without pause.
+        biased;
+        () = mail => Wake::Mail,
+        done = poll_fn(|context| match job {
+            Some((_, job)) => job.as_mut().poll(context),
+            None => Poll::Pending,
+        }) => Wake::Done(done),
+        result = sends.answered(), if has_send => Wake::Sent(result),
+        read = poll_fn(|context| match page {
+            Some(page) => page.as_mut().poll(context),
+            None => Poll::Pending,
+        }) => Wake::Paged(read),
+    }
+}

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::time::Instant;
 
+use super::socket::Socket;
 use bytes::{Buf as _, Bytes};
-use tokio::net::TcpStream;
 
 /// Frames handed to the kernel in one call.
 const SLICES: usize = 64;
@@ -54,7 +54,7 @@ impl Output {
     ///
     /// # Errors
     /// As the socket says; it is of no use then.
-    pub(super) fn write(&mut self, socket: &TcpStream, now: Instant) -> io::Result<()> {
+    pub(super) fn write(&mut self, socket: &impl Socket, now: Instant) -> io::Result<()> {
         while !self.frames.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut count = 0;

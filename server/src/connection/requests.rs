@@ -19,10 +19,12 @@ use shared::time::Timestamp;
 
 use super::open::{self, Greeting, Plan};
 use super::sends::log_refusal;
+use crate::ambient::Ambient;
 use crate::app::App;
 use crate::delivery::Peer;
 use crate::log::{Applied, Entry, LogError, Op, Reads, Receipt, StorageError};
-use crate::people::{names, tokens};
+use crate::people::names;
+use crate::people::tokens::TokenHash;
 
 /// What a page may take of a message; the rest is for the envelope.
 const PAGE_BYTES: usize = OUTBOUND_MESSAGE_BYTES * 3 / 4;
@@ -122,7 +124,7 @@ fn unreadable() -> WireError {
 }
 
 async fn propose(app: &App, peer: &Peer, key: ClientId, op: Op) -> Outcome<Receipt> {
-    match app.log.propose(Entry { ts: tokens::wall_clock(), by: peer.user, key, op }).await {
+    match app.log.propose(Entry { ts: app.ambient.wall_clock(), by: peer.user, key, op }).await {
         Ok(Applied::Committed(receipt) | Applied::Duplicate(receipt)) => Ok(receipt),
         Ok(Applied::Refused(error)) => Err(error.into()),
         Err(error) => Err(log_refusal(error).map_or(Failure::Unknown, Failure::Refused)),
@@ -222,7 +224,7 @@ async fn summary(app: &App, peer: &Peer, room: RoomId) -> Outcome<Reply> {
 
 async fn create_room(app: &App, peer: &Peer, ask: CreateRoom) -> Outcome<Reply> {
     let (name, title) = (names::room(&ask.name)?, names::title(&ask.title)?);
-    let room = tokens::mint_room();
+    let room = app.ambient.mint_room();
     let receipt = match propose(app, peer, ask.client_id, Op::RoomCreate { room, name: name.clone(), title }).await {
         Err(Failure::Refused(error)) if error.code == ErrorCode::NameTaken => {
             return Err(suggest_room(app, name, error).await?.into());
@@ -283,8 +285,8 @@ async fn rename(app: &App, peer: &Peer, ask: Rename) -> Outcome<Reply> {
     match propose(app, peer, ask.client_id, op).await {
         Ok(_) => Ok(Reply::Done(Empty {})),
         Err(Failure::Refused(error)) if error.code == ErrorCode::NameTaken => {
-            let shown = name.shown;
-            let free = read(app, move |reads| free_name(reads, &shown)).await?;
+            let (shown, ambient) = (name.shown, Arc::clone(&app.ambient));
+            let free = read(app, move |reads| free_name(reads, &shown, &*ambient)).await?;
             Err(free.map_or(error.clone(), |free| error.suggest(free)).into())
         }
         Err(failure) => Err(failure),
@@ -292,8 +294,8 @@ async fn rename(app: &App, peer: &Peer, ask: Rename) -> Outcome<Reply> {
 }
 
 /// Finds a free name like one that is taken.
-pub(crate) fn free_name(reads: &dyn Reads, taken: &str) -> Result<Option<String>, StorageError> {
-    for name in names::suggestions(taken) {
+pub(crate) fn free_name(reads: &dyn Reads, taken: &str, ambient: &dyn Ambient) -> Result<Option<String>, StorageError> {
+    for name in names::suggestions(taken, ambient) {
         if reads.name_free(&name.skeleton)? {
             return Ok(Some(name.shown));
         }
@@ -303,7 +305,7 @@ pub(crate) fn free_name(reads: &dyn Reads, taken: &str) -> Result<Option<String>
 
 async fn mark_read(app: &App, peer: &Peer, ask: MarkRead) -> Outcome<()> {
     let op = Op::Read { room: ask.room, posts: ask.posts };
-    propose(app, peer, tokens::mint_key(), op).await.map(|_| ())
+    propose(app, peer, app.ambient.mint_key(), op).await.map(|_| ())
 }
 
 async fn may_type(app: &App, peer: &Peer, room: RoomId) -> Outcome<()> {
@@ -331,9 +333,9 @@ pub(super) fn renew(app: &Arc<App>, peer: &Arc<Peer>) -> Job {
 pub(crate) async fn renew_session(
     app: &App,
     user: shared::ids::UserId,
-    token_hash: tokens::TokenHash,
+    token_hash: TokenHash,
 ) -> Result<Option<Timestamp>, LogError> {
-    let now = tokens::wall_clock();
+    let now = app.ambient.wall_clock();
     let found = app.log.read(move |reads| reads.session(&token_hash)).await?;
     let Some(session) = found.filter(|session| session.user == user && session.expires > now) else { return Ok(None) };
     let life = app.config.timing.session_ms;
@@ -342,7 +344,7 @@ pub(crate) async fn renew_session(
     }
     let expires = now.plus(life);
     let op = Op::SessionOpen { token_hash, expires };
-    match app.log.propose(Entry { ts: now, by: user, key: tokens::mint_key(), op }).await? {
+    match app.log.propose(Entry { ts: now, by: user, key: app.ambient.mint_key(), op }).await? {
         Applied::Committed(_) | Applied::Duplicate(_) => Ok(Some(expires)),
         Applied::Refused(_) => Ok(Some(session.expires)),
     }

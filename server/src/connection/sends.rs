@@ -17,7 +17,7 @@ use shared::message::{Ack, Command, Message, Reply};
 use crate::app::App;
 use crate::delivery::Peer;
 use crate::log::{Applied, Entry, LogError, Op};
-use crate::people::{text, tokens};
+use crate::people::text;
 
 /// A durable request as it came.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl Sends {
             let error = WireError::new(ErrorCode::RateLimited, "Too many posts at once. Wait, then send again.");
             (id, n, error.retry_after(wait))
         })?;
-        let entry = Entry { ts: tokens::wall_clock(), by: peer.user, key, op };
+        let entry = Entry { ts: app.ambient.wall_clock(), by: peer.user, key, op };
         let log = app.log.clone();
         let proposal: Proposal = Box::pin(async move { log.propose(entry).await });
         Ok(InFlight { id, n, key, room, proposal })

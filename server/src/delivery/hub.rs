@@ -124,11 +124,22 @@ impl Hub {
     pub async fn run_hints(&self) {
         loop {
             self.hint.notified().await;
-            let streams = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
-            for stream in streams.into_values() {
-                stream.wake(false);
-            }
+            self.wake_marked();
         }
+    }
+
+    /// Wakes the followers of every stream that has had news since the last time.
+    pub fn wake_marked(&self) {
+        let streams = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
+        for stream in streams.into_values() {
+            stream.wake(false);
+        }
+    }
+
+    /// Forgets which streams have had news, as if the hint had got lost.
+    #[doc(hidden)]
+    pub fn lose_marked(&self) {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Mends hints that were lost: wakes followers whose cursor is behind, and asks the log where streams stand if it is
@@ -138,16 +149,23 @@ impl Hub {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let streams: Vec<Arc<Stream>> =
-                self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect();
             if self.is_behind(log).await {
                 tracing::warn!("the log is further than what was published; reading the heads of all followed streams");
-                self.read_heads(log, &streams).await;
+                self.read_heads(log, &self.streams()).await;
             }
-            for stream in streams {
-                stream.wake(true);
-            }
+            self.wake_late();
         }
+    }
+
+    /// Wakes every follower whose cursor is behind its stream.
+    pub fn wake_late(&self) {
+        for stream in self.streams() {
+            stream.wake(true);
+        }
+    }
+
+    fn streams(&self) -> Vec<Arc<Stream>> {
+        self.shards.iter().flat_map(|shard| lock(shard).values().cloned().collect::<Vec<_>>()).collect()
     }
 
     /// Tells whether the log has stood further than the last publication for longer than a publication takes.

@@ -69,6 +69,12 @@ impl Assets {
         Self { source }
     }
 
+    /// No page at all, for servers that nobody opens in a browser.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { source: Source::Missing }
+    }
+
     /// Says where the page is, for logs.
     #[must_use]
     pub fn describe(&self) -> String {

@@ -7,7 +7,6 @@
 //! with what they have; with another name they become somebody new, and the old session ends.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
@@ -28,7 +27,7 @@ use crate::config::ms;
 use crate::connection::{Identity, free_name, renew_session};
 use crate::log::{Applied, Entry, GENERAL, LogError, Op, SYSTEM_NAME};
 use crate::people::names::{self, Name};
-use crate::people::tokens::{self, Token};
+use crate::people::tokens::Token;
 
 /// Largest body of a sign-in.
 const BODY_BYTES: usize = 4 * 1024;
@@ -79,7 +78,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<Token> {
 pub(super) async fn identify(app: &App, token: &Token) -> Result<Option<Identity>, Refusal> {
     let hash = token.hash();
     let found = app.log.read(move |reads| reads.session(&hash)).await.map_err(unavailable)?;
-    let valid = found.filter(|session| session.expires > tokens::wall_clock());
+    let valid = found.filter(|session| session.expires > app.ambient.wall_clock());
     Ok(valid.map(|session| Identity { user: session.user, token: hash, expires: session.expires }))
 }
 
@@ -135,7 +134,7 @@ pub(super) async fn open(
 
 async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
     let origin = check_origin(app, headers)?;
-    if app.addresses.is_signing_in_too_often(address.0, Instant::now()) {
+    if app.addresses.is_signing_in_too_often(address.0, app.ambient.now()) {
         let error = WireError::new(ErrorCode::RateLimited, "Too many new sessions from your address. Wait a little.");
         return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, error.retry_after(10_000)));
     }
@@ -144,8 +143,8 @@ async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Bod
     if let Some(answer) = keep_session(app, headers, &name).await? {
         return Ok(answer);
     }
-    let token = Token::mint();
-    let expires = tokens::wall_clock().plus(app.config.timing.session_ms);
+    let token = Token::mint(&*app.ambient);
+    let expires = app.ambient.wall_clock().plus(app.config.timing.session_ms);
     let person = enter(app, &name, &token, expires).await?;
     tracing::info!(user = %person.id, "somebody signed in");
     let mut session = Session { user: Some(person), expires: Some(expires), token: None };
@@ -196,7 +195,7 @@ async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Res
             name_taken(app, name, WireError::new(ErrorCode::NameTaken, "This is the server's own name.")).await?
         );
     }
-    let user = tokens::mint_user();
+    let user = app.ambient.mint_user();
     let (shown, skeleton) = (name.shown.clone(), name.skeleton.clone());
     let ops = [
         Op::UserSet { user, name: shown.clone(), skeleton },
@@ -221,8 +220,8 @@ async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Res
 
 /// Refuses a name that is taken, with one that is free.
 async fn name_taken(app: &App, name: &Name, error: WireError) -> Result<Refusal, Refusal> {
-    let shown = name.shown.clone();
-    let free = app.log.read(move |reads| free_name(reads, &shown)).await.map_err(unavailable)?;
+    let (shown, ambient) = (name.shown.clone(), Arc::clone(&app.ambient));
+    let free = app.log.read(move |reads| free_name(reads, &shown, &*ambient)).await.map_err(unavailable)?;
     let error = match free {
         Some(free) => error.suggest(free),
         None => error,
@@ -232,8 +231,8 @@ async fn name_taken(app: &App, name: &Name, error: WireError) -> Result<Refusal,
 
 /// Proposes several requests of one person at once.
 async fn propose(app: &App, by: UserId, ops: impl IntoIterator<Item = Op>) -> Result<Vec<Applied>, Refusal> {
-    let ts = tokens::wall_clock();
-    let entries = ops.into_iter().map(|op| Entry { ts, by, key: tokens::mint_key(), op }).collect();
+    let ts = app.ambient.wall_clock();
+    let entries = ops.into_iter().map(|op| Entry { ts, by, key: app.ambient.mint_key(), op }).collect();
     app.log.propose_all(entries).await.map_err(unavailable)
 }
 

@@ -4,7 +4,6 @@
 //! exists; a browser that is not signed in is upgraded only to be told so.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -29,7 +28,7 @@ pub(super) const VERSION: &str = "13";
 
 pub(super) async fn upgrade(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
     let address = request.extensions().get::<PeerAddress>().copied();
-    let now = Instant::now();
+    let now = app.ambient.now();
     if address.is_some_and(|address| app.addresses.is_failing(address.0, now)) {
         let error = WireError::new(ErrorCode::RateLimited, "Too many failed attempts to connect from your address.");
         return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, error.retry_after(10_000)));

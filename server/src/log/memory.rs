@@ -20,42 +20,109 @@ use super::tables::{
     Body, EventRow, Kind, MemberRow, PostLife, PostRow, PostState, ReactionCount, ReactionPlace, ReadRow, RoomRow,
     RoomState, SendRow, StorageError, Tables, UserEventRow, UserRow,
 };
-use super::writer::{self, Backend, BoxedSink, Committed, Writer};
+use super::writer::{self, Backend, BoxedSink, Committed, Stepper, Writer};
 use super::{Effects, LogError, LogHandle, LogOptions, OpenError, Published, ReadJob, Readers, chain};
+
+/// Where the twin's records go before they are applied, as a database goes to its disk. It may be slow, full or broken.
+pub trait Disk: Send + 'static {
+    /// Writes a record behind those before.
+    ///
+    /// # Errors
+    /// [`StorageErrorKind::Full`](super::StorageErrorKind::Full) and `Busy` promise that nothing of it is or will be there.
+    fn write(&mut self, record: &Record) -> Result<(), StorageError>;
+    /// Makes what was written survive everything.
+    ///
+    /// # Errors
+    /// [`StorageErrorKind::Failed`](super::StorageErrorKind::Failed): whether it is there is unknown.
+    fn sync(&mut self) -> Result<(), StorageError>;
+    /// Tells whether there is room again.
+    ///
+    /// # Errors
+    /// As for [`Disk::write`].
+    fn probe(&mut self) -> Result<(), StorageError>;
+}
+
+/// Records are forgotten.
+struct Nowhere;
+
+impl Disk for Nowhere {
+    fn write(&mut self, _: &Record) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
 
 /// Opens an empty log.
 pub(super) fn open(options: &LogOptions, sink: BoxedSink) -> Result<(LogHandle, Writer), OpenError> {
     let mut epoch = [0; 16];
     getrandom::fill(&mut epoch).map_err(|error| std::io::Error::other(error.to_string()))?;
-    let shared = Arc::new(RwLock::new(State::new(Epoch::from_bytes(epoch))));
-    let (queue, health, writer) = writer::start(Memory { state: Arc::clone(&shared) }, options, sink)?;
-    Ok((LogHandle { queue, health, readers: Arc::new(MemoryReaders { state: shared }) }, writer))
+    let state = Arc::new(RwLock::new(State::new(Epoch::from_bytes(epoch))));
+    let memory = Memory { state: Arc::clone(&state), disk: Box::new(Nowhere) };
+    let (queue, health, writer) = writer::start(memory, options, sink)?;
+    Ok((LogHandle { queue, health, readers: Arc::new(MemoryReaders { state }) }, writer))
+}
+
+/// Opens the log that a replica has come to, without a thread.
+pub(super) fn open_stepped(
+    replica: Replica,
+    disk: Box<dyn Disk>,
+    options: &LogOptions,
+    sink: BoxedSink,
+) -> (LogHandle, Stepper) {
+    let state = Arc::new(RwLock::new(replica.state));
+    let memory = Memory { state: Arc::clone(&state), disk };
+    let (queue, health, stepper) = writer::stepped(Box::new(memory), options, sink);
+    (LogHandle { queue, health, readers: Arc::new(MemoryReaders { state }) }, stepper)
+}
+
+/// What records make, one after the other: the same records make the same.
+pub struct Replica {
+    state: State,
+}
+
+impl Replica {
+    /// Begins a log.
+    #[must_use]
+    pub fn new(epoch: Epoch) -> Self {
+        Self { state: State::new(epoch) }
+    }
+
+    /// Applies the next record, and returns what it changed; `None` if that is nothing.
+    ///
+    /// # Errors
+    /// If what was applied before contradicts itself.
+    pub fn take(&mut self, record: &Record) -> Result<Option<Published>, StorageError> {
+        Ok(self.state.take(record)?.published)
+    }
+
+    /// Returns what can be asked of it.
+    #[must_use]
+    pub const fn reads(&self) -> &dyn Reads {
+        &self.state
+    }
 }
 
 struct Memory {
     state: Arc<RwLock<State>>,
+    disk: Box<dyn Disk>,
 }
 
 impl Backend for Memory {
     fn commit(&mut self, record: &Record) -> Result<Committed, StorageError> {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let before = state.lsn;
-        let mut effects = Effects::default();
-        let mut applied = Vec::with_capacity(record.entries.len());
-        for entry in &record.entries {
-            let lsn = Lsn(state.lsn.0 + 1);
-            let outcome = apply(&mut *state, entry, lsn, &mut effects)?;
-            if matches!(outcome, Applied::Committed(_)) {
-                state.lsn = lsn;
-            }
-            applied.push(outcome);
-        }
-        let published = (state.lsn != before).then_some(Published { lsn: state.lsn, effects });
-        Ok(Committed { applied, published })
+        self.disk.write(record)?;
+        self.disk.sync()?;
+        self.state.write().unwrap_or_else(PoisonError::into_inner).take(record)
     }
 
     fn probe(&mut self) -> Result<(), StorageError> {
-        Ok(())
+        self.disk.probe()
     }
 
     fn tidy(&mut self) -> Result<(), StorageError> {
@@ -126,6 +193,23 @@ impl State {
             sessions: HashMap::new(),
             marks: BTreeMap::new(),
         }
+    }
+
+    /// Applies a record.
+    fn take(&mut self, record: &Record) -> Result<Committed, StorageError> {
+        let before = self.lsn;
+        let mut effects = Effects::default();
+        let mut applied = Vec::with_capacity(record.entries.len());
+        for entry in &record.entries {
+            let lsn = Lsn(self.lsn.0 + 1);
+            let outcome = apply(self, entry, lsn, &mut effects)?;
+            if matches!(outcome, Applied::Committed(_)) {
+                self.lsn = lsn;
+            }
+            applied.push(outcome);
+        }
+        let published = (self.lsn != before).then_some(Published { lsn: self.lsn, effects });
+        Ok(Committed { applied, published })
     }
 
     fn summary(&self, user: UserId, row: &RoomRow) -> RoomSummary {

@@ -30,11 +30,12 @@ mod sqlite;
 pub mod tables;
 mod writer;
 
+pub use memory::{Disk, Replica};
 pub use reads::{Membership, Reads, RoomHead, SessionRow};
 pub use record::{Applied, Entry, GENERAL, Op, Receipt, Record, SYSTEM, SYSTEM_NAME, TokenHash};
 pub use sqlite::{DAMAGES_TOLD, Damage, VerifyReport, verify};
 pub use tables::{StorageError, StorageErrorKind};
-pub use writer::{Fatal, Writer};
+pub use writer::{Fatal, Stepper, Writer};
 
 /// Every limit of the log, with its default.
 #[derive(Clone, Debug)]
@@ -226,6 +227,17 @@ pub fn open_sqlite(dir: &Path, options: &LogOptions, sink: impl Sink) -> Result<
 /// [`OpenError::Io`] if no thread can be started or no randomness drawn.
 pub fn open_memory(options: &LogOptions, sink: impl Sink) -> Result<(LogHandle, Writer), OpenError> {
     memory::open(options, Box::new(sink))
+}
+
+/// Opens a log in memory where a replica has come to, on a disk of the caller's and without a thread: it writes when it
+/// is stepped. For whoever runs the server in a time of their own.
+pub fn open_stepped(
+    replica: Replica,
+    disk: Box<dyn Disk>,
+    options: &LogOptions,
+    sink: impl Sink,
+) -> (LogHandle, Stepper) {
+    memory::open_stepped(replica, disk, options, Box::new(sink))
 }
 
 /// Why a log was not opened. The words are for the operator who has to act.

@@ -51,6 +51,24 @@ pub(super) trait Backend: Send + 'static {
     fn close(&mut self) -> Result<(), StorageError>;
 }
 
+impl<B: Backend + ?Sized> Backend for Box<B> {
+    fn commit(&mut self, record: &Record) -> Result<Committed, StorageError> {
+        (**self).commit(record)
+    }
+
+    fn probe(&mut self) -> Result<(), StorageError> {
+        (**self).probe()
+    }
+
+    fn tidy(&mut self) -> Result<(), StorageError> {
+        (**self).tidy()
+    }
+
+    fn close(&mut self) -> Result<(), StorageError> {
+        (**self).close()
+    }
+}
+
 /// What became of a record.
 pub(super) struct Committed {
     /// One for each entry, in order.
@@ -126,6 +144,36 @@ pub(super) fn start(
     Ok((queue.clone(), watched, Writer { queue, ended, thread }))
 }
 
+/// A writer without a thread, for whoever keeps the time themselves.
+pub struct Stepper {
+    writing: Writing<Box<dyn Backend>>,
+}
+
+impl Stepper {
+    /// Writes everything that waits as one record, or looks whether a full disk has room again. Returns whether there was
+    /// anything to do.
+    ///
+    /// # Errors
+    /// [`Fatal`] if the storage failed. The log has stopped then, and is to be dropped.
+    pub fn step(&mut self) -> Result<bool, Fatal> {
+        self.writing.turn_now().map_err(|error| {
+            self.writing.health.send_replace(Health::Stopped);
+            fatal(error)
+        })
+    }
+}
+
+/// Makes a writer that is stepped.
+pub(super) fn stepped(
+    backend: Box<dyn Backend>,
+    options: &LogOptions,
+    sink: BoxedSink,
+) -> (SyncSender<Work>, watch::Receiver<Health>, Stepper) {
+    let (queue, work) = sync_channel(options.queue_entries);
+    let (health, watched) = watch::channel(Health::Writable);
+    (queue, watched, Stepper { writing: Writing { backend, sink, work, health, options: options.clone() } })
+}
+
 /// What the thread owns.
 struct Writing<B> {
     backend: B,
@@ -174,6 +222,21 @@ impl<B: Backend> Writing<B> {
                 Err(_) => return Ok(Turn::End),
             },
         };
+        self.write(first)
+    }
+
+    /// As [`Writing::turn`], without waiting. Tells whether anything was there to do.
+    fn turn_now(&mut self) -> Result<bool, StorageError> {
+        let health = *self.health.borrow();
+        match self.work.try_recv() {
+            Ok(work) => self.write(work).map(|_| true),
+            Err(_) if health == Health::Full => self.probe().map(|()| true),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Writes a record of everything that waits.
+    fn write(&mut self, first: Work) -> Result<Turn, StorageError> {
         let (entries, answers, turn) = self.gather(first);
         if !entries.is_empty() {
             self.commit(entries, answers)?;

@@ -15,6 +15,8 @@ use unicode_normalization::char::is_combining_mark;
 use unicode_properties::{GeneralCategory, UnicodeEmoji as _, UnicodeGeneralCategory as _};
 use unicode_segmentation::UnicodeSegmentation as _;
 
+use crate::ambient::Ambient;
+
 /// Most combining marks after one character: enough for every script, too few to drown the line above.
 const COMBINING_MARKS: usize = 8;
 /// Largest name in bytes, whatever its graphemes hold.
@@ -124,13 +126,12 @@ pub fn skeleton(name: &str) -> String {
 }
 
 /// Offers names like one that is taken, best first.
-pub fn suggestions(name: &str) -> impl Iterator<Item = Name> + '_ {
+pub fn suggestions<'a>(name: &str, ambient: &'a dyn Ambient) -> impl Iterator<Item = Name> + use<'a> {
     let base: Vec<&str> = name.graphemes(true).take(NAME_GRAPHEMES - 5).collect();
     let base = base.concat();
+    let drawn = move || u32::from(u16::from_ne_bytes(ambient.random())) % 9_000 + 1_000;
     (2..=9_u32)
-        .chain(
-            std::iter::repeat_with(|| u32::from(u16::from_ne_bytes(super::tokens::random())) % 9_000 + 1_000).take(8),
-        )
+        .chain(std::iter::repeat_with(drawn).take(8))
         .filter_map(move |number| person(&format!("{} {number}", base.trim_end())).ok())
 }
 
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn a_suggestion_is_itself_a_good_name() {
         for taken in ["Ann", &"x".repeat(32), "王小明"] {
-            let offered: Vec<Name> = suggestions(taken).collect();
+            let offered: Vec<Name> = suggestions(taken, &crate::ambient::System).collect();
             assert!(offered.len() >= 8, "{taken}");
             for name in offered {
                 assert_eq!(person(&name.shown), Ok(name.clone()));

@@ -1,14 +1,12 @@
-//! Opaque session tokens and freshly minted ids: everything that needs the system's randomness.
+//! Opaque session tokens.
 //!
 //! Must not live here: storing anything. Invariant: a token has 256 bits of the system's randomness.
-
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
-use shared::ids::{ClientId, RoomId, UserId};
-use shared::time::Timestamp;
+
+use crate::ambient::Ambient;
 
 /// What a client shows to say which session it belongs to.
 #[derive(Clone)]
@@ -25,12 +23,9 @@ pub type TokenHash = [u8; 32];
 
 impl Token {
     /// Draws a new one.
-    ///
-    /// # Panics
-    /// If the system has no randomness: nothing safe can be done without.
     #[must_use]
-    pub fn mint() -> Self {
-        Self(URL_SAFE_NO_PAD.encode(random::<32>()))
+    pub fn mint(ambient: &dyn Ambient) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(ambient.random::<32>()))
     }
 
     /// Reads one that a client showed; `None` if it cannot be one of ours.
@@ -53,49 +48,13 @@ impl Token {
     }
 }
 
-/// Draws random bytes.
-///
-/// # Panics
-/// If the system has no randomness.
-#[must_use]
-pub fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).expect("the system gives randomness");
-    bytes
-}
-
-/// Reads the wall clock. Used for time stamps only, never for waiting.
-#[must_use]
-pub fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// Mints the key of a request the server makes itself.
-#[must_use]
-pub fn mint_key() -> ClientId {
-    ClientId::from_parts(wall_clock(), random())
-}
-
-/// Mints a user's id.
-#[must_use]
-pub fn mint_user() -> UserId {
-    UserId::from_parts(wall_clock(), random())
-}
-
-/// Mints a room's id.
-#[must_use]
-pub fn mint_room() -> RoomId {
-    RoomId::from_parts(wall_clock(), random())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_token_reads_back_and_never_prints_itself() {
-        let token = Token::mint();
+        let token = Token::mint(&crate::ambient::System);
         let read = Token::read(token.reveal()).unwrap();
         assert_eq!(read.hash(), token.hash());
         assert!(!format!("{token:?}").contains(token.reveal()));

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser as _;
+use server::ambient::{Ambient, System};
 use server::app::App;
 use server::config::Config;
-use server::people::tokens::{random, wall_clock};
 use server::{Server, ServerError, Storage};
 use shared::cursor::Position;
 use shared::error::WireError;
@@ -166,7 +166,7 @@ pub fn hello(rooms: &[OpenRoom]) -> Hello {
     Hello {
         protocol: shared::limits::PROTOCOL_VERSION,
         client: "test".into(),
-        session: SessionId::from_parts(wall_clock(), random()),
+        session: SessionId::from_parts(System.wall_clock(), ambient().random()),
         hidden: false,
         user: None,
         rooms: rooms.to_vec(),
@@ -175,7 +175,7 @@ pub fn hello(rooms: &[OpenRoom]) -> Hello {
 }
 
 pub fn key() -> ClientId {
-    ClientId::from_parts(wall_clock(), random())
+    ClientId::from_parts(System.wall_clock(), ambient().random())
 }
 
 pub fn post(body: &str) -> SendPost {
@@ -448,4 +448,8 @@ pub fn texts(events: &[RoomEvent]) -> Vec<String> {
             _ => None,
         })
         .collect()
+}
+
+fn ambient() -> &'static dyn Ambient {
+    &System
 }

@@ -231,7 +231,9 @@ impl Session {
     }
 
     fn handle_restored(&mut self, mut items: Vec<OutboxItem>) {
-        items.sort_by_key(|item| (item.queued_at, item.order, item.client_id));
+        // By the order they were written in, not by the wall clock, which may have jumped between two of them. Items of
+        // two tabs that died have no order among each other; the clock is good enough for that.
+        items.sort_by_key(|item| (item.order, item.queued_at, item.client_id));
         let last = items.iter().map(|item| item.order).max().unwrap_or_default();
         self.outbox.start_order_behind(last);
         for item in items {

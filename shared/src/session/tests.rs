@@ -401,6 +401,24 @@ fn scenario_05_restored_posts_are_sent_in_order_without_a_click() {
 }
 
 #[test]
+fn restored_posts_keep_their_order_although_the_clock_ran_backwards_between_them() {
+    let mut world = World::new(1);
+    let item = |n: u8| OutboxItem {
+        client_id: key(n),
+        room: ROOM,
+        op: SendOp::Post { body: format!("post {n}") },
+        queued_at: Timestamp(7_200_000 - 1_000 * u64::from(n)),
+        order: u64::from(n),
+        attempted: false,
+        refused: None,
+    };
+    world.input(Input::Restored { items: (1..=5).map(item).collect() });
+    world.input(Input::Command(Command::Open { room: ROOM, cursor: None, replay: false }));
+    world.input(Input::Command(Command::Start));
+    assert_eq!(world.acked(), (1..=5).map(key).collect::<Vec<_>>());
+}
+
+#[test]
 fn scenario_06_a_black_hole_is_noticed_within_15_s_and_within_9_s_while_a_send_waits() {
     for seed in 0..50 {
         let mut idle = World::live(seed);

@@ -1,0 +1,31 @@
+//! The byte stream under a connection, as little of it as a connection needs.
+//!
+//! Must not live here: frames. Invariant: nothing here waits; what cannot be done now is `WouldBlock`.
+
+use std::io::{self, IoSlice};
+
+use tokio::net::TcpStream;
+
+/// A stream of bytes that is read and written without waiting.
+pub trait Socket: Send {
+    /// Reads what has come; 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing has come.
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes what fits.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing fits.
+    fn try_write_vectored(&self, frames: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+impl Socket for TcpStream {
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Self::try_read(self, buffer)
+    }
+
+    fn try_write_vectored(&self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
+        Self::try_write_vectored(self, frames)
+    }
+}

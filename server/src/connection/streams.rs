@@ -1,0 +1,143 @@
+//! What a connection hands its client of the streams it follows, and of others' news.
+//!
+//! Must not live here: places in streams (`follow`), or sockets. Invariant: nothing is taken from a stream before the
+//! output is empty, so what a slow peer has not taken is a cursor and not a queue.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use shared::close;
+use shared::limits::PAGE_PEOPLE;
+use shared::message::{Draining, Event, Heads, Presence, ReadMark};
+use shared::model::{Head, Member, UserChange, UserEvent};
+
+use super::follow::{self, Page, Pull, Turned};
+use super::socket::Socket;
+use super::{Catchup, Connection, Phase};
+use crate::config::ms;
+use crate::delivery::{Letters, Order};
+use crate::log::LogError;
+
+impl<S: Socket> Connection<S> {
+    /// Moves what comes next into an empty output. Returns whether anything moved.
+    pub(super) fn pull(&mut self) -> bool {
+        if self.phase != Phase::Open || !self.output.is_empty() {
+            return false;
+        }
+        let Some(entered) = &mut self.entered else { return false };
+        let output = &mut self.output;
+        let took = match entered.follows.pull(|frame| output.push(frame)) {
+            Pull::Nothing => false,
+            Pull::Took => true,
+            Pull::Read(ask) if self.page.is_none() => {
+                let (app, peer) = (Arc::clone(&self.app), Arc::clone(&entered.peer));
+                self.page = Some(Box::pin(follow::read_page(app, peer, ask)));
+                false
+            }
+            // One page at a time; the stream is asked again when this one is turned.
+            Pull::Read(ask) => {
+                entered.follows.give_back(&ask);
+                false
+            }
+        };
+        self.tell_live();
+        took
+    }
+
+    pub(super) fn tell_live(&mut self) {
+        if let Some(entered) = &mut self.entered
+            && entered.catching_up == Catchup::Behind
+            && entered.follows.are_goals_reached()
+        {
+            entered.catching_up = Catchup::Told;
+            self.tell(Event::Live(shared::message::Live {}));
+        }
+    }
+
+    pub(super) fn on_page(&mut self, page: Result<Page, LogError>) {
+        self.page = None;
+        let Some(entered) = &mut self.entered else { return };
+        if self.phase != Phase::Open {
+            return;
+        }
+        let Ok(page) = page else {
+            self.close_with(close::SERVER_ERROR);
+            return;
+        };
+        match entered.follows.turn_page(page) {
+            Turned::Stale => {}
+            Turned::Frames(frames) => frames.into_iter().for_each(|frame| self.output.push(frame)),
+            Turned::User(events) => events.into_iter().for_each(|event| self.on_user_event(event)),
+            Turned::Jumped(plan) => self.tell(Event::Opened(plan.opened)),
+            Turned::Missing => {
+                tracing::error!("the log does not hold an event below its own head");
+                self.close_with(close::SERVER_ERROR);
+            }
+        }
+        self.tell_live();
+    }
+
+    /// Acts on a change in what is the person's own, and passes it on.
+    fn on_user_event(&mut self, event: UserEvent) {
+        let Some(entered) = &mut self.entered else { return };
+        let (presence, user) = (&self.app.presence, entered.peer.user);
+        match &event.change {
+            UserChange::RoomAdded(added) => {
+                entered.follows.set_member(added.room, true);
+                presence.set_member(user, added.room, true);
+            }
+            UserChange::RoomRemoved(removed) => {
+                entered.follows.set_member(removed.room, false);
+                presence.set_member(user, removed.room, false);
+            }
+            UserChange::Named(named) => {
+                entered.name.clone_from(&named.name);
+                presence.rename(user, &named.name);
+            }
+            UserChange::Unknown(_) => {}
+        }
+        self.output.push(crate::delivery::user_frame(&event));
+    }
+
+    pub(super) fn take_letters(&mut self, now: Instant) {
+        let Some(entered) = &self.entered else { return };
+        let heads_due = self.heads_told.is_none_or(|told| now >= told + ms(self.app.config.timing.coalesce_ms));
+        let (letters, left) = entered.peer.mailbox.take(heads_due);
+        if left && self.heads_due.is_none() {
+            self.heads_due = self.heads_told.map(|told| told + ms(self.app.config.timing.coalesce_ms));
+        } else if !left {
+            self.heads_due = None;
+        }
+        let Letters { heads, presence, typing, reads, order } = letters;
+        match order {
+            Some(Order::Close(code)) => return self.close_with(code),
+            Some(Order::Drain { reconnect_after_ms, close_after_ms }) if self.drain_at.is_none() => {
+                self.drain_at = Some(now + ms(close_after_ms));
+                self.tell(Event::Draining(Draining { reconnect_after_ms }));
+            }
+            Some(Order::Drain { .. }) | None => {}
+        }
+        if self.phase != Phase::Open {
+            return;
+        }
+        // What is ephemeral is shed first when the peer does not keep up.
+        if self.output.bytes() <= follow::BURST_BYTES {
+            typing.into_iter().for_each(|frame| self.output.push(frame));
+        }
+        for (room, posts) in reads {
+            self.tell(Event::Read(ReadMark { room, posts }));
+        }
+        let changes: Vec<Member> = presence.into_values().collect();
+        for changes in changes.chunks(PAGE_PEOPLE) {
+            self.tell(Event::Presence(Presence { changes: changes.to_vec() }));
+        }
+        let heads: Vec<Head> = match &self.entered {
+            Some(entered) => heads.into_values().filter(|head| !entered.follows.is_open(head.room)).collect(),
+            None => Vec::new(),
+        };
+        if !heads.is_empty() {
+            self.heads_told = Some(now);
+            self.tell(Event::Heads(Heads { heads }));
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What must be true, at every moment and at rest.
+//!
+//! Must not live here: anything that changes the world. Invariant: what is checked is known apart from what is checked:
+//! from the truth, from links and from what the person was told, never from the product's own account of itself.
+
+use std::collections::BTreeSet;
+
+use server::log::GENERAL;
+use shared::ids::{ClientId, RoomId, Seq};
+use shared::limits::OUTBOUND_MESSAGE_BYTES;
+use shared::message::Ack;
+use shared::model::{Post, RoomChange, RoomEvent};
+use shared::session::{ConnectionState, Happened};
+use shared::timeline::{PostRow, Row, Status, Timeline};
+
+use crate::world::device::{Device, Kind};
+use crate::world::host::ASIDE;
+use crate::world::{Violation, World};
+
+type Held = Result<(), Violation>;
+
+fn broken(words: impl Into<String>) -> Held {
+    Err(Violation(words.into()))
+}
+
+/// Most that may wait for one peer: what stops reading, a burst, and two answers of the largest size.
+const QUEUED_BYTES: usize = 2 * 64 * 1024 + 2 * OUTBOUND_MESSAGE_BYTES;
+/// A visible page notices silence within this, a hidden one within the others, in milliseconds: heartbeat, answer, and
+/// how late timers are.
+const SILENCE_MS: u64 = 15_500;
+const SILENCE_HIDDEN_MS: u64 = 40_000;
+const SILENCE_THROTTLED_MS: u64 = 160_000;
+/// Whoever is live and undisturbed for this long has been given what was stored before it, in milliseconds.
+const DELIVERY_MS: u64 = 7_000;
+/// After a disturbance it takes this long until that is asked, in milliseconds.
+const CALM_MS: u64 = 10_000;
+/// Attempts to connect within a minute, and more for each time it was live or had a reason to try at once.
+const ATTEMPTS: usize = 8;
+const ATTEMPTS_PER_NUDGE: usize = 4;
+
+/// The bound of what waits for a peer.
+pub(crate) fn queue(bytes: usize) -> Held {
+    if bytes > QUEUED_BYTES {
+        return broken(format!("{bytes} bytes wait for one peer"));
+    }
+    Ok(())
+}
+
+/// An event given to a device is the one that is stored there, and its person may see it.
+pub(crate) fn event(world: &World, number: usize, event: &RoomEvent) -> Held {
+    let device = &world.devices[number];
+    let Some(link) = world.current_link(number) else { return broken("an event without a connection") };
+    let history = world.truth.history(link.history);
+    match history.event(event.room, event.seq) {
+        Some(stored) if **stored == *event || is_erased(stored, event) => {}
+        Some(stored) => return broken(format!("device {number} was given {event:?}, stored is {stored:?}")),
+        None => return broken(format!("device {number} was given what is not stored: {event:?}")),
+    }
+    if event.room == ASIDE && history.left_at(ASIDE, device.user).is_some_and(|left| event.seq > left) {
+        return broken(format!("device {number} was given seq {} of a room its person had left", event.seq));
+    }
+    Ok(())
+}
+
+/// Tells whether an event is the stored one without its text, which a deletion has erased since.
+fn is_erased(stored: &RoomEvent, given: &RoomEvent) -> bool {
+    let mut stored = stored.clone();
+    match (&mut stored.change, &given.change) {
+        (RoomChange::Posted(stored), RoomChange::Posted(given)) if given.body.is_none() => stored.body = None,
+        (RoomChange::Edited(stored), RoomChange::Edited(given)) if given.body.is_none() => stored.body = None,
+        _ => return false,
+    }
+    stored == *given
+}
+
+/// What is acknowledged is stored, there.
+pub(crate) fn acked(world: &World, number: usize, ack: &Ack) -> Held {
+    let device = &world.devices[number];
+    let Some(link) = world.current_link(number) else { return broken("an acknowledgement without a connection") };
+    let history = world.truth.history(link.history);
+    if history.event(ack.room, ack.seq).is_none() {
+        return broken(format!(
+            "device {number}: {} was acknowledged at seq {}, which is not stored",
+            ack.client_id, ack.seq
+        ));
+    }
+    let is_post = device.written.values().any(|keys| keys.contains(&ack.client_id));
+    if is_post && history.post(device.user, ack.client_id) != Some((ack.room, ack.seq)) {
+        return broken(format!(
+            "device {number}: {} was acknowledged at seq {} and is not there",
+            ack.client_id, ack.seq
+        ));
+    }
+    Ok(())
+}
+
+/// A link that carries everything in time is not given up for silence.
+pub(crate) fn diagnostic(world: &World, number: usize, what: &Happened) -> Held {
+    if matches!(what, Happened::HeartbeatMissed) && world.calm_for(number) > CALM_MS + SILENCE_MS {
+        return broken(format!("device {number} missed a heartbeat on a link that is well"));
+    }
+    Ok(())
+}
+
+/// The state that is shown is true. Called after everything that happens.
+pub(crate) fn states(world: &World) -> Held {
+    for device in &world.devices {
+        if device.is_closed() {
+            continue;
+        }
+        storm(device)?;
+        if device.is_live() {
+            live(world, device)?;
+        }
+    }
+    Ok(())
+}
+
+fn storm(device: &Device) -> Held {
+    if device.attempts.len() > ATTEMPTS + ATTEMPTS_PER_NUDGE * device.nudges.len() {
+        return broken(format!(
+            "device {} tried {} times within a minute, with {} reasons to",
+            device.number,
+            device.attempts.len(),
+            device.nudges.len()
+        ));
+    }
+    Ok(())
+}
+
+fn live(world: &World, device: &Device) -> Held {
+    let number = device.number;
+    let Some(link) = world.current_link(number) else {
+        return broken(format!("device {number} shows that it is live and has no connection"));
+    };
+    if !link.welcomed || !link.live || link.gone {
+        return broken(format!("device {number} shows that it is live and was not told so on this connection"));
+    }
+    if !device.is_awake() {
+        return Ok(());
+    }
+    let silent = world.now - link.heard_at.max(world.disturbed_at[number]);
+    let limit = match device.hidden_for(world.now) {
+        None => SILENCE_MS,
+        Some(ms) if ms < 300_000 => SILENCE_HIDDEN_MS,
+        Some(_) => SILENCE_THROTTLED_MS,
+    };
+    if silent > limit {
+        return broken(format!("device {number} shows that it is live after {silent} ms of silence"));
+    }
+    for (room, shown) in device.rooms.iter().filter(|(_, shown)| shown.is_open) {
+        let given = shown.given.unwrap_or(Seq(0));
+        if given < shown.goal {
+            return broken(format!(
+                "device {number} shows that it is live at {given}, and {} was promised",
+                shown.goal
+            ));
+        }
+        if world.calm_for(number) > CALM_MS {
+            let stored = world.head_at(*room, world.now - DELIVERY_MS);
+            if given < stored && device.joined.contains(room) {
+                return broken(format!(
+                    "device {number} is live and calm at {given} of {room}, and {stored} was stored {DELIVERY_MS} ms ago"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether all is said and done.
+pub(crate) fn is_at_rest(world: &World) -> bool {
+    world.devices.iter().all(|device| {
+        device.is_settled()
+            && world.is_served(device.number)
+            && device.session.state() == ConnectionState::Live
+            && device.session.outbox().all(|item| item.refused.is_some())
+            && device.rooms.iter().all(|(room, shown)| {
+                !shown.is_open
+                    || (shown.asked.is_none()
+                        && shown.given == Some(world.truth.now().head(*room))
+                        && shown.timeline.needed(0, shown.timeline.len()).is_none())
+            })
+    })
+}
+
+/// At rest everything is stored once, and shown to everybody the same.
+pub(crate) fn at_rest(world: &World) -> Held {
+    for device in &world.devices {
+        // A program begins where it was, and has given everything before away.
+        let shows = device.kind != Kind::Program;
+        for (room, shown) in device.rooms.iter().filter(|(_, shown)| shown.is_open && shows) {
+            shows_all(world, device, *room, &shown.timeline)?;
+        }
+        if !device.rooms.get(&GENERAL).is_some_and(|shown| shown.is_open) {
+            return broken(format!("device {} does not follow the room everybody is in", device.number));
+        }
+    }
+    let parked: BTreeSet<ClientId> =
+        world.devices.iter().flat_map(|device| device.session.outbox().map(|item| item.client_id)).collect();
+    for device in &world.devices {
+        for ((life, room), keys) in &device.written {
+            let mut last = Seq(0);
+            for key in keys {
+                let stored = world.truth.now().post(device.user, *key);
+                let told = device.acked.contains_key(key) || world.is_acked_by_anybody(*key);
+                let gone = device.discarded.contains(key) || parked.contains(key) || told;
+                match stored {
+                    Some((at, seq)) => {
+                        if at != *room || seq <= last {
+                            return broken(format!("{key} of device {} in life {life} is out of order", device.number));
+                        }
+                        last = seq;
+                    }
+                    None if told && !world.truth.was_lost(device.user, *key) => {
+                        return broken(format!("{key} of device {} was acknowledged and is not stored", device.number));
+                    }
+                    None if device.saved.contains(key) && !gone => {
+                        return broken(format!("{key} of device {} was saved, and is lost", device.number));
+                    }
+                    None => {}
+                }
+                if let (Some(acked), Some((_, seq))) = (device.acked.get(key), stored)
+                    && *acked != seq
+                    && !world.truth.has_forked()
+                {
+                    return broken(format!("{key} was acknowledged at {acked} and is stored at {seq}"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A timeline shows every post of a room once, in order, as it stands, and nothing else.
+fn shows_all(world: &World, device: &Device, room: RoomId, timeline: &Timeline) -> Held {
+    let words = |error| Violation(format!("the replica cannot be read: {error}"));
+    let posts = world.truth.replica.reads().snapshot(room, usize::MAX, usize::MAX).map_err(words)?;
+    let posts = posts.map(|snapshot| snapshot.posts).unwrap_or_default();
+    let rows: Vec<_> = timeline.rows().collect();
+    let shown: Vec<_> = rows.iter().filter_map(Row::as_post).filter(|row| row.seq.is_some()).collect();
+    if shown.len() != posts.len() {
+        return broken(format!("device {} shows {} of {} posts of {room}", device.number, shown.len(), posts.len()));
+    }
+    for (row, post) in shown.iter().zip(&posts) {
+        if !is_shown_as(row, post) {
+            return broken(format!("device {} shows {row:?}, stored is {post:?}", device.number));
+        }
+    }
+    if let Some(row) = rows.iter().filter_map(Row::as_post).find(|row| row.seq.is_none() && row.status == Status::Sent)
+    {
+        return broken(format!("device {} shows as sent what has no place: {row:?}", device.number));
+    }
+    Ok(())
+}
+
+fn is_shown_as(row: &PostRow, post: &Post) -> bool {
+    row.seq == Some(post.seq)
+        && row.ordinal == Some(post.ordinal)
+        && row.rev == post.rev
+        && row.by == post.by
+        && row.client_id == post.client_id
+        && row.body.as_deref() == post.body.as_deref()
+        && row.edited == post.edited
+        && row.reactions == post.reactions
+        && row.status == Status::Sent
+}

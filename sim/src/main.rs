@@ -1,0 +1,165 @@
+//! The simulator's command line; `cargo xtask sim` builds and calls it.
+//!
+//! Must not live here: what happens on a day. Invariant: a failing seed is always printed, with how to see it again.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use sim::plan::{KINDS, Plan};
+use sim::{Counts, run};
+
+/// Lives through bad days in virtual time: the real session, server and log on made-up networks, clocks and disks
+#[derive(Debug, Parser)]
+#[command(name = "sim", version)]
+struct Options {
+    /// How many days, one for each seed
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first seed
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// One seed only, made small if it fails
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Tell the story of that seed
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Threads. Default: as many as there are cores
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Stop after so many seconds
+    #[arg(long)]
+    seconds: Option<u64>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    // A panic of the product is told with its seed, not by the default hook.
+    std::panic::set_hook(Box::new(|_| {}));
+    match options.seed {
+        Some(seed) => one(seed, options.trace),
+        None => many(&options),
+    }
+}
+
+fn one(seed: u64, trace: bool) -> ExitCode {
+    let plan = Plan::draw(seed);
+    let day = run::live(&plan, trace);
+    let (shown, outcome, story) = match &day.outcome {
+        Ok(()) => (plan, day.outcome, day.story),
+        Err(_) => {
+            let small = plan.shrink(|smaller| run::live(smaller, false).outcome.is_err());
+            let again = run::live(&small, trace);
+            (small, again.outcome, again.story)
+        }
+    };
+    story.iter().for_each(|line| println!("{line}"));
+    println!("seed {seed}: {} steps, {} events", shown.steps.len(), day.counts.events);
+    match outcome {
+        Ok(()) => {
+            println!("everything held");
+            ExitCode::SUCCESS
+        }
+        Err(violation) => {
+            println!("broken: {}\nby this plan:", violation.0);
+            for step in &shown.steps {
+                println!("  after {:>6} ms  {:?}", step.after_ms, step.act);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What has been lived through so far.
+#[derive(Default)]
+struct Sum {
+    days: u64,
+    counts: Counts,
+    failures: Vec<(u64, String)>,
+}
+
+/// What all threads share.
+struct Shared {
+    next: AtomicU64,
+    end: u64,
+    stop: AtomicBool,
+    sum: Mutex<Sum>,
+}
+
+fn many(options: &Options) -> ExitCode {
+    let began = Instant::now();
+    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let shared = Shared {
+        next: AtomicU64::new(options.from),
+        end: options.from.saturating_add(options.seeds),
+        stop: AtomicBool::new(false),
+        sum: Mutex::default(),
+    };
+    let deadline = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| work(&shared, deadline));
+        }
+    });
+    let Sum { days, counts, mut failures } = shared.sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failures.sort();
+    report(days, &counts, began.elapsed());
+    if let Some((seed, words)) = failures.first() {
+        println!("\nbroken, first by seed {seed}: {words}\nsee it with: cargo xtask sim --seed {seed} --trace");
+        for (seed, words) in failures.iter().skip(1) {
+            println!("also by seed {seed}: {words}");
+        }
+        return ExitCode::FAILURE;
+    }
+    println!("\neverything held");
+    ExitCode::SUCCESS
+}
+
+fn work(shared: &Shared, deadline: Option<Instant>) {
+    let mut counts = Counts::default();
+    let mut days = 0;
+    let mut failures = Vec::new();
+    while !shared.stop.load(Ordering::Relaxed) && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+        let seed = shared.next.fetch_add(1, Ordering::Relaxed);
+        if seed >= shared.end {
+            break;
+        }
+        let day = run::live(&Plan::draw(seed), false);
+        counts.add(&day.counts);
+        days += 1;
+        if let Err(violation) = day.outcome {
+            failures.push((seed, violation.0));
+            if failures.len() >= 5 {
+                shared.stop.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+    let mut sum = shared.sum.lock().unwrap_or_else(PoisonError::into_inner);
+    sum.days += days;
+    sum.counts.add(&counts);
+    sum.failures.extend(failures);
+}
+
+fn report(days: u64, counts: &Counts, took: Duration) {
+    let minutes = took.as_secs_f64() / 60.0;
+    println!(
+        "{days} seeds in {:.1} s: {:.0} a minute, {:.0} events each",
+        took.as_secs_f64(),
+        days as f64 / minutes,
+        counts.events as f64 / days.max(1) as f64
+    );
+    let mut kinds: Vec<(&str, u64)> = (0..KINDS).map(|kind| (sim::plan::kind_name(kind), counts.acts[kind])).collect();
+    kinds.extend([
+        ("(sockets asked for)", counts.sockets),
+        ("(posts stored)", counts.posts),
+        ("(jumps told)", counts.jumps),
+        ("(resets told)", counts.resets),
+        ("(records a crash found unsynced)", counts.unsynced),
+    ]);
+    for (name, count) in kinds {
+        println!("  {name:<34} {count:>12}");
+    }
+}

@@ -1,0 +1,131 @@
+//! What is stored, known apart from the server: a replica made of the records that were synced, and what must be true of
+//! it.
+//!
+//! Must not live here: what anybody was shown. Invariant: a history only grows; restoring a backup begins another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use server::log::{Published, Record, Replica};
+use shared::ids::{ClientId, Epoch, RoomId, Seq, UserId};
+use shared::model::{RoomChange, RoomEvent};
+
+/// Everything that one history of the log holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History {
+    rooms: BTreeMap<RoomId, Vec<Arc<RoomEvent>>>,
+    /// Where each post is, by author and key.
+    posts: BTreeMap<(UserId, ClientId), (RoomId, Seq)>,
+}
+
+impl History {
+    pub(crate) fn head(&self, room: RoomId) -> Seq {
+        Seq(self.rooms.get(&room).map_or(0, |events| events.len() as u64))
+    }
+
+    pub(crate) fn event(&self, room: RoomId, seq: Seq) -> Option<&Arc<RoomEvent>> {
+        let index = usize::try_from(seq.0.checked_sub(1)?).ok()?;
+        self.rooms.get(&room)?.get(index)
+    }
+
+    pub(crate) fn post(&self, by: UserId, key: ClientId) -> Option<(RoomId, Seq)> {
+        self.posts.get(&(by, key)).copied()
+    }
+
+    /// Returns where a user's last membership of a room ended, if they are no member now.
+    pub(crate) fn left_at(&self, room: RoomId, user: UserId) -> Option<Seq> {
+        let events = self.rooms.get(&room).into_iter().flatten().rev();
+        let mut last = events.filter_map(|event| match &event.change {
+            RoomChange::Joined(_) | RoomChange::Created(_) if event.by.id == user => Some(None),
+            RoomChange::Left(_) if event.by.id == user => Some(Some(event.seq)),
+            RoomChange::Kicked(kicked) if kicked.user.id == user => Some(Some(event.seq)),
+            _ => None,
+        });
+        last.next().flatten()
+    }
+
+    fn take(&mut self, published: &Published) -> Result<(), String> {
+        for event in &published.effects.room_events {
+            let events = self.rooms.entry(event.room).or_default();
+            if event.seq.0 != events.len() as u64 + 1 {
+                return Err(format!("seq {} was stored after {} of {}", event.seq, events.len(), event.room));
+            }
+            if let RoomChange::Posted(posted) = &event.change {
+                let place = (event.room, event.seq);
+                if let Some(before) = self.posts.insert((event.by.id, posted.client_id), place) {
+                    return Err(format!("a post was stored twice, at {before:?} and at {place:?}"));
+                }
+            }
+            events.push(Arc::new(event.clone()));
+        }
+        Ok(())
+    }
+}
+
+/// The replica and all histories so far.
+pub(crate) struct Truth {
+    epoch: Epoch,
+    pub(crate) replica: Replica,
+    /// Records that are in the replica.
+    taken: usize,
+    histories: Vec<History>,
+}
+
+impl Truth {
+    pub(crate) fn new(epoch: Epoch) -> Self {
+        Self { epoch, replica: Replica::new(epoch), taken: 0, histories: vec![History::default()] }
+    }
+
+    /// Takes what has been synced since the last time.
+    ///
+    /// # Errors
+    /// In words, if it must not be.
+    pub(crate) fn follow(&mut self, records: &[Record]) -> Result<(), String> {
+        for record in &records[self.taken..] {
+            self.taken += 1;
+            let published = self.replica.take(record).map_err(|error| format!("a record does not apply: {error}"))?;
+            if let (Some(published), Some(history)) = (published, self.histories.last_mut()) {
+                history.take(&published)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins another history, of these records.
+    ///
+    /// # Errors
+    /// As [`Truth::follow`].
+    pub(crate) fn begin_again(&mut self, records: &[Record]) -> Result<(), String> {
+        (self.replica, self.taken) = (Replica::new(self.epoch), 0);
+        self.histories.push(History::default());
+        self.follow(records)
+    }
+
+    /// Returns how many records have been taken.
+    pub(crate) const fn taken(&self) -> usize {
+        self.taken
+    }
+
+    /// Returns the number of the newest history.
+    pub(crate) fn newest(&self) -> usize {
+        self.histories.len() - 1
+    }
+
+    pub(crate) fn now(&self) -> &History {
+        &self.histories[self.newest()]
+    }
+
+    pub(crate) fn history(&self, number: usize) -> &History {
+        &self.histories[number]
+    }
+
+    /// Tells whether a backup has ever been restored.
+    pub(crate) fn has_forked(&self) -> bool {
+        self.histories.len() > 1
+    }
+
+    /// Tells whether a post was in a history that is not the newest, and is not in that.
+    pub(crate) fn was_lost(&self, by: UserId, key: ClientId) -> bool {
+        self.now().post(by, key).is_none() && self.histories.iter().any(|history| history.post(by, key).is_some())
+    }
+}

@@ -1,0 +1,314 @@
+//! A device: the real session and timelines, what it keeps, and what the person was shown.
+//!
+//! Must not live here: links, or when anything happens. Invariant: what the person was shown is taken from the session's
+//! events alone, as the page and the command line take it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use server::log::{GENERAL, TokenHash};
+use shared::ids::{AttemptId, ClientId, RoomId, Seq, SessionId, UserId};
+use shared::model::{OpenOutcome, Opened, RoomEvent, UserChange};
+use shared::session::{ConnectionState, OutboxItem, Persist, Session, SessionConfig};
+use shared::time::Timestamp;
+use shared::timeline::Timeline;
+
+use super::host::ASIDE;
+use crate::chance::Chance;
+
+/// What kind of client it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A tab of the browser with this number: its tabs share what is kept.
+    Tab {
+        /// Which browser.
+        browser: usize,
+    },
+    /// A program that keeps its place and never jumps.
+    Program,
+}
+
+/// What is unsent on a machine, by who keeps it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shelf {
+    pub(super) items: BTreeMap<(u64, ClientId), OutboxItem>,
+}
+
+/// A room as it is shown.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) timeline: Timeline,
+    /// The last event that was given to the page; unknown before the room is opened.
+    pub(crate) given: Option<Seq>,
+    /// Where the room stood when it was last opened.
+    pub(crate) goal: Seq,
+    /// The room is followed.
+    pub(crate) is_open: bool,
+    /// A page of it has been asked for.
+    pub(crate) asked: Option<u64>,
+}
+
+/// Whether a device does anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awake {
+    Yes,
+    /// Its machine sleeps, or its page is frozen.
+    No {
+        /// It will say that it woke.
+        says: bool,
+    },
+    /// The tab is closed, the program not running.
+    Closed,
+}
+
+/// One device and its person.
+pub(crate) struct Device {
+    pub(crate) number: usize,
+    pub(crate) user: UserId,
+    pub(crate) token: TokenHash,
+    pub(crate) kind: Kind,
+    pub(crate) session: Session,
+    pub(crate) rooms: BTreeMap<RoomId, Shown>,
+    /// Rooms the person is a member of, as far as they were told.
+    pub(crate) joined: BTreeSet<RoomId>,
+    pub(crate) life: u64,
+    pub(super) awake: Awake,
+    pub(super) has_network: bool,
+    pub(super) hidden_since: Option<u64>,
+    /// The session was told so, and not yet the opposite.
+    pub(super) told_hidden: bool,
+    /// The session was told that there is no network, and not yet the opposite.
+    pub(super) told_offline: bool,
+    pub(super) keeps: bool,
+    pub(super) wall_ms: i64,
+    /// Between the world's time and this device's.
+    pub(super) clock_ms: u64,
+    pub(super) thin_until: u64,
+    pub(super) links: BTreeMap<AttemptId, u64>,
+    pub(super) saves: VecDeque<(u64, Persist)>,
+    pub(super) timer: u64,
+    pub(super) timer_at: Option<u64>,
+    /// When the session's timers last ran at all.
+    pub(crate) ran_at: u64,
+    /// Posts that were written, by the life and the room they were written in, in order.
+    pub(crate) written: BTreeMap<(u64, RoomId), Vec<ClientId>>,
+    pub(crate) poison: BTreeSet<ClientId>,
+    /// What the person was told is on the device.
+    pub(crate) saved: BTreeSet<ClientId>,
+    pub(crate) acked: BTreeMap<ClientId, Seq>,
+    /// Items that are queued, by what the person was told.
+    pub(crate) queued: BTreeSet<ClientId>,
+    /// Taken back or forgotten by the person.
+    pub(crate) discarded: BTreeSet<ClientId>,
+    /// Where a program goes on.
+    pub(super) places: BTreeMap<RoomId, shared::cursor::Position>,
+    /// When attempts to connect began, within the last minute; and when somebody gave a reason to try at once.
+    pub(crate) attempts: VecDeque<u64>,
+    pub(crate) nudges: VecDeque<u64>,
+    pub(super) keys: u64,
+}
+
+impl Device {
+    pub(super) fn new(number: usize, seed: u64) -> Self {
+        let (person, kind) = match number {
+            0 | 1 => (1, Kind::Tab { browser: 0 }),
+            2 => (2, Kind::Tab { browser: 1 }),
+            _ => (2, Kind::Program),
+        };
+        let user = UserId::from_bytes([person; 16]);
+        Self {
+            number,
+            user,
+            token: [number as u8 + 1; 32],
+            kind,
+            session: Session::new(config(user, number, 0, seed)),
+            rooms: BTreeMap::new(),
+            joined: BTreeSet::new(),
+            life: 0,
+            awake: Awake::Closed,
+            has_network: true,
+            hidden_since: None,
+            told_hidden: false,
+            told_offline: false,
+            keeps: true,
+            wall_ms: 0,
+            clock_ms: seed % 1_000_000,
+            thin_until: 0,
+            links: BTreeMap::new(),
+            saves: VecDeque::new(),
+            timer: 0,
+            timer_at: None,
+            ran_at: 0,
+            written: BTreeMap::new(),
+            poison: BTreeSet::new(),
+            saved: BTreeSet::new(),
+            acked: BTreeMap::new(),
+            queued: BTreeSet::new(),
+            discarded: BTreeSet::new(),
+            places: BTreeMap::new(),
+            attempts: VecDeque::new(),
+            nudges: VecDeque::new(),
+            keys: 0,
+        }
+    }
+
+    /// Begins anew, as a tab does that is opened again.
+    pub(super) fn begin_life(&mut self, seed: u64) {
+        self.life += 1;
+        self.session = Session::new(config(self.user, self.number, self.life, seed));
+        self.rooms.clear();
+        self.joined.clear();
+        self.links.clear();
+        self.saves.clear();
+        self.queued.clear();
+        self.attempts.clear();
+        self.nudges.clear();
+        self.timer += 1;
+        self.timer_at = None;
+        self.hidden_since = None;
+        (self.told_hidden, self.told_offline) = (false, false);
+        self.awake = Awake::Yes;
+    }
+
+    /// Names what this life keeps on the shelf.
+    pub(super) const fn partition(&self) -> u64 {
+        self.number as u64 * 1_000 + self.life
+    }
+
+    /// Returns which shelf it keeps things on.
+    pub(super) const fn shelf(&self) -> usize {
+        match self.kind {
+            Kind::Tab { browser } => browser,
+            Kind::Program => 2,
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.awake == Awake::Yes
+    }
+
+    pub(crate) fn is_awake(&self) -> bool {
+        self.is_up()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.awake == Awake::Closed
+    }
+
+    /// Nothing of its own is on its way.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.is_up() && self.saves.is_empty()
+    }
+
+    /// Returns how long the page has been hidden.
+    pub(crate) fn hidden_for(&self, now: u64) -> Option<u64> {
+        self.hidden_since.map(|since| now - since)
+    }
+
+    /// Returns the device's own time.
+    pub(super) const fn time(&self, now: u64) -> Timestamp {
+        Timestamp(now + self.clock_ms)
+    }
+
+    /// Rooms this device follows while its person is a member.
+    pub(super) fn wants(&self, room: RoomId) -> bool {
+        room == GENERAL || (room == ASIDE && self.number != 1)
+    }
+
+    pub(super) fn next_key(&mut self, chance: &mut Chance) -> ClientId {
+        self.keys += 1;
+        let mut random = [0; 10];
+        chance.fill(&mut random);
+        ClientId::from_parts(Timestamp(self.keys), random)
+    }
+
+    /// Takes what a room was opened with.
+    pub(super) fn opened(&mut self, opened: &Opened) {
+        let me = self.user;
+        let shown = self.rooms.entry(opened.room).or_insert_with(|| Shown::new(me));
+        match &opened.outcome {
+            OpenOutcome::Recovered { head, .. } => {
+                shown.goal = *head;
+                shown.is_open = true;
+                if shown.given.is_none() {
+                    // A program that goes on from where it was.
+                    shown.given = Some(self.places.get(&opened.room).map_or(Seq(0), |place| place.seq));
+                }
+            }
+            OpenOutcome::Fresh { snapshot }
+            | OpenOutcome::Jumped { snapshot, .. }
+            | OpenOutcome::Reset { snapshot, .. } => {
+                (shown.given, shown.goal, shown.is_open) = (Some(snapshot.as_of.seq), snapshot.as_of.seq, true);
+                if self.kind == Kind::Program {
+                    self.places.insert(opened.room, snapshot.as_of);
+                }
+            }
+            OpenOutcome::Refused { .. } => shown.is_open = false,
+        }
+        shown.timeline.opened(opened);
+    }
+
+    /// Takes an event of a room. Returns the seq that should have come, if it is another.
+    pub(super) fn event(&mut self, event: &RoomEvent) -> Result<(), Option<Seq>> {
+        let me = self.user;
+        let shown = self.rooms.entry(event.room).or_insert_with(|| Shown::new(me));
+        let expected = shown.given.map(Seq::next);
+        shown.given = Some(event.seq);
+        shown.timeline.event(event);
+        if self.kind == Kind::Program
+            && let Some(place) = self.session.position(event.room)
+        {
+            self.places.insert(event.room, place);
+        }
+        if expected == Some(event.seq) { Ok(()) } else { Err(expected) }
+    }
+
+    /// Takes a change in what is the person's own. Returns a room to be opened or shut because of it.
+    pub(super) fn own_change(&mut self, change: &UserChange) -> Option<(RoomId, bool)> {
+        match change {
+            UserChange::RoomAdded(added) => {
+                self.joined.insert(added.room);
+                self.wants(added.room).then_some((added.room, true))
+            }
+            UserChange::RoomRemoved(removed) => {
+                self.joined.remove(&removed.room);
+                self.rooms.remove(&removed.room);
+                Some((removed.room, false))
+            }
+            UserChange::Named(_) | UserChange::Unknown(_) => None,
+        }
+    }
+
+    /// Calls `each` for the timelines of all rooms.
+    pub(super) fn each_timeline(&mut self, each: impl FnMut(&mut Timeline)) {
+        self.rooms.values_mut().map(|shown| &mut shown.timeline).for_each(each);
+    }
+
+    pub(super) fn timeline(&mut self, room: RoomId) -> &mut Timeline {
+        let me = self.user;
+        &mut self.rooms.entry(room).or_insert_with(|| Shown::new(me)).timeline
+    }
+
+    /// Tells whether the person is told that all is well.
+    pub(crate) fn is_live(&self) -> bool {
+        matches!(self.session.state(), ConnectionState::Live | ConnectionState::Slow)
+    }
+}
+
+impl Shown {
+    fn new(me: UserId) -> Self {
+        Self { timeline: Timeline::new(me), given: None, goal: Seq(0), is_open: false, asked: None }
+    }
+}
+
+fn config(user: UserId, number: usize, life: u64, seed: u64) -> SessionConfig {
+    let mut session = [number as u8; 16];
+    session[8..].copy_from_slice(&life.to_be_bytes());
+    SessionConfig {
+        client: "sim".to_owned(),
+        session: SessionId::from_bytes(session),
+        user,
+        seed: seed.wrapping_mul(31).wrapping_add(number as u64 * 7 + life),
+        hidden: false,
+        online: true,
+    }
+}

@@ -1,0 +1,65 @@
+//! Days that everybody lives through with every change; `cargo xtask sim` lives through many more.
+
+use sim::plan::{Act, Plan, Step};
+use sim::run;
+
+/// Days in the ordinary test.
+const DAYS: u64 = 240;
+
+/// Returns `HOLDFAST_SEED`, from which days are drawn, or zero.
+fn first_seed() -> u64 {
+    std::env::var("HOLDFAST_SEED").map_or(0, |seed| seed.parse().expect("HOLDFAST_SEED is a number"))
+}
+
+fn assert_holds(plan: &Plan) {
+    let day = run::live(plan, false);
+    if let Err(violation) = day.outcome {
+        panic!("seed {}: {}\nsee it with: cargo xtask sim --seed {} --trace", plan.seed, violation.0, plan.seed);
+    }
+}
+
+/// Lives through every second day of the ordinary test, so that two tests use two cores.
+fn live_through(half: u64) {
+    let first = first_seed();
+    println!("HOLDFAST_SEED={first}");
+    (first..first + DAYS).filter(|seed| seed % 2 == half).for_each(|seed| assert_holds(&Plan::draw(seed)));
+}
+
+#[test]
+fn on_any_bad_day_everything_holds() {
+    live_through(0);
+}
+
+#[test]
+fn on_any_other_bad_day_everything_holds_too() {
+    live_through(1);
+}
+
+#[test]
+fn the_same_plan_gives_the_same_day() {
+    for seed in first_seed()..first_seed() + 10 {
+        let plan = Plan::draw(seed);
+        let (one, other) = (run::live(&plan, true), run::live(&plan, true));
+        assert_eq!(one.fingerprint, other.fingerprint, "seed {seed}");
+        assert_eq!(one.story, other.story, "seed {seed}");
+    }
+}
+
+/// Makes a plan of a seed and what happened.
+fn plan(seed: u64, steps: &[(u64, Act)]) -> Plan {
+    Plan { seed, steps: steps.iter().map(|(after_ms, act)| Step { after_ms: *after_ms, act: *act }).collect() }
+}
+
+#[test]
+fn unsent_posts_keep_their_order_when_the_clock_jumps_back_between_them() {
+    assert_holds(&plan(
+        1940,
+        &[
+            (4, Act::Unplugged { device: 1, ms: 12_443 }),
+            (83, Act::Post { device: 1 }),
+            (193, Act::DeviceClock { device: 1, ahead: false }),
+            (90, Act::Post { device: 1 }),
+            (67, Act::Crash { device: 1, ms: 18_163 }),
+        ],
+    ));
+}

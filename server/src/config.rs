@@ -279,6 +279,7 @@ impl Config {
                 return refuse(format!("{flag} must be at least 1."));
             }
         }
+        self.check_ceilings()?;
         if self.sizes.message_bytes < limits::POST_BYTES {
             return refuse(format!("--message-bytes must be at least {}, or no post would fit.", limits::POST_BYTES));
         }
@@ -296,6 +297,25 @@ impl Config {
             return refuse(format!(
                 "--dead-peer-hidden-ms must be over {asked} (--beat-hidden-interval-ms and --beat-answer-ms together)."
             ));
+        }
+        Ok(())
+    }
+
+    /// Refuses what is far beyond what one machine serves: counted up to these, something is set aside at the start or
+    /// for each socket.
+    fn check_ceilings(&self) -> Result<(), ConfigError> {
+        let bounded: [(&str, usize, usize); 6] = [
+            ("--connections", self.sockets.connections, SOCKETS_CEILING),
+            ("--pending", self.sockets.pending, SOCKETS_CEILING),
+            ("--pending-per-address", self.sockets.pending_per_address, SOCKETS_CEILING),
+            ("--message-bytes", self.sizes.message_bytes, BYTES_CEILING),
+            ("--head-bytes", self.sizes.head_bytes, BYTES_CEILING),
+            ("--head-fields", self.sizes.head_fields, FIELDS_CEILING),
+        ];
+        for (flag, value, ceiling) in bounded {
+            if value > ceiling {
+                return Err(ConfigError(format!("{flag} must be at most {ceiling}.")));
+            }
         }
         Ok(())
     }
@@ -359,6 +379,12 @@ impl Config {
     }
 }
 
+/// Most sockets that can be asked for.
+const SOCKETS_CEILING: usize = 1_000_000;
+/// Largest message or request head that can be asked for, in bytes.
+const BYTES_CEILING: usize = 16 * 1024 * 1024;
+/// Most header fields that can be asked for.
+const FIELDS_CEILING: usize = 1_024;
 /// Up to this many connections come back all at once.
 const SPREAD_FROM: usize = 50;
 /// From this many connections on the spread is at its longest.
@@ -431,6 +457,8 @@ mod tests {
             (&["--dead-peer-ms", "14000"], "--dead-peer-ms"),
             (&["--posts-per-s", "0"], "--posts-per-s"),
             (&["--message-bytes", "100"], "--message-bytes"),
+            (&["--connections", "18446744073709551615"], "--connections"),
+            (&["--head-fields", "18446744073709551615"], "--head-fields"),
         ] {
             let refused = config(arguments).validate().unwrap_err();
             assert!(refused.0.contains(named), "{refused}");

@@ -186,7 +186,7 @@ impl Roster {
         // Whoever joins is here; presence says so only of those one could see before.
         let member = Member { id: event.by.id, name: event.by.name.clone(), online: true };
         if !self.places.contains_key(&member.id) {
-            self.members += 1;
+            self.members = self.members.saturating_add(1);
         }
         self.put(member);
         self.version += 1;

@@ -5,10 +5,10 @@ mod common;
 use common::{Room, client_id, room, user};
 use shared::cursor::{Check, Position};
 use shared::error::{ErrorCode, WireError};
-use shared::ids::{AttemptId, ClientId, ConnectionId, Lsn, RequestId, Seq, SessionId};
+use shared::ids::{AttemptId, ClientId, ConnectionId, Lsn, RequestId, RoomId, Seq, SessionId};
 use shared::message::{Body, Command as WireCommand, Event, HeartbeatTerms, Live, Message, Reply, Welcome, WireLimits};
 use shared::model::{OpenOutcome, Opened, Person, ServerInfo};
-use shared::session::{Command, Input, Output, SendOp, Session, SessionConfig};
+use shared::session::{Command, ConnectionState, Input, Output, SendOp, Session, SessionConfig};
 use shared::time::Timestamp;
 
 const ATTEMPT: AttemptId = AttemptId(1);
@@ -162,4 +162,17 @@ fn behind_nothing_at_all_is_waited_out_and_not_stormed() {
         only = device.wait()[0].clone();
     }
     assert_eq!(device.now - started, 7_000, "the waits double");
+}
+
+#[test]
+fn heads_at_the_end_of_counting_in_two_rooms_are_only_far_away() {
+    let mut device = Device::live(&Room::default());
+    let other = RoomId::from_bytes([8; 16]);
+    device.input(Input::Command(Command::Open { room: other, cursor: None, replay: false }));
+    let snapshot = Room::default().snapshot(10);
+    let far = OpenOutcome::Recovered { head: Seq(u64::MAX), missed: u64::MAX };
+    for (room, outcome) in [(other, OpenOutcome::Fresh { snapshot }), (room(), far.clone()), (other, far)] {
+        device.hear(&Message::event(Event::Opened(Opened { room, outcome, roster: Vec::new(), members: 0 })));
+    }
+    assert_eq!(device.session.state(), ConnectionState::CatchingUp { to_go: u64::MAX });
 }

@@ -24,7 +24,9 @@ pub(crate) fn run(bytes: &[u8]) {
     let (step, is_raw) = (1 + usize::from(source.byte()), source.flag());
     let stream = if is_raw { source.rest().to_vec() } else { frames(&mut source) };
     let expected = Reading::of(&stream, limits);
-    for step in [1, step, stream.len().max(1)] {
+    // Byte by byte takes its time with long streams, which are here for their lengths.
+    let least = if stream.len() > 2_000 { step } else { 1 };
+    for step in [least, step, stream.len().max(1)] {
         let read = decode(&stream, limits, step);
         assert_eq!(read, expected, "{step} bytes at a time: {stream:02x?}");
     }

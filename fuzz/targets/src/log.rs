@@ -5,6 +5,7 @@
 //! gives the answers of the twin in memory.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use server::log::{self, Applied, Entry, LogHandle, LogOptions, Op, Receipt, SYSTEM, Writer};
 use shared::ids::{ClientId, RoomId, Seq, UserId};
@@ -33,7 +34,7 @@ pub(crate) fn run(bytes: &[u8]) {
 }
 
 pub(crate) fn run_beside_sqlite(bytes: &[u8]) {
-    let folder = tempfile::tempdir().expect("a folder can be made");
+    let folder = folder();
     let options = LogOptions::default();
     let memory = log::open_memory(&options, |_: &log::Published| {}).expect("memory opens");
     let database = log::open_sqlite(folder.path(), &options, |_: &log::Published| {}).expect("a new log opens");
@@ -51,6 +52,13 @@ pub(crate) fn run_beside_sqlite(bytes: &[u8]) {
     sqlite.writer.shutdown().expect("SQLite closes");
     let report = log::verify(folder.path()).expect("what was closed can be verified");
     assert_eq!(report.damages, []);
+}
+
+/// A folder of its own, in memory where the system has such a place: what is looked for here is no power cut.
+fn folder() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    made.expect("a folder can be made")
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

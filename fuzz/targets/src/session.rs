@@ -6,30 +6,24 @@
 //! the outbox only with a word, no more sends are under way than the window holds, the state is never more hopeful
 //! than what was heard, and no deadline comes back at once for ever.
 
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use shared::close::REGISTRY;
-use shared::cursor::{Check, Position};
-use shared::error::{ErrorCode, WireError};
-use shared::ids::{AttemptId, ClientId, ConnectionId, Epoch, Lsn, RequestId, RoomId, Seq, SessionId, UserId};
+use shared::cursor::Check;
+use shared::ids::{AttemptId, ClientId, Lsn, RequestId, RoomId, Seq, SessionId};
 use shared::limits::SEND_WINDOW;
 use shared::message::{
-    Ack, BeatAnswer, BeatAsked, Body, Closing, Draining, Event, Heads, HeartbeatTerms, Live, Message, Presence,
-    ReadMark, Reply, RoomRef, TypingNow, Welcome, WireLimits,
+    Ack, BeatAnswer, BeatAsked, Body, Closing, Draining, Event, HeartbeatTerms, Live, Message, Reply, RoomRef,
 };
-use shared::model::{
-    Deleted, Empty, Head, Named, OpenOutcome, Opened, Person, Posted, ResetReason, RoomChange, RoomEvent, ServerInfo,
-    Snapshot, UserChange, UserEvent,
-};
-use shared::session::{
-    Command, ConnectionState, Input, OutboxItem, Output, RequestTag, SendOp, Session, SessionConfig, SessionEvent,
-};
+use shared::model::{Deleted, Empty, Named, OpenOutcome, Person, Posted, RoomChange, RoomEvent, UserChange, UserEvent};
+use shared::session::{Command, ConnectionState, Input, Output, RequestTag, Session, SessionConfig, SessionEvent};
 use shared::time::Timestamp;
 
+pub(crate) use self::words::welcome;
+use self::words::{ME, OTHER, client_id, code, news, op, opened, position, refusal, room, stored};
 use crate::source::Source;
 
-const ME: UserId = UserId::from_bytes([1; 16]);
-const OTHER: UserId = UserId::from_bytes([2; 16]);
 const INPUTS: usize = 400;
 /// How often one moment's deadline may be due again.
 const DUE_AGAIN: usize = 8;
@@ -45,42 +39,6 @@ pub(crate) fn run(bytes: &[u8]) {
         world.take(input);
     }
     world.rest();
-}
-
-/// A welcome of a server that follows the rules.
-pub(crate) fn welcome(id: u64, you: UserId) -> Message {
-    let welcome = Welcome {
-        protocol: 1,
-        server: ServerInfo { epoch: epoch(), build: String::new(), lsn: Lsn(0) },
-        connection: ConnectionId(1),
-        you: Person { id: you, name: "Ada".to_owned() },
-        now: Timestamp(0),
-        heartbeat: HeartbeatTerms::default(),
-        reconnect_spread_ms: 0,
-        limits: WireLimits::default(),
-        draining: false,
-        user: position(Seq(0)),
-        user_recovered: false,
-        rooms_complete: true,
-        rooms: Vec::new(),
-    };
-    Message::reply(Some(RequestId(id)), Reply::Welcome(Box::new(welcome)))
-}
-
-const fn epoch() -> Epoch {
-    Epoch::from_bytes([7; 16])
-}
-
-const fn position(seq: Seq) -> Position {
-    Position { epoch: epoch(), seq, check: Check([0; 8]) }
-}
-
-fn room(source: &mut Source<'_>) -> RoomId {
-    RoomId::from_bytes([*source.pick(&[0xa0, 0xa1, 0xa2]); 16])
-}
-
-fn client_id(source: &mut Source<'_>) -> ClientId {
-    ClientId::from_bytes([source.byte() % 24; 16])
 }
 
 /// A session, and what must be true of it.
@@ -453,80 +411,5 @@ impl World {
             }
         }
         panic!("{:?} is due for ever at {:?}", self.session.next_deadline(), self.now);
-    }
-}
-
-fn code(source: &mut Source<'_>) -> u16 {
-    match source.byte() {
-        tag @ 0..=200 => REGISTRY[usize::from(tag) % REGISTRY.len()].code,
-        _any => u16::from_be_bytes([source.byte(), source.byte()]),
-    }
-}
-
-fn op(source: &mut Source<'_>) -> SendOp {
-    match source.byte() {
-        0..=9 => SendOp::Post { body: "\u{1}".repeat(20_000) },
-        10..=159 => SendOp::Post { body: source.text(20) },
-        160..=189 => SendOp::Edit { post: Seq(source.number()), body: source.text(20) },
-        190..=219 => SendOp::Delete { post: Seq(source.number()) },
-        _react => SendOp::React { post: Seq(source.number()), emoji: source.text(8), on: source.flag() },
-    }
-}
-
-fn stored(source: &mut Source<'_>) -> OutboxItem {
-    OutboxItem {
-        client_id: client_id(source),
-        room: room(source),
-        op: op(source),
-        queued_at: Timestamp(source.number()),
-        order: source.number(),
-        attempted: source.flag(),
-        refused: (source.byte() > 200).then(|| refusal(source)),
-    }
-}
-
-fn refusal(source: &mut Source<'_>) -> WireError {
-    let codes = [
-        ErrorCode::Behind,
-        ErrorCode::RateLimited,
-        ErrorCode::Internal,
-        ErrorCode::NotMember,
-        ErrorCode::IdConflict,
-        ErrorCode::StorageFull,
-        ErrorCode::Unknown("new".to_owned()),
-    ];
-    let mut error = WireError::new(source.pick(&codes).clone(), "no");
-    error.retryable = source.flag();
-    error.retry_after_ms = source.flag().then(|| source.number());
-    error
-}
-
-fn snapshot(source: &mut Source<'_>) -> Snapshot {
-    let as_of = position(Seq(source.number()));
-    Snapshot { as_of, total: source.number(), posts: Vec::new(), people: Vec::new() }
-}
-
-fn opened(source: &mut Source<'_>) -> Opened {
-    let room = room(source);
-    let outcome = match source.byte() % 6 {
-        0 | 1 => OpenOutcome::Recovered { head: Seq(source.number()), missed: source.number() },
-        2 => OpenOutcome::Jumped { snapshot: snapshot(source), hole: source.number() },
-        3 => OpenOutcome::Reset { reason: ResetReason::Forked, snapshot: snapshot(source) },
-        4 => OpenOutcome::Refused { error: refusal(source) },
-        _fresh => OpenOutcome::Fresh { snapshot: snapshot(source) },
-    };
-    Opened { room, outcome, roster: Vec::new(), members: source.number() }
-}
-
-fn news(source: &mut Source<'_>) -> Event {
-    let room = room(source);
-    match source.byte() % 4 {
-        0 => {
-            let (seq, posts) = (Seq(source.number()), source.number());
-            Event::Heads(Heads { heads: vec![Head { room, seq, posts }] })
-        }
-        1 => Event::Typing(TypingNow { room, user: Person { id: OTHER, name: source.text(8) } }),
-        2 => Event::Presence(Presence { changes: Vec::new() }),
-        _read => Event::Read(ReadMark { room, posts: source.number() }),
     }
 }

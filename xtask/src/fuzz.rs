@@ -176,6 +176,7 @@ impl Fuzzer {
 
     /// Takes over the fewest and shortest learnt inputs that reach what the kept ones do not.
     fn keep(&self) -> Outcome {
+        fs::create_dir_all(&self.kept).context(format!("create {}", self.kept.display()))?;
         let merged = self.learnt.with_extension("merged");
         if merged.exists() {
             fs::remove_dir_all(&merged).context(format!("empty {}", merged.display()))?;

@@ -6,6 +6,7 @@
 
 mod close;
 mod config;
+mod connection;
 mod decoder;
 mod http;
 mod log;
@@ -37,6 +38,7 @@ macro_rules! targets {
 targets! {
     close: self::close::run, "Close frames and close codes, both ways.";
     config: self::config::run, "The server's flags, and a server started with whatever passed.";
+    connection: self::connection::run, "Commands of any kind from two people on real sockets to a real server.";
     decoder: self::decoder::run, "The frame decoder, in any slices, against a plain reading of RFC 6455.";
     http: self::http::run, "Requests to the server's HTTP side: sign-in, cookies, upgrades, the page.";
     log: self::log::run, "Entries into the log in memory: what must be true of every history.";

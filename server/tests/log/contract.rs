@@ -7,6 +7,7 @@ use server::log::{Applied, GENERAL, Health, LogError, LogOptions, Op, SYSTEM, op
 use shared::cursor::Check;
 use shared::error::ErrorCode;
 use shared::ids::{Lsn, Seq, UserId};
+use shared::limits::JOINED_ROOMS;
 use shared::model::{RoomChange, UserChange};
 use shared::time::Timestamp;
 
@@ -45,6 +46,7 @@ contract! {
     one_post_gathers_a_bounded_number_of_reactions,
     leaving_and_coming_back_begins_a_new_stay,
     who_is_kicked_is_no_member,
+    a_person_is_a_member_of_a_bounded_number_of_rooms,
     members_are_listed_by_name_in_pages,
     a_name_is_unique_by_what_it_looks_like,
     a_rename_is_told_in_every_room_and_to_oneself,
@@ -53,6 +55,7 @@ contract! {
     only_its_maker_changes_a_room,
     what_changed_since_is_told_and_no_more,
     read_positions_merge_by_maximum,
+    a_read_position_takes_no_key,
     sessions_are_renewed_and_revoked_by_their_owner,
     a_page_ends_at_its_number_and_at_its_bytes,
     a_page_holds_at_least_one_item,
@@ -307,6 +310,26 @@ async fn who_is_kicked_is_no_member(world: World) {
     assert_eq!(world.read(move |log| log.member_ids(room, None, ALL)).await, [ann]);
 }
 
+async fn a_person_is_a_member_of_a_bounded_number_of_rooms(world: World) {
+    let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
+    let create = |n: usize| {
+        let op = Op::RoomCreate { room: world.room_id(), name: format!("room-{n}"), title: String::new() };
+        world.entry(ann, op)
+    };
+    for first in (0..JOINED_ROOMS).step_by(200) {
+        let applied = world.log.propose_all((first..first + 200).map(create).collect()).await.unwrap();
+        assert!(applied.iter().all(|one| matches!(one, Applied::Committed(_))));
+    }
+    let bens = world.room(ben, "bens").await;
+    let name = "one-more".to_owned();
+    let create = Op::RoomCreate { room: world.room_id(), name, title: String::new() };
+    assert_eq!(world.refused(ann, create).await, ErrorCode::LimitReached);
+    assert_eq!(world.refused(ann, Op::Join { room: bens }).await, ErrorCode::LimitReached);
+    let left = world.read(move |log| log.rooms_of(ann, None)).await[0].room;
+    world.ok(ann, Op::Leave { room: left }).await;
+    world.ok(ann, Op::Join { room: bens }).await;
+}
+
 async fn members_are_listed_by_name_in_pages(world: World) {
     let mut people = Vec::new();
     for name in ["Dee", "Ann", "Eve", "Cat", "Ben"] {
@@ -474,6 +497,19 @@ async fn read_positions_merge_by_maximum(world: World) {
         .flat_map(|one| one.effects.reads.iter().map(|(_, mark)| mark.posts).collect::<Vec<_>>())
         .collect();
     assert_eq!(told, [2, 3], "only what moved is told");
+}
+
+async fn a_read_position_takes_no_key(world: World) {
+    let ann = world.person("Ann").await;
+    let room = world.room(ann, "here").await;
+    world.post(ann, room, "one").await;
+    let mut entry = world.entry(ann, Op::Read { room, posts: 0 });
+    for posts in [0, 0, 1] {
+        entry.op = Op::Read { room, posts };
+        assert!(matches!(world.log.propose(entry.clone()).await, Ok(Applied::Committed(_))), "{posts} read");
+    }
+    entry.op = post(room, "under the same key");
+    assert!(matches!(world.log.propose(entry).await, Ok(Applied::Committed(_))), "the key is free");
 }
 
 async fn sessions_are_renewed_and_revoked_by_their_owner(world: World) {

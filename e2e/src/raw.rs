@@ -102,6 +102,21 @@ impl RawSocket {
         Self { stream, buffer: Vec::new() }
     }
 
+    /// As [`Self::connect`], from another address of this machine: 127.0.0.`last`.
+    ///
+    /// # Panics
+    /// If nobody listens.
+    #[must_use]
+    pub fn connect_from(last: u8, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).expect("an address of loopback");
+        socket.connect(&address.into()).expect("the server listens");
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).expect("a TCP socket");
+        stream.set_write_timeout(Some(ANSWER_DEADLINE)).expect("a TCP socket");
+        Self { stream, buffer: Vec::new() }
+    }
+
     /// As [`Self::connect`], with so small a receive buffer that a server soon cannot write more.
     ///
     /// # Panics

@@ -82,6 +82,41 @@ fn a_head_of_26_megabytes_is_refused_without_being_read() {
 }
 
 #[test]
+fn an_address_that_keeps_sending_heads_nobody_can_read_is_no_longer_read_for_a_while() {
+    const HEADS: u32 = 5;
+    let mut scene = Scene::open(ServerOptions::new().flag("failed-handshakes", HEADS));
+    let (address, token) = (scene.address(), scene.token.clone());
+    let padding = "x".repeat(20 * 1024);
+    for _ in 0..HEADS {
+        let head = RawSocket::connect(address).upgrade(address, &[("X-Padding", &padding)]);
+        assert_eq!(head.status, 431, "{}", head.text);
+    }
+    let bearer = format!("Bearer {token}");
+    let upgrade = || RawSocket::connect(address).try_upgrade(address, &[("Authorization", &bearer)]);
+    e2e::wait::until("the door is shut", SOON, || upgrade().is_none().then_some(()));
+    scene.bystander.assert_alive();
+    e2e::wait::until("it is forgotten", SOON * 2, || (upgrade()?.status == 101).then_some(()));
+    scene.assert_the_others_live();
+}
+
+#[test]
+fn somebody_refused_at_the_door_is_not_read_on() {
+    const PENDING: usize = 8;
+    let mut scene = Scene::open(ServerOptions::new().flag("pending-per-address", PENDING));
+    let waiting: Vec<RawSocket> = (0..PENDING).map(|_| RawSocket::connect(scene.address())).collect();
+    let mut refused = RawSocket::connect(scene.address());
+    let chunk = vec![b'x'; 64 * 1024];
+    let taken = (0..26 * 16).take_while(|_| refused.try_send_bytes(&chunk).is_ok()).count();
+    assert!(taken < 26 * 16, "the server read 26 MB of somebody it had refused");
+    drop((waiting, refused));
+    e2e::wait::until("the place is free again", SOON, || {
+        let answer = RawSocket::connect(scene.address()).try_upgrade(scene.address(), &[])?;
+        (answer.status == 403).then_some(())
+    });
+    scene.assert_the_others_live();
+}
+
+#[test]
 fn an_upgrade_without_an_origin_needs_a_token() {
     let mut scene = Scene::open(ServerOptions::new());
     let cookie = scene.cookie_of("Cora");

@@ -162,12 +162,12 @@ async fn fault_18_out_of_descriptors_the_server_does_not_spin_and_recovers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_19_a_server_starved_of_cpu_keeps_its_clients() {
-    const PERCENT: u64 = 5;
+    let percent = measure(5, 1);
     let group = Cgroup::make(Controller::Cpu);
     let server = start_under(&group.wrapper(), ServerOptions::new().without_rates());
     let devices = three(&server).await;
     let devices: Vec<&Device> = devices.iter().collect();
-    group.limit_cpu(PERCENT);
+    group.limit_cpu(percent);
     let began = Instant::now();
     for round in 0..3 {
         post_all(&devices, 20, &format!("in want, round {round}")).await;
@@ -181,7 +181,7 @@ async fn fault_19_a_server_starved_of_cpu_keeps_its_clients() {
     let room = general(&server).await;
     judge(&server, room, &devices).await;
     figure(&format!(
-        "{PERCENT} % of a processor; 180 posts acknowledged in {:.1} s, nobody reconnected",
+        "{percent} % of a processor; 180 posts acknowledged in {:.1} s, nobody reconnected",
         took.as_secs_f32()
     ));
 }

@@ -1,7 +1,8 @@
 //! From the listening socket to an upgraded or finished request: the accept loop and its limits.
 //!
 //! Must not live here: routes. Invariant: a peer that has not upgraded holds a socket for a bounded time, and no address
-//! holds more than its share of them; whoever is refused is told so with 503 and when to come back.
+//! holds more than its share of them; whoever is refused is told so with 503 and when to come back, but for an address
+//! that keeps sending what nobody can read.
 
 use std::collections::HashMap;
 use std::io;
@@ -33,6 +34,8 @@ const OUT_OF_DESCRIPTORS_WAIT: Duration = Duration::from_millis(100);
 const FAREWELLS: usize = 64;
 /// How long seeing off may take.
 const FAREWELL_WAIT: Duration = Duration::from_secs(1);
+/// What is read of somebody who is seen off, in bytes; more is a flood, and its sender may miss the words.
+const FAREWELL_BYTES: usize = 32 * 1_024;
 /// In which failed handshakes and sign-ins of an address are counted.
 const ADDRESS_WINDOW: Duration = Duration::from_secs(10);
 /// Addresses remembered at most. Beyond, the idle are forgotten first.
@@ -82,6 +85,7 @@ pub struct Addresses {
 struct Address {
     pending: usize,
     failed: Window,
+    broken: Window,
     sign_ins: Window,
 }
 
@@ -106,6 +110,7 @@ impl Addresses {
         f(inner.entry(share).or_insert_with(|| Address {
             pending: 0,
             failed: Window::new(self.failed_limit.into(), ADDRESS_WINDOW),
+            broken: Window::new(self.failed_limit.into(), ADDRESS_WINDOW),
             sign_ins: Window::new(self.sign_in_limit.into(), ADDRESS_WINDOW),
         }))
     }
@@ -140,6 +145,16 @@ impl Addresses {
         self.with(Share::of(address), |address| address.failed.is_over(now));
     }
 
+    /// Tells whether an address has sent too many heads lately that nobody could read.
+    fn is_babbling(&self, share: Share, now: Instant) -> bool {
+        self.lock().get(&share).is_some_and(|address| address.broken.is_exhausted(now))
+    }
+
+    /// Counts a head that nobody could read. No browser and no client of ours ever sends one.
+    fn babbled(&self, share: Share, now: Instant) {
+        self.with(share, |address| address.broken.is_over(now));
+    }
+
     /// Counts a new session. Returns whether there were too many.
     pub fn is_signing_in_too_often(&self, address: IpAddr, now: Instant) -> bool {
         self.with(Share::of(address), |address| address.sign_ins.is_over(now))
@@ -152,7 +167,7 @@ impl Addresses {
 
 impl Address {
     fn is_idle(&self, now: Instant) -> bool {
-        self.pending == 0 && self.failed.is_empty(now) && self.sign_ins.is_empty(now)
+        self.pending == 0 && self.failed.is_empty(now) && self.broken.is_empty(now) && self.sign_ins.is_empty(now)
     }
 }
 
@@ -247,6 +262,11 @@ where
         };
         let is_proxy = app.config.trusted_proxy.iter().any(|network| network.contains(&address.ip().to_canonical()));
         let share = (!is_proxy).then(|| Share::of(address.ip()));
+        if share.is_some_and(|share| app.addresses.is_babbling(share, app.ambient.now())) {
+            // Even a goodbye would cost those who are connected more than it costs its sender.
+            drop(socket);
+            continue;
+        }
         let (slot, waiting) = (Arc::clone(&slots).try_acquire_owned(), Arc::clone(&pending).try_acquire_owned());
         let (Ok(slot), Ok(waiting)) = (slot, waiting) else {
             tracing::warn!("no room for another socket");
@@ -297,8 +317,13 @@ fn see_off(tasks: &mut JoinSet<()>, farewells: &Arc<Semaphore>, mut socket: TcpS
         let farewell = async {
             socket.write_all(REFUSAL).await?;
             socket.shutdown().await?;
-            let mut rest = [0; 1_024];
-            while socket.read(&mut rest).await? > 0 {}
+            let (mut rest, mut left) = ([0; 1_024], FAREWELL_BYTES);
+            while left > 0 {
+                match socket.read(&mut rest).await? {
+                    0 => break,
+                    read => left = left.saturating_sub(read),
+                }
+            }
             io::Result::Ok(())
         };
         // Whoever does not listen to a refusal has been refused all the same.
@@ -317,7 +342,12 @@ async fn until_upgrade(
 ) -> Option<Upgraded> {
     prepare(&app, &socket);
     let slot = HandoverSlot::default();
-    serve_requests(&app, socket, address, router, &slot).await;
+    let served = serve_requests(&app, socket, address, router, &slot).await;
+    if let (Err(error), Some(share)) = (&served, pending.share)
+        && error.is_parse()
+    {
+        app.addresses.babbled(share, app.ambient.now());
+    }
     let handover = slot.take()?;
     let upgraded = handover.upgrade.await.ok()?;
     // This is the type that was put in.
@@ -335,7 +365,13 @@ fn prepare(app: &App, socket: &TcpStream) {
     }
 }
 
-async fn serve_requests(app: &Arc<App>, socket: TcpStream, address: SocketAddr, router: Router, slot: &HandoverSlot) {
+async fn serve_requests(
+    app: &Arc<App>,
+    socket: TcpStream,
+    address: SocketAddr,
+    router: Router,
+    slot: &HandoverSlot,
+) -> hyper::Result<()> {
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         let peer = client_address(&app.config.trusted_proxy, address.ip(), request.headers());
@@ -351,9 +387,7 @@ async fn serve_requests(app: &Arc<App>, socket: TcpStream, address: SocketAddr, 
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     // Boxed, so that an upgraded connection does not carry the space for requests along.
-    if let Err(error) = Box::pin(serving).await {
-        tracing::debug!(%error, "a request was not served");
-    }
+    Box::pin(serving).await.inspect_err(|error| tracing::debug!(%error, "a request was not served"))
 }
 
 /// Returns who a request came from: the rightmost hop that is not one of our proxies.

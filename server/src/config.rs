@@ -104,7 +104,7 @@ pub struct SocketLimits {
     /// Sockets not yet upgraded from one address (IPv6: from one /64)
     #[arg(long, env = "HOLDFAST_PENDING_PER_ADDRESS", default_value_t = 50, hide_short_help = true)]
     pub pending_per_address: usize,
-    /// Upgrades one address may fail at within 10 seconds
+    /// Upgrades one address may fail at within 10 seconds, and heads it may send that cannot be read
     #[arg(long, env = "HOLDFAST_FAILED_HANDSHAKES", default_value_t = 20, hide_short_help = true)]
     pub failed_handshakes: u32,
     /// New sessions one address may open within 10 seconds

@@ -14,9 +14,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chromiumoxide::Browser;
+use chromiumoxide::browser::{BrowserConfig, BrowserConfigBuilder};
 use chromiumoxide::cdp::browser_protocol::browser::BrowserContextId;
 use chromiumoxide::cdp::browser_protocol::target::{CreateBrowserContextParams, CreateTargetParams};
-use chromiumoxide::{Browser, BrowserConfig};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
@@ -108,16 +109,23 @@ impl Stage {
         Self::open(server, Some(proxy)).await.play(name, test).await;
     }
 
+    /// As [`Self::run`], in a browser that holds the timers of hidden pages back as the browsers of people do and those of
+    /// tests do not: to once a minute, after five minutes.
+    ///
+    /// # Panics
+    /// With the test's own panic, or with the complaints.
+    pub async fn run_throttled(name: &str, options: ServerOptions, test: impl AsyncFnOnce(&Stage)) {
+        let server = options.flag("dist", built_page().display()).start();
+        Self::before(server, None, Chromium::launch_throttled().await).play(name, test).await;
+    }
+
     async fn open(server: ServerProcess, proxy: Option<FaultProxy>) -> Self {
+        Self::before(server, proxy, Chromium::launch().await)
+    }
+
+    fn before(server: ServerProcess, proxy: Option<FaultProxy>, chromium: Chromium) -> Self {
         let address = server.address();
-        Self {
-            server: Mutex::new(server),
-            address,
-            proxy,
-            chromium: Chromium::launch().await,
-            tabs: Mutex::default(),
-            cuts: Mutex::default(),
-        }
+        Self { server: Mutex::new(server), address, proxy, chromium, tabs: Mutex::default(), cuts: Mutex::default() }
     }
 
     async fn play(self, name: &str, test: impl AsyncFnOnce(&Self)) {
@@ -309,8 +317,23 @@ pub struct Chromium {
     browser: Browser,
     handler: JoinHandle<()>,
     profile: tempfile::TempDir,
-    _turn: SemaphorePermit<'static>,
+    _turn: Option<SemaphorePermit<'static>>,
 }
+
+/// What a browser for tests is started with, less what keeps it from holding timers back.
+const PLAIN: [&str; 11] = [
+    "disable-background-networking",
+    "disable-breakpad",
+    "disable-default-apps",
+    "disable-dev-shm-usage",
+    "disable-hang-monitor",
+    "disable-popup-blocking",
+    "disable-sync",
+    "no-first-run",
+    "enable-automation",
+    "password-store=basic",
+    "use-mock-keychain",
+];
 
 impl Chromium {
     /// Starts one, as soon as it is its turn.
@@ -319,6 +342,21 @@ impl Chromium {
     /// If there is none, or it does not start; with what to do.
     pub async fn launch() -> Self {
         let turn = TURNS.acquire().await.expect("never closed");
+        Self::start(Some(turn), |config| config).await
+    }
+
+    /// Starts one that holds the timers of hidden pages back. It mostly waits: it takes no turn.
+    ///
+    /// # Panics
+    /// If there is none, or it does not start; with what to do.
+    pub async fn launch_throttled() -> Self {
+        Self::start(None, |config| config.disable_default_args().args(PLAIN)).await
+    }
+
+    async fn start(
+        turn: Option<SemaphorePermit<'static>>,
+        change: impl FnOnce(BrowserConfigBuilder) -> BrowserConfigBuilder,
+    ) -> Self {
         let profile = tempfile::tempdir().expect("a temporary folder");
         let config = BrowserConfig::builder()
             .chrome_executable(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/chromium.sh")))
@@ -329,9 +367,8 @@ impl Chromium {
             .launch_timeout(LAUNCH_DEADLINE)
             .request_timeout(COMMAND_DEADLINE)
             .window_size(WINDOW.0, WINDOW.1)
-            .viewport(None)
-            .build()
-            .expect("the path of the wrapper is given");
+            .viewport(None);
+        let config = change(config).build().expect("the path of the wrapper is given");
         let (browser, mut events) =
             Browser::launch(config).await.unwrap_or_else(|error| panic!("Chromium does not start: {error}"));
         // Ends with the browser, which every test closes.

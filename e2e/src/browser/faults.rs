@@ -65,6 +65,12 @@ impl Tab {
         self.wait_visibility("hidden").await;
     }
 
+    /// Opens another tab before this one in the same window, and waits until the page knows.
+    pub async fn go_behind(&self) {
+        self.evaluate::<bool>("open('about:blank', '_blank', 'noopener'), true").await;
+        self.wait_visibility("hidden").await;
+    }
+
     /// Brings the window back and waits until the page knows.
     ///
     /// # Panics

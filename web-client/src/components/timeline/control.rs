@@ -275,7 +275,9 @@ impl Control {
 
     /// Says what of the scrolling is drawn.
     pub(super) fn shown(&self) -> Shown {
-        let first = self.timeline.as_ref().and_then(|timeline| {
+        // The first row of all brings its own day with it.
+        let is_below_it = self.scroll.seen().start > 0;
+        let first = self.timeline.as_ref().filter(|_| is_below_it).and_then(|timeline| {
             self.scroll.seen().filter_map(|index| timeline.row(index)).find_map(|row| written(&row))
         });
         Shown { at_end: self.scroll.is_at_end(), day_of: first }

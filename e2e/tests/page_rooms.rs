@@ -67,6 +67,27 @@ async fn a_room_is_made_by_one_joined_by_another_at_its_address_and_left_again()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_list_of_rooms_can_be_narrowed_down_by_name_and_topic() {
+    Stage::run("room-filter", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        for room in ["garden", "kitchen"] {
+            create_room(&ada, room).await;
+        }
+        ada.click("room-browse").await;
+        let entries = "[...document.querySelectorAll('[data-testid=room-entry]')].map((entry) => entry.dataset.name)";
+        let listed = async || ada.evaluate::<Vec<String>>(entries).await.unwrap_or_default();
+        wait::see("all are listed", SOON, listed, |names| *names == ["garden", "general", "kitchen"]).await;
+        ada.click("room-filter").await;
+        ada.insert("#GAR").await;
+        wait::see("one is left", SOON, listed, |names| *names == ["garden"]).await;
+        ada.insert("age").await;
+        wait::see("none is left", SOON, listed, Vec::is_empty).await;
+        ada.wait_words("dialog", "No listed room matches.", SOON).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_unread_is_counted_in_the_list_and_in_the_title_until_it_is_seen() {
     Stage::run("unread", options(), async |stage| {
         let ada = stage.person().await.signed_in("Ada").await;

@@ -90,7 +90,7 @@ pub enum Command {
     RetryNow,
     /// Queue a durable request.
     Send {
-        /// Made when the draft began.
+        /// Made for it, once and for ever.
         client_id: ClientId,
         /// Where.
         room: RoomId,

@@ -506,6 +506,24 @@ fn parts_that_did_not_change_are_the_same_parts() {
 }
 
 #[test]
+fn a_page_that_comes_back_looks_for_a_newer_version_of_itself_at_most_once_a_minute() {
+    let mut page = Page::at("/");
+    let mut looks_at = |now| {
+        page.now = now;
+        page.welcome(Vec::new()).iter().any(|effect| matches!(effect, Effect::CheckVersion))
+    };
+    assert!(!looks_at(1_000), "the first welcome follows the download");
+    assert!(looks_at(61_000));
+    assert!(!looks_at(90_000));
+    assert!(looks_at(121_000));
+    assert!(page.state().status.bar.is_none());
+    page.hear(SessionEvent::State(ConnectionState::Live));
+    page.model.new_version();
+    let bar = page.state().status.bar.unwrap();
+    assert_eq!((bar.text, bar.action), (crate::words::Text::NewVersion, Some(crate::status::BarAction::Reload)));
+}
+
+#[test]
 fn diagnostics_hold_neither_bodies_nor_names() {
     let mut page = Page::live();
     page.act(Action::SetDraft(room_id(1), "a secret draft".into()));

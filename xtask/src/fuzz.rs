@@ -30,6 +30,8 @@ const MEMORY_MIB: u32 = 2_048;
 const GRACE: Duration = Duration::from_secs(120);
 /// The largest input that is kept in the repository, in bytes.
 const KEPT_BYTES: u64 = 4_096;
+/// The most inputs that are added to what is kept of one target.
+const KEPT_FILES: usize = 120;
 /// The most that is kept of one target, in bytes.
 const KEPT_TOTAL: u64 = 48 * 1024;
 
@@ -44,7 +46,7 @@ pub(crate) struct Options {
     /// Only list the targets.
     #[arg(long)]
     list: bool,
-    /// Afterwards, keep the fewest inputs that reach as much code in fuzz/corpus, beside those that are there.
+    /// Afterwards, add some of what it has learnt to fuzz/corpus: the fewest inputs that reach what those there do not.
     #[arg(long)]
     keep: bool,
 }
@@ -197,11 +199,13 @@ impl Fuzzer {
             Ok(files)
         };
         let mut total: u64 = files(&self.kept)?.iter().map(|file| size(file)).sum();
-        for file in files(&merged)? {
+        // Short and long ones alike: the short say what they are, the long go far.
+        let merged = files(&merged)?;
+        for file in merged.iter().step_by(merged.len().div_ceil(KEPT_FILES).max(1)) {
             let into = self.kept.join(file.file_name().unwrap_or_default());
-            if size(&file) <= KEPT_BYTES && total + size(&file) <= KEPT_TOTAL && !into.exists() {
-                total += size(&file);
-                fs::copy(&file, &into).context(format!("write {}", into.display()))?;
+            if size(file) <= KEPT_BYTES && total + size(file) <= KEPT_TOTAL && !into.exists() {
+                total += size(file);
+                fs::copy(file, &into).context(format!("write {}", into.display()))?;
             }
         }
         Ok(())

@@ -14,6 +14,7 @@ use server::{Server, Storage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::runtime::block_on;
 use crate::source::Source;
 
 const VALUES: [&str; 14] = [
@@ -97,8 +98,7 @@ fn holds(config: Config) {
     ] {
         assert!(Instant::now().checked_add(ms(wait)).is_some(), "a wait of {wait} ms has no end");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-    runtime.block_on(start(config));
+    block_on(start(config));
 }
 
 /// Starts a server, asks it whether it lives, and stops it.

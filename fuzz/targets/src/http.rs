@@ -20,6 +20,7 @@ use shared::error::WireError;
 use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
+use crate::runtime::block_on;
 use crate::source::Source;
 
 const OURS: &str = "https://chat.example.org";
@@ -73,8 +74,7 @@ const REQUESTS: usize = 4;
 const ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 pub(crate) fn run(bytes: &[u8]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be made");
-    runtime.block_on(async {
+    block_on(async {
         let config = ["server", "--allow-origin", OURS, "--sign-ins", "1000000", "--failed-handshakes", "1000000"];
         let config = Config::try_parse_from(config).expect("this configuration is fine");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("loopback is there");

@@ -12,6 +12,7 @@ mod http;
 mod log;
 mod message;
 mod model;
+mod runtime;
 mod session;
 mod source;
 mod stored;

@@ -12,6 +12,7 @@ use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::model::{Person, RoomChange, RoomEvent, RoomSummary, Snapshot, UserEvent};
 use shared::time::Timestamp;
 
+use crate::runtime::block_on;
 use crate::source::Source;
 
 /// No limit worth the name.
@@ -59,10 +60,6 @@ fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     made.expect("a folder can be made")
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made").block_on(future)
 }
 
 // What is asked.

@@ -520,6 +520,35 @@ fn asking_again_does_not_put_off_the_answer_that_is_due() {
 }
 
 #[test]
+fn a_question_that_is_open_is_neither_asked_again_nor_given_up_before_its_time() {
+    let mut world = World::live(1);
+    world.link = Link::UpLost;
+    world.now = world.session.next_deadline().expect("a beat is due").0;
+    world.input(Input::DeadlineReached);
+    let beats = world.sent.len();
+    let deadline = world.now.plus(world.terms.answer_ms);
+    assert_eq!(world.session.next_deadline(), Some((deadline, Deadline::BeatAnswer)));
+    world.now = Timestamp(deadline.0 - 1);
+    world.input(Input::DeadlineReached);
+    world.input(Input::Command(Command::RetryNow));
+    assert_eq!((world.session.state(), world.sent.len()), (ConnectionState::Live, beats));
+    world.now = deadline;
+    world.input(Input::DeadlineReached);
+    assert!(is_waiting(&world), "and no later");
+}
+
+#[test]
+fn a_page_that_is_hidden_or_shown_beats_at_its_new_pace_from_then_on() {
+    let mut world = World::live(1);
+    for (visible, pace) in [(false, world.terms.hidden_interval_ms), (true, world.terms.interval_ms)] {
+        world.input(Input::Visible(visible));
+        assert_eq!(world.session.next_deadline(), Some((world.now.plus(pace), Deadline::Beat)));
+        world.run(3 * pace + 1, |_| false);
+        assert_eq!(world.session.state(), ConnectionState::Live);
+    }
+}
+
+#[test]
 fn a_late_timer_asks_once_more_before_it_declares_death() {
     let mut world = World::live(1);
     world.run(10_000, |_| false);

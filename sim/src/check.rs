@@ -34,6 +34,8 @@ const SILENCE_THROTTLED_MS: u64 = 160_000;
 const DELIVERY_MS: u64 = 7_000;
 /// After a disturbance it takes this long until that is asked, in milliseconds.
 const CALM_MS: u64 = 10_000;
+/// Waits in a row that may be the longest there is: one in hundreds is.
+const LONGEST_WAITS: u32 = 3;
 /// Attempts to connect within a minute, and more for each time it was live or had a reason to try at once.
 const ATTEMPTS: usize = 8;
 const ATTEMPTS_PER_NUDGE: usize = 4;
@@ -96,6 +98,9 @@ pub(crate) fn acked(world: &World, number: usize, ack: &Ack) -> Held {
 
 /// A link that carries everything in time is not given up for silence.
 pub(crate) fn diagnostic(world: &World, number: usize, what: &Happened) -> Held {
+    if world.devices[number].longest_waits > LONGEST_WAITS {
+        return broken(format!("device {number} waited the longest time there is again and again: nothing is drawn"));
+    }
     if matches!(what, Happened::HeartbeatMissed) && world.calm_for(number) > CALM_MS + SILENCE_MS {
         return broken(format!("device {number} missed a heartbeat on a link that is well"));
     }

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use shared::planted::Bug;
 use sim::plan::{KINDS, Plan};
 use sim::{Counts, run};
 
@@ -30,6 +31,9 @@ struct Options {
     /// Threads. Default: as many as there are cores
     #[arg(long)]
     threads: Option<usize>,
+    /// Plant every bug of the list, one after the other, and say how soon each is found
+    #[arg(long)]
+    mutants: bool,
     /// Stop after so many seconds
     #[arg(long)]
     seconds: Option<u64>,
@@ -40,6 +44,7 @@ fn main() -> ExitCode {
     // A panic of the product is told with its seed, not by the default hook.
     std::panic::set_hook(Box::new(|_| {}));
     match options.seed {
+        _ if options.mutants => mutants(&options),
         Some(seed) => one(seed, options.trace),
         None => many(&options),
     }
@@ -71,6 +76,63 @@ fn one(seed: u64, trace: bool) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Plants each bug and looks for the first day on which it shows.
+fn mutants(options: &Options) -> ExitCode {
+    if !cfg!(feature = "planted") {
+        println!("this build has no bugs to plant: use cargo xtask sim --mutants");
+        return ExitCode::FAILURE;
+    }
+    let mut missed = 0;
+    for bug in Bug::ALL {
+        let (seeds, found) = seeds_until(options, |seed| {
+            shared::planted::plant(Some(*bug));
+            run::live(&Plan::draw(seed), false).outcome.err().map(|violation| violation.0)
+        });
+        let name = format!("{bug:?}");
+        match found {
+            Some((seed, words)) => {
+                let words: String = words.chars().take(110).collect();
+                println!("found  {name:<20} after {seeds:>6} seeds, by {seed}: {words}");
+            }
+            None => {
+                missed += 1;
+                println!("MISSED {name:<20} in {seeds} seeds: {}", bug.words().trim());
+            }
+        }
+    }
+    println!("{} of {} found", Bug::ALL.len() - missed, Bug::ALL.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Looks at seeds on all threads until one fails. Returns how many it took, and the first by number.
+fn seeds_until(options: &Options, fails: impl Fn(u64) -> Option<String> + Sync) -> (u64, Option<(u64, String)>) {
+    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let next = AtomicU64::new(options.from);
+    let found: Mutex<Option<(u64, String)>> = Mutex::default();
+    let lock = || found.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while lock().is_none() {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= options.from.saturating_add(options.seeds) {
+                        return;
+                    }
+                    if let Some(words) = fails(seed) {
+                        let mut found = lock();
+                        if found.as_ref().is_none_or(|(first, _)| seed < *first) {
+                            *found = Some((seed, words));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let found = lock().take();
+    let looked = found.as_ref().map_or(options.seeds, |(seed, _)| seed - options.from + 1);
+    (looked, found)
 }
 
 /// What has been lived through so far.

@@ -306,7 +306,7 @@ impl Plan {
         let mut chance = Chance::new(seed ^ 0x0BAD_DA75_5EED);
         let count = chance.between(8, STEPS);
         // On some days much happens at once, on others there is time between.
-        let pause = *chance.pick(&[50, 500, 3_000, 20_000]);
+        let pause = *chance.pick(&[50, 50, 500, 500, 3_000, 3_000, 20_000, 20_000, 120_000]);
         let steps = (0..count).map(|_| Step { after_ms: chance.below(pause), act: Act::draw(&mut chance) }).collect();
         Self { seed, steps }
     }

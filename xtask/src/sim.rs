@@ -13,7 +13,6 @@ use crate::process::{announce, binary, cargo, run as run_program, target};
 
 /// What `cargo xtask sim` can be told; `cargo xtask sim -- --help` lists it.
 #[derive(Args)]
-#[command(disable_help_flag = true)]
 pub(crate) struct Options {
     /// Passed on to the simulator
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -3,6 +3,7 @@
 //! Must not live here: sockets. Invariant: a place moves only over events that were handed out in order, by a snapshot,
 //! or by an explicit reset; whoever is told `live` has been handed everything up to the goals of its hello.
 
+use shared::planted::{Bug, is_planted};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -126,6 +127,7 @@ impl Follows {
     /// Goes on from a seq, after `begin`. `head` is where the stream stood when that was decided.
     pub(super) fn start(&mut self, id: StreamId, from: Seq, head: Seq, goal: Option<Seq>) {
         if let Some(follow) = self.find(id) {
+            let from = if is_planted(Bug::ResumedAtHead) { from.max(head) } else { from };
             follow.place = Place::At(from);
             follow.goal = goal;
             follow.stream.saw_head(head);
@@ -206,6 +208,7 @@ impl Follows {
                     follow.follower.stands_at(seq);
                     result = Pull::Took;
                 }
+                Found::Below if is_planted(Bug::CursorMovedByHint) => follow.place = Place::At(follow.stream.head()),
                 Found::Below => {
                     follow.place = Place::Paging(cursor);
                     let behind = follow.stream.head().0.saturating_sub(cursor.0);

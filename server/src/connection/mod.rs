@@ -211,12 +211,14 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Does all that can be done by now without a wait, as [`Connection::run`] does between two of them, and says until
-    /// when there is nothing more to do unless something comes. For whoever keeps the time themselves.
+    /// Does what there is cause for by now, as [`Connection::run`] does between two waits, and says until when there is
+    /// nothing more to do unless something comes. For whoever keeps the time themselves.
     pub fn step(&mut self) -> Step {
         let mut context = Context::from_waker(Waker::noop());
-        loop {
+        if matches!(self.phase, Phase::Hello { .. }) || !self.output.is_empty() {
             self.work();
+        }
+        loop {
             if self.phase == Phase::Over {
                 return Step::Over;
             }
@@ -224,11 +226,13 @@ impl<S: Socket> Connection<S> {
             if let Poll::Ready(wake) = self.poll_wake(&mut context) {
                 self.on_wake(wake, now);
             } else if self.read(now) {
+                // Decoded as it was read.
             } else if self.deadline(now) <= now {
                 self.on_deadline(now);
             } else {
                 return Step::Until(self.deadline(now));
             }
+            self.work();
         }
     }
 

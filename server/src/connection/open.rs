@@ -9,6 +9,7 @@ use shared::ids::{Epoch, Lsn, RoomId, Seq, UserId};
 use shared::limits::{JUMP_EVENTS, OUTBOUND_MESSAGE_BYTES, PAGE_PEOPLE, PAGE_POSTS};
 use shared::message::{Hello, OpenRoom};
 use shared::model::{Member, OpenOutcome, Opened, Person, ResetReason, RoomSummary, Snapshot};
+use shared::planted::{Bug, is_planted};
 
 use crate::log::{Reads, RoomHead, StorageError};
 use crate::people::tokens::TokenHash;
@@ -181,7 +182,7 @@ fn judge_cursor(
     match check {
         _ if cursor.seq == Seq(0) => None,
         None => Some(ResetReason::Pruned),
-        Some(check) if check != cursor.check => Some(ResetReason::Forked),
+        Some(check) if check != cursor.check && !is_planted(Bug::ForkAccepted) => Some(ResetReason::Forked),
         Some(_) => None,
     }
 }

@@ -3,6 +3,7 @@
 //! Must not live here: any decision of its own. Invariant: what the contract suite asks of SQLite holds here, but for
 //! surviving the process.
 
+use shared::planted::{Bug, is_planted};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::pin::Pin;
@@ -116,9 +117,28 @@ struct Memory {
 
 impl Backend for Memory {
     fn commit(&mut self, record: &Record) -> Result<Committed, StorageError> {
+        let take = || self.state.write().unwrap_or_else(PoisonError::into_inner).take(record);
+        if is_planted(Bug::AckBeforeCommit) {
+            let taken = take();
+            drop(self.disk.write(record).and_then(|()| self.disk.sync()));
+            return taken;
+        }
+        if is_planted(Bug::PublishBeforeCommit) {
+            let taken = take();
+            self.disk.write(record)?;
+            self.disk.sync()?;
+            return taken;
+        }
         self.disk.write(record)?;
-        self.disk.sync()?;
-        self.state.write().unwrap_or_else(PoisonError::into_inner).take(record)
+        if !is_planted(Bug::NoSync) {
+            self.disk.sync().map_err(|mut error| {
+                if is_planted(Bug::FailedSyncRefused) {
+                    error.kind = super::StorageErrorKind::Full;
+                }
+                error
+            })?;
+        }
+        take()
     }
 
     fn probe(&mut self) -> Result<(), StorageError> {

@@ -8,6 +8,7 @@
 //! first wait is spread over what the server asked for, so that a restart does not bring everybody back in one second.
 
 use super::jitter::Jitter;
+use crate::planted::{Bug, is_planted};
 
 /// The first wait's upper end, in milliseconds.
 pub const BACKOFF_BASE_MS: u64 = 1_000;
@@ -58,6 +59,9 @@ impl Backoff {
         let x = (BACKOFF_BASE_MS << doublings).min(BACKOFF_CAP_MS);
         if self.attempts <= 1 && self.spread_ms > x {
             return jitter.between(BACKOFF_BASE_MS / 2, self.spread_ms);
+        }
+        if is_planted(Bug::NoJitter) {
+            return x;
         }
         jitter.between(x / 2, x)
     }

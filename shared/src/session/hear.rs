@@ -8,6 +8,7 @@ use crate::error::WireError;
 use crate::ids::{AttemptId, RequestId};
 use crate::message::{Ack, Body, Event, Message, Reply, Welcome};
 use crate::model::{OpenOutcome, Opened, RoomChange, RoomEvent};
+use crate::planted::{Bug, is_planted};
 use crate::time::Timestamp;
 
 use super::heartbeat::Heartbeat;
@@ -19,7 +20,7 @@ use super::{Pending, Session};
 
 impl Session {
     pub(super) fn handle_received(&mut self, attempt: AttemptId, text: &str, now: Timestamp) {
-        if self.current_attempt() != Some(attempt) {
+        if self.current_attempt() != Some(attempt) && !is_planted(Bug::StaleSocket) {
             return;
         }
         let message = match Message::parse_from_server(text) {
@@ -51,7 +52,14 @@ impl Session {
                 self.backoff.set_spread(answer.reconnect_spread_ms);
                 self.beat_answered(id, now);
             }
-            (Some(Pending::Send(..)), Reply::Ack(ack)) => self.settle(ack),
+            (Some(Pending::Send(..)), Reply::Ack(mut ack)) => {
+                if is_planted(Bug::OldestSettled)
+                    && let Some(oldest) = self.outbox.iter().next()
+                {
+                    ack.client_id = oldest.client_id;
+                }
+                self.settle(ack);
+            }
             (Some(Pending::Open(_)), Reply::Opened(opened)) => self.room_opened(opened, now),
             (Some(Pending::Caller(tag)), reply) => self.emit(SessionEvent::Answer { tag, result: Ok(reply) }),
             (None, _) => {}

@@ -13,6 +13,7 @@
 
 use crate::ids::RequestId;
 use crate::message::HeartbeatTerms;
+use crate::planted::{Bug, is_planted};
 use crate::time::Timestamp;
 
 /// A timer later than this was held back, in milliseconds.
@@ -88,6 +89,9 @@ impl Heartbeat {
     /// Looks at the time.
     pub(super) fn poll(&mut self, now: Timestamp) -> Pulse {
         match self.state {
+            State::Resting { due } if is_planted(Bug::LateTimer) && now >= due.plus(self.terms.answer_ms) => {
+                Pulse::Dead
+            }
             State::Resting { due } if now >= due => Pulse::Ask,
             State::Resting { .. } => Pulse::Rest,
             State::Asked { deadline, .. } if now < deadline => Pulse::Rest,

@@ -31,6 +31,7 @@ mod resume;
 #[cfg(test)]
 mod tests;
 
+use crate::planted::{Bug, is_planted};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use backoff::{AT_ONCE_JITTER_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS, SPREAD_CAP_MS, STABLE_MS};
@@ -182,11 +183,13 @@ impl Session {
             Link::Offline => ConnectionState::Offline,
             Link::Stopped(reason) => ConnectionState::Stopped(*reason),
             Link::Waiting { until, .. } => ConnectionState::Waiting { until: *until, attempts, restarting },
+            Link::Greeting { .. } if is_planted(Bug::LiveOnOpen) => ConnectionState::Live,
             Link::Opening { .. } | Link::Greeting { .. } if !self.ever_live && attempts <= 1 => {
                 ConnectionState::Connecting
             }
             Link::Opening { .. } | Link::Greeting { .. } => ConnectionState::Trying { attempts, restarting },
             Link::Up(up) => match (up.sync, self.resume.to_go(), up.pace) {
+                _ if is_planted(Bug::LiveWhileBehind) => ConnectionState::Live,
                 (Sync::Live, Some(0), Pace::Good | Pace::Probing) => ConnectionState::Live,
                 (Sync::Live, Some(0), Pace::Slow) => ConnectionState::Slow,
                 (Sync::CatchingUp | Sync::SaidLive | Sync::Live, to_go, _) => {
@@ -234,6 +237,9 @@ impl Session {
         // By the order they were written in, not by the wall clock, which may have jumped between two of them. Items of
         // two tabs that died have no order among each other; the clock is good enough for that.
         items.sort_by_key(|item| (item.order, item.queued_at, item.client_id));
+        if is_planted(Bug::ClockOrder) {
+            items.sort_by_key(|item| item.queued_at);
+        }
         let last = items.iter().map(|item| item.order).max().unwrap_or_default();
         self.outbox.start_order_behind(last);
         for item in items {
@@ -279,6 +285,9 @@ impl Session {
             self.request = id;
             self.pending.insert(id, Pending::Send(client_id, n));
             self.dirty.insert(client_id);
+            if is_planted(Bug::RemovedWhenSent) {
+                self.remove_stored(client_id);
+            }
             self.write(id, &command);
             self.emit(SessionEvent::Sending(client_id));
         }

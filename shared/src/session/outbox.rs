@@ -12,6 +12,7 @@
 //!    └──forget──▶ gone
 //! ```
 
+use crate::planted::{Bug, is_planted};
 use std::collections::BTreeMap;
 
 use crate::error::{ErrorCode, WireError};
@@ -230,9 +231,10 @@ impl Outbox {
         };
         entry.n = Some(n);
         entry.flight = Flight::Sent { id, at: now };
+        let command = wire_command(&entry.item, n);
         entry.item.attempted = true;
         self.in_flight += 1;
-        Some((entry.item.client_id, n, wire_command(&entry.item, n)))
+        Some((entry.item.client_id, n, command))
     }
 
     /// Takes a refusal of the send `id`, which had the number `n`.
@@ -255,6 +257,10 @@ impl Outbox {
         let poison = matches!(error.code, ErrorCode::Internal | ErrorCode::Unknown(_));
         if poison {
             entry.strikes += 1;
+        }
+        if error.retryable && is_planted(Bug::ClearedOnRefusal) {
+            self.remove(client_id);
+            return AfterRefusal::Unknown;
         }
         let parked = !error.retryable || entry.strikes >= POISON_TRIES;
         if parked {
@@ -284,6 +290,10 @@ impl Outbox {
     /// was sent; the oldest in flight is then struck, and parked after [`POISON_TRIES`]. Returns what was in flight and
     /// waits now, and what was parked.
     pub(super) fn lost(&mut self, blamed: Option<WireError>) -> (Vec<ClientId>, Option<(ClientId, WireError)>) {
+        if is_planted(Bug::DroppedOnLoss) {
+            self.entries.retain(|_, entry| !matches!(entry.flight, Flight::Sent { .. }));
+            self.by_id.retain(|_, order| self.entries.contains_key(order));
+        }
         let mut parked = None;
         let mut interrupted = Vec::new();
         let mut blamed = blamed;
@@ -344,7 +354,10 @@ impl Outbox {
 
 fn wire_command(item: &OutboxItem, n: u64) -> WireCommand {
     let OutboxItem { client_id, room, op, .. } = item;
-    let (client_id, room, n) = (*client_id, *room, Some(n));
+    let (mut client_id, room, n) = (*client_id, *room, Some(n));
+    if is_planted(Bug::NewKeyOnResend) && item.attempted {
+        client_id = ClientId::from_parts(item.queued_at.plus(1), [1; 10]);
+    }
     match op {
         SendOp::Post { body } => WireCommand::Post(SendPost { n, client_id, room, body: body.clone() }),
         SendOp::Edit { post, body } => {

@@ -105,6 +105,8 @@ pub(crate) struct Device {
     pub(crate) attempts: VecDeque<u64>,
     pub(crate) nudges: VecDeque<u64>,
     pub(super) keys: u64,
+    /// Waits in a row that were the longest that could be drawn.
+    pub(crate) longest_waits: u32,
 }
 
 impl Device {
@@ -148,6 +150,7 @@ impl Device {
             attempts: VecDeque::new(),
             nudges: VecDeque::new(),
             keys: 0,
+            longest_waits: 0,
         }
     }
 

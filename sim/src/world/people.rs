@@ -275,7 +275,9 @@ impl World {
                     if let Some(link) = self.devices[number].links.get(&attempt).copied() {
                         self.send_up(link, Cargo::Bytes(Codec::close(code)));
                         self.send_up(link, Cargo::End(Ended::Finished));
-                        let wait = self.chance.between(1, 50);
+                        // A peer that is gone does not answer the close, and the socket lingers.
+                        let longest = if self.chance.once_in(3) { 40_000 } else { 50 };
+                        let wait = self.chance.between(1, longest);
                         self.after(wait, Happening::Closed { link, code, reason: String::new() });
                     }
                 }
@@ -409,6 +411,11 @@ impl World {
             }
             SessionEvent::Answer { tag, result } => self.answered(number, tag, result.ok()),
             SessionEvent::Diagnostic(line) => {
+                if let shared::session::Happened::Waiting { ms } = line.what {
+                    let longest = ms == 30_000 || (ms % 1_000 == 0 && (ms / 1_000).is_power_of_two());
+                    let waits = &mut self.devices[number].longest_waits;
+                    *waits = if longest { *waits + 1 } else { 0 };
+                }
                 crate::check::diagnostic(self, number, &line.what)?;
                 self.tell(|_| format!("device {number}: {}", short(&line.what)));
             }

@@ -5,6 +5,7 @@ use super::*;
 use crate::close::{self, AfterClose, StopReason};
 use crate::cursor::{Check, Position};
 use crate::ids::{ConnectionId, Epoch, Lsn, Seq, SessionId, UserId};
+use crate::limits::OUTBOX_ITEMS;
 use crate::message::{Ack, BeatAnswer, Body, Closing, Draining, Event, HeartbeatTerms, Live, Reply, Welcome};
 use crate::model::{OpenOutcome, Opened, Person, Posted, ResetReason, RoomChange, RoomEvent, ServerInfo, Snapshot};
 
@@ -953,6 +954,35 @@ fn a_post_whose_connection_was_lost_is_told_to_wait_again() {
         })
         .collect();
     assert_eq!(told, [("sending", key(1)), ("interrupted", key(1))], "it is not called sending without a socket");
+}
+
+#[test]
+fn a_full_outbox_says_so_and_takes_nothing_more() {
+    let mut world = World::new(1);
+    let post = |n: usize| {
+        let client_id = ClientId::from_bytes((n as u128).to_be_bytes());
+        let op = SendOp::Post { body: "waits".to_owned() };
+        Input::Command(Command::Send { client_id, room: ROOM, op, at: Timestamp(1) })
+    };
+    (0..OUTBOX_ITEMS).for_each(|n| world.input(post(n)));
+    assert!(!world.events.iter().any(|(_, event)| matches!(event, SessionEvent::OutboxFull { .. })));
+    world.input(post(OUTBOX_ITEMS));
+    let client_id = ClientId::from_bytes((OUTBOX_ITEMS as u128).to_be_bytes());
+    assert_eq!(world.events.last(), Some(&(world.now, SessionEvent::OutboxFull { client_id })));
+    assert_eq!((world.session.outbox().count(), world.persisted.len()), (OUTBOX_ITEMS, OUTBOX_ITEMS));
+}
+
+#[test]
+fn what_is_queued_after_a_restore_is_ordered_behind_what_was_stored() {
+    let mut world = World::new(1);
+    world.post(1);
+    let mut items: Vec<OutboxItem> = world.session.outbox().cloned().collect();
+    items[0].order = 1_000;
+    let mut later = World::new(1);
+    later.input(Input::Restored { items });
+    later.post(2);
+    let orders: Vec<u64> = later.session.outbox().map(|item| item.order).collect();
+    assert!(orders.iter().all(|order| *order > 1_000) && orders.is_sorted(), "{orders:?}");
 }
 
 #[test]

@@ -21,7 +21,7 @@ use shared::session::{Command, ConnectionState, Input, Output, RequestTag, Sessi
 use shared::time::Timestamp;
 
 pub(crate) use self::words::welcome;
-use self::words::{ME, OTHER, client_id, code, news, op, opened, position, refusal, room, stored};
+use self::words::{ME, OTHER, client_id, code, news, op, opened, position, refusal, room, stored, waiting};
 use crate::source::Source;
 
 const INPUTS: usize = 400;
@@ -108,12 +108,17 @@ impl World {
             4 => Input::Visible(source.flag()),
             5 => Input::Woke,
             6 => Input::Persisted { serial: self.serial.saturating_sub(source.number()), ok: !source.flag() },
-            7 => Input::Restored { items: (0..source.below(4)).map(|_| stored(source)).collect() },
+            7 if source.flag() => Input::Restored { items: (0..source.below(4)).map(|_| stored(source)).collect() },
+            // More than a window, told apart by their ids alone.
+            7 => Input::Restored { items: (0..source.byte() % 24).map(waiting).collect() },
             8 | 9 => Input::Opened { attempt: current },
             10 => Input::Opened { attempt: AttemptId(source.number()) },
             11 => Input::Closed { attempt: current, code: code(source), reason: source.text(8) },
             12 => Input::Closed { attempt: AttemptId(source.number()), code: 1006, reason: String::new() },
-            13 => Input::Received { attempt: AttemptId(source.number()), text: self.says(source) },
+            13 => {
+                let older = self.attempts.saturating_sub(1 + source.number() % 3);
+                Input::Received { attempt: AttemptId(older), text: self.says(source) }
+            }
             14 => Input::Received { attempt: current, text: source.text(120) },
             15..=22 => Input::Received { attempt: current, text: self.says(source) },
             _command => Input::Command(self.command(source)),
@@ -231,6 +236,18 @@ impl World {
     // What must hold.
 
     fn take(&mut self, input: Input) {
+        let is_foreign = match &input {
+            Input::Opened { attempt } | Input::Closed { attempt, .. } | Input::Received { attempt, .. } => {
+                Some(*attempt) != self.socket
+            }
+            Input::Command(_)
+            | Input::DeadlineReached
+            | Input::Online(_)
+            | Input::Visible(_)
+            | Input::Woke
+            | Input::Persisted { .. }
+            | Input::Restored { .. } => false,
+        };
         match &input {
             Input::Closed { attempt, .. } if Some(*attempt) == self.socket => self.lose(),
             Input::Received { attempt, text } if Some(*attempt) == self.socket => self.hear(text),
@@ -247,6 +264,14 @@ impl World {
         }
         let shown = format!("{input:?}");
         let outputs = self.session.handle(input, self.now);
+        if is_foreign {
+            // All that may follow is what was due anyhow: a send whose wait is over.
+            let is_due = |output: &Output| {
+                let sending = matches!(output, Output::Event(SessionEvent::Sending(_)));
+                sending || matches!(output, Output::Send { .. } | Output::Persist { .. })
+            };
+            assert!(outputs.iter().all(is_due), "{shown} on no socket of ours led to {outputs:?}");
+        }
         for output in outputs {
             self.check_output(output, &shown);
         }

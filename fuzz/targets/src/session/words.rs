@@ -85,6 +85,19 @@ pub(super) fn stored(source: &mut Source<'_>) -> OutboxItem {
     }
 }
 
+/// The n-th of many plain items.
+pub(super) fn waiting(n: u8) -> OutboxItem {
+    OutboxItem {
+        client_id: ClientId::from_bytes([n; 16]),
+        room: RoomId::from_bytes([0xa0; 16]),
+        op: SendOp::Delete { post: Seq(u64::from(n)) },
+        queued_at: Timestamp(1),
+        order: u64::from(n),
+        attempted: false,
+        refused: None,
+    }
+}
+
 pub(super) fn refusal(source: &mut Source<'_>) -> WireError {
     let codes = [
         ErrorCode::Behind,

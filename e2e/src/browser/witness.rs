@@ -174,6 +174,11 @@ pub(super) fn untruths(shown: &[Shown], cuts: &[Cut]) -> Vec<String> {
         for cut in cuts.iter().filter(|_| is_hopeful(state)) {
             let noticed_by = cut.from + cut.notice.as_secs_f64() * 1_000.0;
             let over = until.min(cut.until.unwrap_or(f64::INFINITY)) - now.at.max(noticed_by);
+            let before = index.checked_sub(1).and_then(|before| shown[before].state.as_deref());
+            let is_in_cut = now.at > cut.from + IN_FLIGHT_MS && cut.until.is_none_or(|until| now.at < until);
+            if is_in_cut && before.is_some_and(|before| !is_hopeful(before)) {
+                found.push(format!("the state became {state} while {}", cut.what));
+            }
             // A tab that still shows it when the test ends shows it for ever: that is found too.
             if over > 0.0 {
                 found.push(format!("{state} was shown for {over:.0} ms too long while {}", cut.what));
@@ -219,7 +224,9 @@ mod tests {
         let late = [shown(0.0, "live", None), shown(15_000.0, "waiting", None)];
         assert_eq!(untruths(&late, &[cut(10_000.0, 30_000.0)]).len(), 1);
         let early = [shown(0.0, "waiting", None), shown(29_000.0, "live", None)];
-        assert_eq!(untruths(&early, &[cut(10_000.0, 30_000.0)]).len(), 1);
+        assert_eq!(untruths(&early, &[cut(10_000.0, 30_000.0)]).len(), 2);
+        let hasty = [shown(0.0, "live", None), shown(10_100.0, "trying", None), shown(12_000.0, "live", None)];
+        assert_eq!(untruths(&hasty, &[cut(10_000.0, 13_000.0)]).len(), 1, "what was noticed is not unnoticed");
         let never = [shown(0.0, "live", None)];
         assert_eq!(untruths(&never, &[Cut { until: None, ..cut(10_000.0, 0.0) }]).len(), 1);
         assert!(untruths(&never, &[cut(10_000.0, 13_000.0)]).is_empty(), "a blip nobody has to notice");

@@ -1,6 +1,6 @@
 //! Messages, as either side reads them.
 //!
-//! Must not live here: what follows from one ([`crate::session`]). Invariant checked: what was read is written and read
+//! Must not live here: what follows from one ([`mod@crate::session`]). Invariant checked: what was read is written and read
 //! again as the same; a client reads no commands; what cannot be read is refused in a few words, whatever it holds.
 
 use shared::error::ErrorCode;

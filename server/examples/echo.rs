@@ -4,12 +4,12 @@
 //! cargo run --release -p server --example echo -- [ADDRESS]
 //! ```
 //!
-//! Lives here: sending back, and limits wide enough for a test suite. Must not live here: a line of framing, handshake or
-//! HTTP. Invariant: from the accepted socket to the whole message, and back to the frame, everything is the code that
-//! serves people; the server's own program contains none of this.
+//! Lives here: sending back, and limits wide enough for a test suite. Must not live here: a line of framing, handshake
+//! or HTTP. Invariant: from the accepted socket to the whole message, and back to the frame, everything is the code
+//! that serves people; the server's own program contains none of this.
 //!
-//! The upgrade wants an `Origin` that is the printed address: a page's socket is upgraded without a session, to be told
-//! in-band that it needs one, and here it is echoed instead.
+//! The upgrade wants an `Origin` that is the printed address: a page's socket is upgraded without a session, to be
+//! told in-band that it needs one, and here it is echoed instead.
 
 use std::io;
 use std::net::SocketAddr;

@@ -83,8 +83,8 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let found: Vec<_> = results.iter().filter_map(|result| result.found.as_ref()).collect();
     for input in &found {
         println!(
-            "\n{} breaks a promise. What it says is in the log beside it; to hold it for good, put it into fuzz/corpus/ \
-             under its target's name, see `cargo test -p fuzz-targets` fail, and mend what it shows.",
+            "\n{} breaks a promise. What it says is in the log beside it; to hold it for good, put it into \
+             fuzz/corpus/ under its target's name, see `cargo test -p fuzz-targets` fail, and mend what it shows.",
             input.display()
         );
     }

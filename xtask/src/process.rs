@@ -79,7 +79,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the last line of a running program is shown.
 const SHOW_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Runs to the end with both outputs in `log`, and shows the log's last line now and then. Returns whether it succeeded.
+/// Runs to the end with both outputs in `log`, and shows the log's last line now and then. Returns whether it
+/// succeeded.
 ///
 /// # Errors
 /// The program could not be started, its log not be written, or `limit` passed; then it has been ended.

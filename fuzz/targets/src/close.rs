@@ -1,7 +1,7 @@
 //! Close frames: what a peer puts into one, and what we do.
 //!
-//! Must not live here: the frames around them ([`mod@crate::decoder`]). Invariant checked: a close frame is answered by a code
-//! that may travel, and whatever the reason, ours fits its frame and is text.
+//! Must not live here: the frames around them ([`mod@crate::decoder`]). Invariant checked: a close frame is answered
+//! by a code that may travel, and whatever the reason, ours fits its frame and is text.
 
 use server::ws::{Decoder, DecoderLimits, Incoming, Violation, frame};
 use shared::close::{self, AfterClose, StopReason};

@@ -1,8 +1,8 @@
 //! Commands of any kind, with any numbers, from two people on real sockets to a real server.
 //!
-//! Must not live here: frames that break the framing ([`mod@crate::decoder`]). Invariant checked: every command that has an id
-//! is answered once, or its socket is closed with a code of the registry; whatever the server says can be read and
-//! keeps its size. A connection whose task panicked would close without a word.
+//! Must not live here: frames that break the framing ([`mod@crate::decoder`]). Invariant checked: every command that
+//! has an id is answered once, or its socket is closed with a code of the registry; whatever the server says can be
+//! read and keeps its size. A connection whose task panicked would close without a word.
 
 mod words;
 

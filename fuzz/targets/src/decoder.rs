@@ -144,7 +144,8 @@ impl Reading {
     }
 }
 
-/// Reads one frame. `Ok(None)`: it is not all there and nothing is wrong so far. `Ok(Some(None))`: nothing is whole yet.
+/// Reads one frame. `Ok(None)`: it is not all there and nothing is wrong so far. `Ok(Some(None))`: it is, and no
+/// message is whole yet.
 fn one_frame(
     rest: &mut &[u8],
     message: &mut Option<Unfinished>,

@@ -1,8 +1,8 @@
 //! Requests to the server's HTTP side: sign-in and sign-out, cookies and tokens, upgrades, health, the page.
 //!
-//! Must not live here: reading the request's own text, which is hyper's. Invariant checked: every request is answered, no
-//! answer is the server's fault, each carries the headers that every answer must, a foreign page changes nothing and a
-//! refusal is JSON that says why.
+//! Must not live here: reading the request's own text, which is hyper's. Invariant checked: every request is answered,
+//! no answer is the server's fault, each carries the headers that every answer must, a foreign page changes nothing
+//! and a refusal is JSON that says why.
 
 use std::net::{IpAddr, Ipv4Addr};
 

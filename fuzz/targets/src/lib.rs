@@ -1,8 +1,8 @@
 //! What reads foreign bytes, each as one function of bytes.
 //!
-//! Lives here: the functions a fuzzer calls (`cargo xtask fuzz`), which the ordinary test `replay` calls with every input
-//! of fuzz/corpus. Must not live here: anything a program needs. Invariant: a function returns for every byte string;
-//! it panics if, and only if, a promise is broken.
+//! Lives here: the functions a fuzzer calls (`cargo xtask fuzz`), which the ordinary test `replay` calls with every
+//! input of fuzz/corpus. Must not live here: anything a program needs. Invariant: a function returns for every byte
+//! string; it panics if, and only if, a promise is broken.
 
 mod close;
 mod config;

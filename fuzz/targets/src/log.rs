@@ -1,4 +1,5 @@
-//! Entries into the log, in records of any size: what must be true of every history, and that both backends are one log.
+//! Entries into the log, in records of any size: what must be true of every history, and that both backends are one
+//! log.
 //!
 //! Must not live here: what an entry does; that is `apply`. Invariant checked: seqs are dense, a key is taken once and
 //! answered the same for ever, what was refused leaves no trace, chains and posts agree with the events, and SQLite

@@ -1,7 +1,8 @@
 //! Messages, as either side reads them.
 //!
-//! Must not live here: what follows from one ([`mod@crate::session`]). Invariant checked: what was read is written and read
-//! again as the same; a client reads no commands; what cannot be read is refused in a few words, whatever it holds.
+//! Must not live here: what follows from one ([`mod@crate::session`]). Invariant checked: what was read is written and
+//! read again as the same; a client reads no commands; what cannot be read is refused in a few words, whatever it
+//! holds.
 
 use shared::error::ErrorCode;
 use shared::message::{BadMessage, Body, Message};

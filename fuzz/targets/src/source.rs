@@ -1,7 +1,7 @@
 //! A fuzzer's bytes as choices.
 //!
-//! Must not live here: what is chosen. Invariant: every byte string is a list of choices, and one changed byte changes few
-//! of them; once the bytes are used up, every choice is the first.
+//! Must not live here: what is chosen. Invariant: every byte string is a list of choices, and one changed byte changes
+//! few of them; once the bytes are used up, every choice is the first.
 
 /// Reads choices off a byte string.
 pub(crate) struct Source<'a> {

@@ -1,8 +1,8 @@
-//! What a device finds stored: unsent items, cursors, who was signed in. An older or newer version, or a failing disk, may
-//! have written anything.
+//! What a device finds stored: unsent items, cursors, who was signed in. An older or newer version, or a failing disk,
+//! may have written anything.
 //!
-//! Must not live here: where it is stored. Invariant checked: each line is read or left alone; what was read is written
-//! and read again as the same; a session takes whatever was read and goes on.
+//! Must not live here: where it is stored. Invariant checked: each line is read or left alone; what was read is
+//! written and read again as the same; a session takes whatever was read and goes on.
 
 use shared::cursor::Position;
 use shared::ids::{AttemptId, RoomId, SessionId, UserId};

@@ -1,7 +1,7 @@
 //! Names, titles, posts and reactions, as people type them.
 //!
-//! Must not live here: who may use them. Invariant checked: what was accepted is accepted again and unchanged, keeps its
-//! limits, and a suggestion is itself acceptable.
+//! Must not live here: who may use them. Invariant checked: what was accepted is accepted again and unchanged, keeps
+//! its limits, and a suggestion is itself acceptable.
 
 use server::people::{names, text};
 use shared::limits::{EMOJI_BYTES, POST_BYTES};

@@ -1,8 +1,8 @@
 //! What arrives at a timeline, in any order: first what is true of some room, then whatever a server may say.
 //!
-//! Must not live here: the room and what must be true of its reader ([`crate::model`]). Invariant checked: for a true room
-//! every post is a row, in one hole, or earlier, and what is not marked stale is so; for a lying server, every row can be
-//! found and read and the memory stays bounded.
+//! Must not live here: the room and what must be true of its reader ([`crate::model`]). Invariant checked: for a true
+//! room every post is a row, in one hole, or earlier, and what is not marked stale is so; for a lying server, every
+//! row can be found and read and the memory stays bounded.
 
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{ClientId, Epoch, RoomId, Seq, UserId};

@@ -1,8 +1,8 @@
 //! One client of one room, and everything on its way to it: events in order, pages, acknowledgements and snapshots when
 //! they like.
 //!
-//! Must not live here: which steps are taken; a test or the fuzzer chooses them. Invariant: whatever arrives was true at
-//! some moment of the [`Room`]'s history.
+//! Must not live here: which steps are taken; a test or the fuzzer chooses them. Invariant: whatever arrives was true
+//! at some moment of the [`Room`]'s history.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A server of one room: a history, and what it looks like at any moment.
 //!
-//! Must not live here: anything of the code under test but its words. Invariant: every question is answered by replaying
-//! the whole history.
+//! Must not live here: anything of the code under test but its words. Invariant: every question is answered by
+//! replaying the whole history.
 
 use shared::cursor::{Check, Position};
 use shared::ids::{ClientId, Epoch, RoomId, Seq, UserId};

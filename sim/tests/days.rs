@@ -51,6 +51,29 @@ fn plan(seed: u64, steps: &[(u64, Act)]) -> Plan {
 }
 
 #[test]
+fn unsent_posts_keep_their_order_when_a_second_crash_comes_while_they_are_found() {
+    assert_holds(&plan(
+        1_056_208,
+        &[
+            (28, Act::Kill { ms: 2_874 }),
+            (45, Act::Post { device: 1 }),
+            (37, Act::Post { device: 1 }),
+            (149, Act::Crash { device: 1, ms: 236 }),
+            (247, Act::PowerOff { device: 1, ms: 86_819 }),
+        ],
+    ));
+    assert_holds(&plan(
+        1_029_527,
+        &[
+            (1_580, Act::Burst { device: 0, posts: 10 }),
+            (1_679, Act::NoStorage { device: 0, ms: 41_549 }),
+            (6_267, Act::Restore { records: 25, ms: 2_638 }),
+            (20_032, Act::Crash { device: 0, ms: 2_170 }),
+        ],
+    ));
+}
+
+#[test]
 fn unsent_posts_keep_their_order_when_the_clock_jumps_back_between_them() {
     assert_holds(&plan(
         1940,

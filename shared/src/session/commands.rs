@@ -105,10 +105,16 @@ impl Session {
 
     /// Tells and stores an item that has just been put at the outbox's end.
     pub(super) fn requeued(&mut self, client_id: ClientId) {
+        self.dirty.insert(client_id);
+        self.announce(client_id);
+    }
+
+    /// Tells of an item that is in the outbox now.
+    pub(super) fn announce(&mut self, client_id: ClientId) {
         let Some(item) = self.outbox.get(client_id).cloned() else { return };
         self.emit(SessionEvent::Queued(item));
-        self.dirty.insert(client_id);
         if let Some(error) = self.outbox.park_oversized(client_id, self.limits.message_bytes) {
+            self.dirty.insert(client_id);
             self.emit(SessionEvent::Refused { client_id, error });
         }
     }

@@ -240,26 +240,41 @@ impl Session {
         if is_planted(Bug::ClockOrder) {
             items.sort_by_key(|item| item.queued_at);
         }
-        let last = items.iter().map(|item| item.order).max().unwrap_or_default();
-        self.outbox.start_order_behind(last);
+        let mut moved = Vec::new();
         for item in items {
-            let (client_id, refused) = (item.client_id, item.refused.clone());
+            let (client_id, order, refused) = (item.client_id, item.order, item.refused.clone());
+            self.outbox.start_order_at(order);
             if self.outbox.push(item) {
-                self.requeued(client_id);
+                if self.outbox.get(client_id).is_some_and(|item| item.order != order) {
+                    moved.push(client_id);
+                }
+                self.announce(client_id);
                 self.emit(SessionEvent::Saved(client_id));
                 if let Some(error) = refused {
                     self.emit(SessionEvent::Refused { client_id, error });
                 }
             }
         }
+        // Orders only grow here. Written from the last to the first, the device holds them in order at every moment,
+        // whichever of these writes is the last before a crash.
+        for client_id in moved.into_iter().rev() {
+            self.put(client_id);
+        }
     }
 
     fn flush_puts(&mut self) {
-        for client_id in std::mem::take(&mut self.dirty) {
-            if let Some(item) = self.outbox.get(client_id).cloned() {
-                let serial = self.persist(Persist::Put(item));
-                self.outbox.put(client_id, serial);
-            }
+        let mut dirty: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
+        dirty.sort_by_key(|client_id| self.outbox.get(*client_id).map(|item| item.order));
+        for client_id in dirty {
+            self.put(client_id);
+        }
+    }
+
+    /// Writes an item to the device as it is now.
+    fn put(&mut self, client_id: ClientId) {
+        if let Some(item) = self.outbox.get(client_id).cloned() {
+            let serial = self.persist(Persist::Put(item));
+            self.outbox.put(client_id, serial);
         }
     }
 

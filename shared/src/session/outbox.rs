@@ -130,9 +130,9 @@ impl Outbox {
         true
     }
 
-    /// Starts orders behind `last`, so that what this process queues sorts after what an earlier one stored.
-    pub(super) fn start_order_behind(&mut self, last: u64) {
-        self.next_order = self.next_order.max(last.min(ORDER_CEILING) + 1);
+    /// Lets the next item have this order, if all others are before it.
+    pub(super) fn start_order_at(&mut self, order: u64) {
+        self.next_order = self.next_order.max(order.min(ORDER_CEILING));
     }
 
     fn remove(&mut self, client_id: ClientId) -> Option<Entry> {

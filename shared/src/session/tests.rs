@@ -982,7 +982,30 @@ fn what_is_queued_after_a_restore_is_ordered_behind_what_was_stored() {
     later.input(Input::Restored { items });
     later.post(2);
     let orders: Vec<u64> = later.session.outbox().map(|item| item.order).collect();
-    assert!(orders.iter().all(|order| *order > 1_000) && orders.is_sorted(), "{orders:?}");
+    assert_eq!(orders, [1_000, 1_001]);
+}
+
+#[test]
+fn found_posts_are_written_anew_only_where_they_must_be_and_from_the_last_to_the_first() {
+    let item = |n: u8, order| OutboxItem {
+        client_id: key(n),
+        room: ROOM,
+        op: SendOp::Post { body: format!("post {n}") },
+        queued_at: Timestamp(u64::from(n)),
+        order,
+        attempted: false,
+        refused: None,
+    };
+    let mut alone = World::new(1);
+    alone.input(Input::Restored { items: vec![item(1, 7), item(2, 8)] });
+    assert_eq!(alone.persisted.len(), 0, "they are on the device as they should be");
+    let mut two_tabs = World::new(1);
+    two_tabs.input(Input::Restored { items: vec![item(1, 1), item(2, 2), item(3, 1), item(4, 2)] });
+    let written = two_tabs.persisted.iter().map(|change| match change {
+        Persist::Put(item) => (item.client_id, item.order),
+        Persist::Remove(key) => panic!("{key} was removed"),
+    });
+    assert_eq!(written.collect::<Vec<_>>(), [(key(4), 4), (key(2), 3), (key(3), 2)]);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Shown {
     /// The room is followed.
     pub(crate) is_open: bool,
     /// A page of it has been asked for.
-    pub(crate) asked: Option<u64>,
+    pub(crate) asked: Option<Seq>,
 }
 
 /// Whether a device does anything.

@@ -431,10 +431,11 @@ impl World {
     }
 
     pub(super) fn answered(&mut self, number: usize, tag: RequestTag, reply: Option<Reply>) {
-        for shown in self.devices[number].rooms.values_mut().filter(|shown| shown.asked == Some(tag.0)) {
+        for (room, shown) in &mut self.devices[number].rooms {
+            let Some(before) = shown.asked.filter(|before| tag == page_tag(*room, *before)) else { continue };
             shown.asked = None;
             if let Some(Reply::History(page)) = &reply {
-                shown.timeline.history(page, Seq(tag.0));
+                shown.timeline.history(page, before);
             }
         }
     }
@@ -461,13 +462,13 @@ impl World {
                 && shown.is_open
                 && let Some(before) = shown.timeline.needed(0, shown.timeline.len())
             {
-                shown.asked = Some(before.0);
+                shown.asked = Some(before);
                 asks.push((*room, before));
             }
         }
         for (room, before) in asks {
             let command = WireCommand::History(History { room, before, limit: None });
-            self.input(number, Input::Command(Command::Request { tag: RequestTag(before.0), command }))?;
+            self.input(number, Input::Command(Command::Request { tag: page_tag(room, before), command }))?;
         }
         Ok(())
     }
@@ -487,4 +488,9 @@ impl World {
         let at = Timestamp((host::BEGINNING_MS + self.now).saturating_add_signed(device.wall_ms));
         self.input(number, Input::Command(Command::Send { client_id: key, room, op, at }))
     }
+}
+
+/// Makes the tag of a request for a page.
+fn page_tag(room: RoomId, before: Seq) -> RequestTag {
+    RequestTag(before.0 * 2 + u64::from(room == ASIDE))
 }

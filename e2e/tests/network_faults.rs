@@ -148,6 +148,9 @@ fn fault_05_a_link_dead_in_one_direction_is_noticed_and_nothing_is_lost() {
 fn fault_06_a_link_that_loses_packets_and_one_that_is_thin_are_slower_and_whole() {
     /// A link that loses a fifth may well be called dead now and then; a loop of closing and resuming is another thing.
     const RECONNECTS: usize = 4;
+    /// A thin one drops what it cannot queue; where that stalls it for over four seconds while a send waits, it counts as
+    /// dead as any other does.
+    const RECONNECTS_THIN: usize = 2;
     let network = Network::connect();
     network.run(async || {
         let scene = Scene::open(&network).await;
@@ -174,10 +177,12 @@ fn fault_06_a_link_that_loses_packets_and_one_that_is_thin_are_slower_and_whole(
         let room = general(&scene.server).await;
         judge(&scene.server, room, &[&scene.cut, &scene.free]).await;
         let took = began.elapsed();
-        assert_eq!(scene.cut.look(tries), before, "a thin link was left: {:#?}", scene.cut.seen().happened);
+        let thin = scene.cut.look(tries) - before;
+        assert!(thin <= RECONNECTS_THIN, "a thin link was left {thin} times: {:#?}", scene.cut.seen().happened);
         assert!(!scene.free.look(was_lost), "a thin link was left: {:#?}", scene.free.seen().happened);
         figure(&format!(
-            "left {lossy} times over a link that loses a fifth; 80 KB of posts each way over 256 kbit/s took {:.1} s",
+            "left {lossy} times over a link that loses a fifth; 80 KB of posts each way over 256 kbit/s took {:.1} s, and it was \
+             left {thin} times",
             took.as_secs_f32()
         ));
     });

@@ -218,3 +218,30 @@ async fn a_sent_text_does_not_come_back_as_a_draft() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_follows_its_end_follows_it_in_a_window_of_another_size_too() {
+    // How far the list's end is from the last row that can be seen, in pixels.
+    const BELOW: &str = "(() => { const t = document.querySelector('[data-testid=timeline]'); \
+                         return t.scrollHeight - t.clientHeight - t.scrollTop; })()";
+    Stage::run("resized-list", options(), async |stage| {
+        let token = stage.http().sign_in("Writer").token;
+        let (mut writer, room, _) = Client::join_general(stage.address(), &token).await;
+        let long = "a sentence long enough to take several lines in a narrow window and few in a wide one ".repeat(3);
+        writer.post_many(room, (0..30).map(|number| format!("{long}{number}"))).await;
+        let ada = stage.person().await.signed_in("Ada").await;
+        ada.wait_sent(&format!("{long}29"), SOON).await;
+        let below = async || ada.evaluate::<f64>(BELOW).await;
+        let is_at_end = |below: &Option<f64>| below.is_some_and(|below| below < 2.0);
+        let sizes = [(390, 844), (768, 900), (1280, 1400), (390, 844), (1280, 800), (390, 844), (768, 900)];
+        for (number, (width, height)) in sizes.into_iter().enumerate() {
+            ada.resize(width, height).await;
+            wait::see(&format!("the end is in sight at {width} x {height}"), SOON, below, is_at_end).await;
+            let words = format!("number {number}, written at {width} x {height}");
+            writer.post_many(room, [words.clone()]).await;
+            ada.wait_sent(&words, SOON).await;
+            wait::see(&format!("what was {words} is in sight"), SOON, below, is_at_end).await;
+        }
+    })
+    .await;
+}

@@ -175,7 +175,7 @@ fn live(world: &World, device: &Device) -> Held {
 
 /// Tells whether all is said and done.
 pub(crate) fn is_at_rest(world: &World) -> bool {
-    world.devices.iter().all(|device| {
+    world.devices.iter().filter(|device| device.life > 0).all(|device| {
         device.is_settled()
             && world.is_served(device.number)
             && device.session.state() == ConnectionState::Live
@@ -191,7 +191,7 @@ pub(crate) fn is_at_rest(world: &World) -> bool {
 
 /// At rest everything is stored once, and shown to everybody the same.
 pub(crate) fn at_rest(world: &World) -> Held {
-    for device in &world.devices {
+    for device in world.devices.iter().filter(|device| device.life > 0) {
         // A program begins where it was, and has given everything before away.
         let shows = device.kind != Kind::Program;
         for (room, shown) in device.rooms.iter().filter(|(_, shown)| shown.is_open && shows) {

@@ -9,6 +9,7 @@
 
 mod chance;
 mod check;
+pub mod explore;
 pub mod plan;
 pub mod run;
 mod truth;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use shared::planted::Bug;
 use sim::plan::{KINDS, Plan};
-use sim::{Counts, run};
+use sim::{Counts, explore, run};
 
 /// Lives through bad days in virtual time: the real session, server and log on made-up networks, clocks and disks
 #[derive(Debug, Parser)]
@@ -34,6 +34,9 @@ struct Options {
     /// Plant every bug of the list, one after the other, and say how soon each is found
     #[arg(long)]
     mutants: bool,
+    /// Instead of days: every order of the first so many happenings of a small world
+    #[arg(long, value_name = "CHOICES")]
+    exhaustive: Option<usize>,
     /// Stop after so many seconds
     #[arg(long)]
     seconds: Option<u64>,
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     match options.seed {
         _ if options.mutants => mutants(&options),
+        _ if options.exhaustive.is_some() => exhaustive(&options, options.exhaustive.unwrap_or_default()),
         Some(seed) => one(seed, options.trace),
         None => many(&options),
     }
@@ -104,6 +108,50 @@ fn mutants(options: &Options) -> ExitCode {
     }
     println!("{} of {} found", Bug::ALL.len() - missed, Bug::ALL.len());
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Walks a small world's whole tree of choices, its first branches shared out among the threads.
+fn exhaustive(options: &Options, depth: usize) -> ExitCode {
+    let began = Instant::now();
+    let deadline = options.seconds.map(|seconds| began + Duration::from_secs(seconds));
+    let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let starts: Vec<Vec<usize>> = (0..explore::width(&[]))
+        .flat_map(|first| (0..explore::width(&[first])).map(move |second| vec![first, second]))
+        .collect();
+    let next = AtomicU64::new(0);
+    let paths = AtomicU64::new(0);
+    let failed: Mutex<Option<(Vec<usize>, String)>> = Mutex::default();
+    let is_over = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(start) = starts.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
+                    let explored = explore::explore(start, depth, || !is_over());
+                    paths.fetch_add(explored.paths, Ordering::Relaxed);
+                    if let Some((path, violation)) = explored.failure {
+                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some((path, violation.0));
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let paths = paths.load(Ordering::Relaxed);
+    let took = began.elapsed().as_secs_f64();
+    match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        Some((path, words)) => {
+            println!("broken after {paths} paths, by the choices {path:?}: {words}");
+            ExitCode::FAILURE
+        }
+        None if is_over() => {
+            println!("{paths} paths of {depth} choices in {took:.0} s, not all of them; everything held");
+            ExitCode::SUCCESS
+        }
+        None => {
+            println!("all {paths} paths of {depth} choices in {took:.0} s; everything held");
+            ExitCode::SUCCESS
+        }
+    }
 }
 
 /// Looks at seeds on all threads until one fails. Returns how many it took, and the first by number.

@@ -1,7 +1,7 @@
 //! Days that everybody lives through with every change; `cargo xtask sim` lives through many more.
 
 use sim::plan::{Act, Plan, Step};
-use sim::run;
+use sim::{explore, run};
 
 /// Days in the ordinary test.
 const DAYS: u64 = 240;
@@ -33,6 +33,13 @@ fn on_any_bad_day_everything_holds() {
 #[test]
 fn on_any_other_bad_day_everything_holds_too() {
     live_through(1);
+}
+
+#[test]
+fn in_a_small_world_every_order_of_what_comes_first_ends_well() {
+    let explored = explore::explore(&[], 4, || true);
+    assert_eq!(explored.failure, None);
+    assert!(explored.paths > 500, "only {} paths", explored.paths);
 }
 
 #[test]

@@ -503,6 +503,16 @@ impl Tab {
         }
     }
 
+    /// Gives the window another size, in CSS pixels.
+    ///
+    /// # Panics
+    /// If the browser does not take it.
+    pub async fn resize(&self, width: i64, height: i64) {
+        use chromiumoxide::cdp::browser_protocol::emulation::SetDeviceMetricsOverrideParams;
+        let size = SetDeviceMetricsOverrideParams::new(width, height, 1.0, false);
+        self.command(size).await.expect("the window takes a size");
+    }
+
     /// Keeps a picture of the window; says whether there was one to take.
     pub async fn picture(&self, path: &Path) -> bool {
         let picture =

@@ -310,7 +310,9 @@ impl World {
             }
             self.wake(device, life)?;
             self.show_page(device, life)?;
-            self.after(1, Happening::Reopen { device });
+            if self.devices[device].life > 0 {
+                self.after(1, Happening::Reopen { device });
+            }
             // Whoever was thrown out is let in again.
             if self.host.phase == Phase::Serving {
                 let (user, token) = (self.devices[device].user, self.devices[device].token);

@@ -23,6 +23,7 @@ use self::device::{Device, Shelf};
 use self::host::{Host, Phase};
 use self::wire::{DeviceEnd, Link, Weather};
 use crate::chance::Chance;
+use crate::explore::{Choices, Chosen, TOGETHER_MS};
 use crate::plan::{DEVICES, KINDS, Plan};
 use crate::truth::Truth;
 
@@ -150,6 +151,9 @@ pub struct Violation(pub String);
 
 type Held = Result<(), Violation>;
 
+/// When something happens, and what.
+type Planned = ((u64, u64), Happening);
+
 fn broken(words: impl Into<String>) -> Held {
     Err(Violation(words.into()))
 }
@@ -183,11 +187,19 @@ pub(crate) struct World {
     signs_in_again: bool,
     fair: bool,
     seed: u64,
+    /// Who says what happens next, where it is not the time.
+    pub(crate) choices: Option<Choices>,
 }
 
 impl World {
     /// Makes a world in which the server runs and everybody's tab has just been opened.
     pub(crate) fn new(seed: u64, tells: bool) -> Result<Self, Violation> {
+        let all: Vec<usize> = (0..DEVICES).collect();
+        Self::of(seed, &all, tells)
+    }
+
+    /// The same, in which only some devices are ever opened.
+    pub(crate) fn of(seed: u64, opened: &[usize], tells: bool) -> Result<Self, Violation> {
         let epoch = Epoch::from_bytes([7; 16]);
         let mut world = Self {
             now: 1_000,
@@ -212,6 +224,7 @@ impl World {
             signs_in_again: false,
             fair: false,
             seed,
+            choices: None,
         };
         world.host.set_now(world.now);
         world.host.start().map_err(Violation)?;
@@ -223,8 +236,8 @@ impl World {
         host::settle(&mut world.host, &people).map_err(Violation)?;
         world.learn()?;
         world.begin_serving();
-        for device in 0..DEVICES {
-            world.open_device(device)?;
+        for device in opened {
+            world.open_device(*device)?;
         }
         Ok(world)
     }
@@ -263,7 +276,7 @@ impl World {
     }
 
     fn happen_next(&mut self) -> Held {
-        let Some(((at, _), happening)) = self.queue.pop_first() else { return Ok(()) };
+        let Some(((at, _), happening)) = self.take_next()? else { return Ok(()) };
         self.set_now(at);
         self.counts.events += 1;
         if self.counts.events > HAPPENINGS {
@@ -274,6 +287,25 @@ impl World {
             self.fail();
         }
         self.check_states()
+    }
+
+    /// Takes the next happening from the queue, or another that comes together with it if somebody chooses.
+    fn take_next(&mut self) -> Result<Option<Planned>, Violation> {
+        while let Some(mut choices) = self.choices.take() {
+            let first = self.queue.first_key_value().map_or(0, |((at, _), _)| *at);
+            let together = self.queue.range(..(first + TOGETHER_MS, 0)).count();
+            let chosen = choices.choose(together);
+            self.choices = Some(choices);
+            match chosen {
+                None => break,
+                Some(Chosen::Fault(act)) => self.act(act)?,
+                Some(Chosen::Next(number)) => {
+                    let key = self.queue.keys().nth(number).copied();
+                    return Ok(key.and_then(|key| self.queue.remove(&key).map(|happening| (key, happening))));
+                }
+            }
+        }
+        Ok(self.queue.pop_first())
     }
 
     fn happen(&mut self, happening: Happening) -> Held {
@@ -360,6 +392,11 @@ impl World {
             self.check_states()?;
         }
         self.host.failed = false;
+        self.come_to_rest()
+    }
+
+    /// Ends every fault, waits until all is said and done, and looks at what came of it.
+    pub(crate) fn come_to_rest(&mut self) -> Held {
         self.clear_up()?;
         crate::check::at_rest(self)
     }

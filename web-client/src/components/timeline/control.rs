@@ -87,6 +87,8 @@ pub(super) struct Control {
     told: Option<Seq>,
     /// Where the list's upper edge is on the screen.
     top: Option<f64>,
+    /// The size at which the rows were measured: width and height.
+    size: (i32, i32),
     context: Option<Context>,
 }
 
@@ -150,6 +152,10 @@ impl Control {
     /// Reads where the person has scrolled to.
     fn observe(&mut self, refs: &Refs) {
         let Some(scroller) = refs.scroller.cast::<HtmlElement>() else { return };
+        if size(&scroller) != self.size {
+            // It has another size than its rows were measured at: the browser moved it, not the person.
+            return;
+        }
         self.scroll.observe(f64::from(scroller.scroll_top()), |key| !matches!(key, RowKey::Hole { .. }));
     }
 
@@ -189,6 +195,7 @@ impl Control {
         else {
             return true;
         };
+        self.size = size(&scroller);
         self.scroll.view = f64::from(scroller.client_height());
         self.stay_on_screen(scroller.get_bounding_client_rect().top());
         self.scroll.head = refs.head.cast::<HtmlElement>().map_or(0.0, |head| head.get_bounding_client_rect().height());
@@ -339,6 +346,10 @@ pub(super) fn written(row: &Row) -> Option<Timestamp> {
         Row::Unknown(unknown) => Some(unknown.ts),
         Row::Hole(_) => None,
     }
+}
+
+fn size(element: &HtmlElement) -> (i32, i32) {
+    (element.client_width(), element.client_height())
 }
 
 fn set_height(spacer: &NodeRef, height: f64) {

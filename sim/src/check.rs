@@ -26,10 +26,10 @@ fn broken(words: impl Into<String>) -> Held {
 /// Most that may wait for one peer: what stops reading, a burst, and two answers of the largest size.
 const QUEUED_BYTES: usize = 2 * 64 * 1024 + 2 * OUTBOUND_MESSAGE_BYTES;
 /// A visible page notices silence within this, a hidden one within the others, in milliseconds: heartbeat, answer, and
-/// how late timers are.
+/// how late timers are; a minute each for the beat, its answer and the second chance where they are throttled.
 const SILENCE_MS: u64 = 15_500;
 const SILENCE_HIDDEN_MS: u64 = 40_000;
-const SILENCE_THROTTLED_MS: u64 = 160_000;
+const SILENCE_THROTTLED_MS: u64 = 220_000;
 /// Whoever is live and undisturbed for this long has been given what was stored before it, in milliseconds.
 const DELIVERY_MS: u64 = 7_000;
 /// After a disturbance it takes this long until that is asked, in milliseconds.
@@ -211,6 +211,8 @@ pub(crate) fn at_rest(world: &World) -> Held {
                 let told = device.acked.contains_key(key) || world.is_acked_by_anybody(*key);
                 let gone = device.discarded.contains(key) || parked.contains(key) || told;
                 match stored {
+                    // It was acknowledged, then lost with a backup that was restored, and a device still had it.
+                    Some(_) if told && world.truth.has_forked() => {}
                     Some((at, seq)) => {
                         if at != *room || seq <= last {
                             return broken(format!("{key} of device {} in life {life} is out of order", device.number));

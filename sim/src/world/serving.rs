@@ -92,7 +92,7 @@ impl World {
         let (now, paused) = (self.now, self.now < self.paused_until);
         let Some(running) = &mut self.host.running else { return Ok(()) };
         let Some(conn) = running.conns.get_mut(&number) else { return Ok(()) };
-        if conn.turn_at != Some(now) || paused {
+        if conn.turn_at.is_none_or(|planned| planned > now) || paused {
             return Ok(());
         }
         conn.turn_at = None;
@@ -154,7 +154,7 @@ impl World {
     }
 
     pub(super) fn write(&mut self) -> Held {
-        if self.write_at != Some(self.now) {
+        if self.write_at.is_none_or(|planned| planned > self.now) {
             return Ok(());
         }
         self.write_at = None;

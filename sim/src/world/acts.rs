@@ -191,7 +191,7 @@ impl World {
                 self.after(wait + ms, Happening::ServerUp);
             }
             Act::Pause { ms } => {
-                self.paused_until = now + ms;
+                self.paused_until = self.paused_until.max(now + ms);
                 self.disturb(None);
             }
             Act::ServerClock { ahead } => self.host.jump(if ahead { JUMP_MS } else { -JUMP_MS }),
@@ -289,9 +289,8 @@ impl World {
         Ok(())
     }
 
-    /// Ends every fault that is still there, but links that are dead stay dead.
+    /// Ends every fault that is still there, but links that are dead stay dead, and a pause of the server runs out.
     pub(super) fn end_all_faults(&mut self) -> Held {
-        self.paused_until = self.paused_until.min(self.now);
         self.hints_lost_until = self.now;
         self.disk_slow_until = self.now;
         {

@@ -138,17 +138,14 @@ impl World {
         if self.devices[number].life != life || self.devices[number].awake == Awake::Closed {
             return Ok(());
         }
+        if !self.devices[number].is_up() {
+            // Done and told when it wakes.
+            self.after(1_000, Happening::Saved { device: number, life });
+            return Ok(());
+        }
         let Some((serial, change)) = self.devices[number].saves.pop_front() else { return Ok(()) };
         let ok = self.keep(number, change);
-        if self.devices[number].is_up() {
-            self.input(number, Input::Persisted { serial, ok })
-        } else {
-            // Told when it wakes; what is told late is told as done.
-            self.after(1_000, Happening::Saved { device: number, life });
-            let change = Persist::Remove(shared::ids::ClientId::from_bytes([0xFF; 16]));
-            self.devices[number].saves.push_front((serial, change));
-            Ok(())
-        }
+        self.input(number, Input::Persisted { serial, ok })
     }
 
     pub(super) fn wake(&mut self, number: usize, life: u64) -> Held {

@@ -210,9 +210,9 @@ pub(crate) fn at_rest(world: &World) -> Held {
                 let stored = world.truth.now().post(device.user, *key);
                 let told = device.acked.contains_key(key) || world.is_acked_by_anybody(*key);
                 let gone = device.discarded.contains(key) || parked.contains(key) || told;
+                let came_back = world.truth.came_back(device.user, *key);
                 match stored {
-                    // It was acknowledged, then lost with a backup that was restored, and a device still had it.
-                    Some(_) if told && world.truth.has_forked() => {}
+                    Some(_) if told && came_back => {}
                     Some((at, seq)) => {
                         if at != *room || seq <= last {
                             return broken(format!("{key} of device {} in life {life} is out of order", device.number));
@@ -229,7 +229,7 @@ pub(crate) fn at_rest(world: &World) -> Held {
                 }
                 if let (Some(acked), Some((_, seq))) = (device.acked.get(key), stored)
                     && *acked != seq
-                    && !world.truth.has_forked()
+                    && !came_back
                 {
                     return broken(format!("{key} was acknowledged at {acked} and is stored at {seq}"));
                 }

@@ -16,6 +16,8 @@ pub(crate) struct History {
     rooms: BTreeMap<RoomId, Vec<Arc<RoomEvent>>>,
     /// Where each post is, by author and key.
     posts: BTreeMap<(UserId, ClientId), (RoomId, Seq)>,
+    /// The heads that it began with: those of the backup that was restored.
+    inherited: BTreeMap<RoomId, Seq>,
 }
 
 impl History {
@@ -30,6 +32,16 @@ impl History {
 
     pub(crate) fn post(&self, by: UserId, key: ClientId) -> Option<(RoomId, Seq)> {
         self.posts.get(&(by, key)).copied()
+    }
+
+    /// Returns how many posts it holds.
+    pub(crate) fn posts(&self) -> usize {
+        self.posts.len()
+    }
+
+    /// Tells whether a post was stored in this history, not inherited from the one before.
+    fn stored_itself(&self, by: UserId, key: ClientId) -> bool {
+        self.post(by, key).is_some_and(|(room, seq)| self.inherited.get(&room).is_none_or(|head| seq > *head))
     }
 
     /// Returns where a user's last membership of a room ended, if they are no member now.
@@ -98,7 +110,11 @@ impl Truth {
     pub(crate) fn begin_again(&mut self, records: &[Record]) -> Result<(), String> {
         (self.replica, self.taken) = (Replica::new(self.epoch), 0);
         self.histories.push(History::default());
-        self.follow(records)
+        self.follow(records)?;
+        if let Some(newest) = self.histories.last_mut() {
+            newest.inherited = newest.rooms.keys().map(|room| (*room, newest.head(*room))).collect();
+        }
+        Ok(())
     }
 
     /// Returns how many records have been taken.
@@ -119,9 +135,12 @@ impl Truth {
         &self.histories[number]
     }
 
-    /// Tells whether a backup has ever been restored.
-    pub(crate) fn has_forked(&self) -> bool {
-        self.histories.len() > 1
+    /// Tells whether a restored backup had lost a post, and a device that still had it sent it again: then its place is
+    /// another than the one that was acknowledged, behind posts that were written later.
+    pub(crate) fn came_back(&self, by: UserId, key: ClientId) -> bool {
+        self.histories.iter().enumerate().any(|(number, history)| {
+            history.stored_itself(by, key) && self.histories[..number].iter().any(|old| old.post(by, key).is_some())
+        })
     }
 
     /// Tells whether a post was in a history that is not the newest, and is not in that.

@@ -470,9 +470,9 @@ async fn news(
     };
     let has_send = sends.is_in_flight();
     tokio::select! {
-        // No chance here: all of these come to an end, and none comes without pause.
+        // No chance here. Mail is last: in a busy room there is always some, and what it is there for is done after every
+        // wake. The others come to an end each, and the next of them begins only after that.
         biased;
-        () = mail => Wake::Mail,
         done = poll_fn(|context| match job {
             Some((_, job)) => job.as_mut().poll(context),
             None => Poll::Pending,
@@ -482,5 +482,6 @@ async fn news(
             Some(page) => page.as_mut().poll(context),
             None => Poll::Pending,
         }) => Wake::Paged(read),
+        () = mail => Wake::Mail,
     }
 }

@@ -87,8 +87,6 @@ pub(crate) struct Device {
     pub(super) saves: VecDeque<(u64, Persist)>,
     pub(super) timer: u64,
     pub(super) timer_at: Option<u64>,
-    /// When the session's timers last ran at all.
-    pub(crate) ran_at: u64,
     /// Posts that were written, by the life and the room they were written in, in order.
     pub(crate) written: BTreeMap<(u64, RoomId), Vec<ClientId>>,
     pub(crate) poison: BTreeSet<ClientId>,
@@ -139,7 +137,6 @@ impl Device {
             saves: VecDeque::new(),
             timer: 0,
             timer_at: None,
-            ran_at: 0,
             written: BTreeMap::new(),
             poison: BTreeSet::new(),
             saved: BTreeSet::new(),

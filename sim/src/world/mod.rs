@@ -127,7 +127,7 @@ pub struct Counts {
     pub events: u64,
     /// Acts of each kind that took effect; see [`Act::kind`](crate::plan::Act::kind).
     pub acts: [u64; KINDS],
-    /// Posts stored.
+    /// Posts that are stored at the end of the day.
     pub posts: u64,
     /// Sockets opened.
     pub sockets: u64,
@@ -398,6 +398,7 @@ impl World {
     /// Ends every fault, waits until all is said and done, and looks at what came of it.
     pub(crate) fn come_to_rest(&mut self) -> Held {
         self.clear_up()?;
+        self.counts.posts = self.truth.now().posts() as u64;
         crate::check::at_rest(self)
     }
 

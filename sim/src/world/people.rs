@@ -250,7 +250,6 @@ impl World {
         }
         device.timer_at = None;
         if device.is_up() {
-            device.ran_at = self.now;
             self.input(number, Input::DeadlineReached)?;
         }
         Ok(())

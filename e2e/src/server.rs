@@ -3,24 +3,27 @@
 //! Must not live here: anything that speaks to it. Invariant: the child never outlives the test, even if the test is
 //! killed, and what it wrote to stderr is shown when the test fails.
 
-use std::io::{BufRead, BufReader};
+mod running;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use self::running::{Running, START_DEADLINE, StartFailed, find_server, is_server, is_there, signal_process};
 use crate::wait;
 
-/// How long the server may take to print its address. Generous: a cold debug binary on a busy machine.
-const START_DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) use self::running::{die_with_parent, spawn};
+
+/// How long [`ServerProcess::restart`] waits for its port while somebody else has it. A socket of another test that the
+/// system gave this port for its own end is gone within seconds.
+pub const PORT_DEADLINE: Duration = Duration::from_secs(20);
+/// How often a port that somebody else has is tried again.
+const PORT_EVERY: Duration = Duration::from_millis(100);
 /// What the command line promises: SIGTERM ends the server within this.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
-/// Lines of stderr kept for the report.
-const STDERR_LINES: usize = 400;
 
 /// What to start.
 #[derive(Clone, Debug, Default)]
@@ -103,10 +106,11 @@ impl ServerOptions {
             .clone()
             .or_else(|| temporary.as_ref().map(|dir| dir.path().to_owned()))
             .expect("one of the two is set");
-        let running = Running::start(&self, &data_dir, 0);
+        let running = Running::start(&self, &data_dir, 0).unwrap_or_else(|failed| panic!("{failed}"));
         ServerProcess {
             data_dir,
             _temporary: temporary,
+            old_pid: None,
             address: SocketAddr::new(self.reached(), running.port),
             running: Some(running),
             options: self,
@@ -133,6 +137,8 @@ pub struct ServerProcess {
     data_dir: PathBuf,
     _temporary: Option<tempfile::TempDir>,
     address: SocketAddr,
+    /// The server's own process before the last stop.
+    old_pid: Option<u32>,
 }
 
 impl ServerProcess {
@@ -209,9 +215,9 @@ impl ServerProcess {
             signal_process(pid, Signal::KILL);
         }
         drop(self.running.take());
+        self.old_pid = server.or(self.old_pid);
         if let Some(pid) = server {
-            let is_gone = || (!Path::new(&format!("/proc/{pid}")).exists()).then_some(());
-            wait::until("the killed server is gone", START_DEADLINE, is_gone);
+            wait::until("the killed server is gone", START_DEADLINE, || (!is_there(pid)).then_some(()));
         }
     }
 
@@ -267,18 +273,48 @@ impl ServerProcess {
     /// If it still runs after `deadline`.
     pub fn wait_for_exit(&mut self, deadline: Duration) -> ExitStatus {
         let mut running = self.running.take().expect("the server runs");
+        self.old_pid = find_server(running.child.id()).or(self.old_pid);
         let status = wait::until("the server exits", deadline, || running.child.try_wait().expect("a child of ours"));
         running.exited = true;
         status
     }
 
-    /// Starts it again on the same port with the same data.
+    /// Starts it again on the same port with the same data. Waits up to [`PORT_DEADLINE`] for a port that somebody else
+    /// took meanwhile.
     ///
     /// # Panics
-    /// If it still runs, or does not come up.
+    /// If it still runs, does not come up, or does not get its port.
     pub fn restart(&mut self) {
+        self.try_restart(PORT_DEADLINE).unwrap_or_else(|failed| panic!("{failed}"));
+    }
+
+    /// As [`Self::restart`], with a patience of one's own for a port that somebody else has.
+    ///
+    /// # Errors
+    /// In words, if it does not come up.
+    ///
+    /// # Panics
+    /// If it was not stopped, or its old process does not go.
+    pub fn try_restart(&mut self, patience: Duration) -> Result<(), String> {
         assert!(self.running.is_none(), "kill or stop the server before starting it again");
-        self.running = Some(Running::start(&self.options, &self.data_dir, self.address.port()));
+        if let Some(pid) = self.old_pid {
+            // Whoever has the port after this is somebody else.
+            wait::until("the server before is gone", START_DEADLINE, || (!is_server(pid)).then_some(()));
+        }
+        let end = Instant::now() + patience;
+        loop {
+            match Running::start(&self.options, &self.data_dir, self.address.port()) {
+                Ok(running) => {
+                    self.running = Some(running);
+                    return Ok(());
+                }
+                Err(failed @ StartFailed::Other(_)) => return Err(failed.to_string()),
+                Err(StartFailed::PortTaken(words)) if Instant::now() >= end => {
+                    return Err(format!("{} was somebody else's for {patience:?}\n{words}", self.address));
+                }
+                Err(StartFailed::PortTaken(_)) => std::thread::sleep(PORT_EVERY),
+            }
+        }
     }
 
     /// Changes the flags a later [`Self::restart`] uses.
@@ -302,106 +338,6 @@ impl ServerProcess {
     fn running(&self) -> &Running {
         self.running.as_ref().expect("the server runs")
     }
-}
-
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    port: u16,
-    stderr: Arc<Mutex<Vec<String>>>,
-    exited: bool,
-}
-
-impl Running {
-    fn start(options: &ServerOptions, data_dir: &Path, port: u16) -> Self {
-        let listen = SocketAddr::new(options.listens(), port);
-        let server = server_binary();
-        let mut line = die_with_parent();
-        line.extend(options.wrapper.iter().cloned());
-        if !options.wrapper.is_empty() {
-            line.extend(die_with_parent());
-        }
-        line.push(server.display().to_string());
-        let (program, arguments) = line.split_first().expect("the server at least");
-        let mut command = Command::new(program);
-        command.args(arguments).args(["--listen", &listen.to_string(), "--data-dir"]).arg(data_dir).args(&options.args);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = spawn(command).unwrap_or_else(|error| panic!("{} does not start: {error}", server.display()));
-
-        let stderr = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&stderr);
-        let pipe = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        std::thread::spawn(move || {
-            for line in pipe.lines().map_while(Result::ok) {
-                let mut lines = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if lines.len() == STDERR_LINES {
-                    lines.remove(0);
-                }
-                lines.push(line);
-            }
-        });
-        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
-        let mut running = Self { child, port, stderr, exited: false };
-        running.port = running.await_address(stdout).port();
-        running
-    }
-
-    /// Reads stdout until the one line other programs rely on.
-    fn await_address(&self, stdout: impl BufRead + Send + 'static) -> SocketAddr {
-        let (found, listening) = mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                if let Some(address) = line.strip_prefix("listening on http://") {
-                    // The receiver may have given up waiting; the rest of stdout is still drained.
-                    found.try_send(address.trim().to_owned()).ok();
-                }
-            }
-        });
-        let end = Instant::now() + START_DEADLINE;
-        match listening.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            Ok(address) => address.parse().unwrap_or_else(|_| panic!("the server says it listens on {address:?}")),
-            Err(RecvTimeoutError::Timeout) => panic!("no `listening on` within {START_DEADLINE:?}\n{}", self.stderr()),
-            Err(RecvTimeoutError::Disconnected) => {
-                panic!("the server ended before it listened\n{}", self.stderr())
-            }
-        }
-    }
-
-    fn stderr(&self) -> String {
-        self.stderr.lock().unwrap_or_else(PoisonError::into_inner).join("\n")
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.exited {
-            // Already gone is as good as killed.
-            self.child.kill().ok();
-            self.child.wait().ok();
-        }
-        if std::thread::panicking() {
-            eprintln!("--- stderr of the server ---\n{}\n---", self.stderr());
-        }
-    }
-}
-
-/// Finds the server's own process: this one, or one below it.
-fn find_server(top: u32) -> Option<u32> {
-    let binary = server_binary().canonicalize().expect("the server binary is there");
-    let mut line = vec![top];
-    while let Some(pid) = line.pop() {
-        if std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == binary) {
-            return Some(pid);
-        }
-        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        line.extend(children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
-    }
-    None
-}
-
-fn signal_process(pid: u32, signal: Signal) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process id");
-    kill_process(pid, signal).expect("a child of ours takes signals");
 }
 
 /// Finds the server binary: `HOLDFAST_SERVER`, or the one built into the same target folder as this test.
@@ -429,30 +365,4 @@ pub fn beside_this_test(name: &str) -> PathBuf {
     let deps = test.parent().expect("a test lies in a folder");
     let profile = if deps.ends_with("deps") { deps.parent().expect("deps lies in a folder") } else { deps };
     profile.join(name)
-}
-
-/// The start of a command line whose process dies when the one that started it does. Linux only.
-pub(crate) fn die_with_parent() -> Vec<String> {
-    if cfg!(target_os = "linux") { ["setpriv", "--pdeathsig", "KILL"].map(str::to_owned).into() } else { Vec::new() }
-}
-
-/// What the spawner thread is asked: a command, and where its child goes.
-type SpawnRequest = (Command, SyncSender<std::io::Result<Child>>);
-
-/// Starts a process from one thread that lives as long as this test executable. "Parent" in `PR_SET_PDEATHSIG` means
-/// the *thread* that forked, and threads of a test harness and of a runtime come and go.
-pub(crate) fn spawn(command: Command) -> std::io::Result<Child> {
-    static SPAWNER: OnceLock<SyncSender<SpawnRequest>> = OnceLock::new();
-    let spawner = SPAWNER.get_or_init(|| {
-        let (requests, todo): (_, Receiver<SpawnRequest>) = mpsc::sync_channel(16);
-        std::thread::spawn(move || {
-            for (mut command, answer) in todo {
-                answer.send(command.spawn()).ok();
-            }
-        });
-        requests
-    });
-    let (answer, child) = mpsc::sync_channel(1);
-    spawner.send((command, answer)).expect("the spawner lives as long as the process");
-    child.recv().expect("the spawner answers")
 }

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use e2e::browser::{Chromium, Language};
-use e2e::wait;
+use e2e::server::ServerOptions;
+use e2e::{RawSocket, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -67,4 +68,28 @@ async fn a_window_speaks_the_language_asked_for_and_goes_offline_on_command() {
         assert_eq!(tab.evaluate::<bool>("navigator.onLine").await, Some(true));
     }
     chromium.close().await;
+}
+
+#[test]
+fn a_server_started_again_waits_for_whoever_took_its_port_and_says_so_if_it_never_gets_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let attempts = folder.path().join("attempts");
+    let script = format!("echo >> {}; exec \"$@\"", attempts.display());
+    let mut server = ServerOptions::new().under(&["sh", "-c", &script, "sh"]).start();
+    server.kill();
+    let taken = std::net::TcpListener::bind(server.address()).expect("the port of a dead server is free");
+    let failed = server.try_restart(Duration::ZERO).expect_err("somebody else has the port");
+    assert!(failed.contains("was somebody else's for"), "{failed}");
+
+    let made = || std::fs::read_to_string(&attempts).map_or(0, |lines| lines.lines().count());
+    let before = made();
+    let starting = std::thread::spawn(move || {
+        server.restart();
+        server
+    });
+    // The next but one begins after the next has failed.
+    wait::until("a second attempt", DEADLINE, || (made() >= before + 2).then_some(()));
+    drop(taken);
+    let server = starting.join().expect("it gets its port");
+    drop(RawSocket::connect(server.address()));
 }

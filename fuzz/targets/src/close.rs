@@ -7,7 +7,6 @@ use server::ws::{Decoder, DecoderLimits, Incoming, Violation, frame};
 use shared::close::{self, AfterClose, StopReason};
 use shared::limits::CLOSE_REASON_BYTES;
 
-use crate::decoder::client_frame;
 use crate::source::Source;
 
 const LIMITS: DecoderLimits = DecoderLimits { message_bytes: 1_024, fragments: 8, binary: false };
@@ -23,7 +22,7 @@ pub(crate) fn run(bytes: &[u8]) {
 fn peers(bytes: &[u8]) {
     let contents = &bytes[..bytes.len().min(frame::CONTROL_BYTES)];
     let mut decoder = Decoder::new(LIMITS);
-    let input = client_frame(CLOSE, [7, 77, 177, 217], contents);
+    let input = frame::masked(CLOSE, [7, 77, 177, 217], contents);
     match decoder.next(&mut &input[..]) {
         Ok(Some(Incoming::Close(None))) => assert!(contents.is_empty()),
         Ok(Some(Incoming::Close(Some(close)))) => {
@@ -37,7 +36,7 @@ fn peers(bytes: &[u8]) {
         Err(Violation::NotUtf8) => assert!(std::str::from_utf8(&contents[2..]).is_err()),
         other => panic!("a close frame became {other:?}"),
     }
-    assert_eq!(decoder.next(&mut &client_frame(0x81, [0; 4], b"late")[..]), Ok(None), "something came after a close");
+    assert_eq!(decoder.next(&mut &frame::masked(0x81, [0; 4], b"late")[..]), Ok(None), "something came after a close");
 }
 
 /// RFC 6455 §7.4.1 and the IANA registry, as a list of what may not.

@@ -18,6 +18,7 @@ use http_body_util::BodyExt as _;
 use server::accept::PeerAddress;
 use server::app::App;
 use server::config::Config;
+use server::ws::frame;
 use server::{Server, Storage, http};
 use shared::close;
 use shared::limits::OUTBOUND_MESSAGE_BYTES;
@@ -28,7 +29,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
 use self::words::{Known, hello};
-use crate::decoder::client_frame;
 use crate::runtime::block_on;
 use crate::source::Source;
 
@@ -170,7 +170,7 @@ impl Client {
 
     async fn write(&mut self, text: &[u8]) {
         // A socket the server has closed says why when it is read.
-        let _ = self.socket.write_all(&client_frame(TEXT, [1, 2, 3, 4], text)).await;
+        let _ = self.socket.write_all(&frame::masked(TEXT, [1, 2, 3, 4], text)).await;
     }
 
     /// Reads until every command is answered, or the socket is closed.

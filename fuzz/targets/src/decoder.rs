@@ -3,7 +3,7 @@
 //! Must not live here: the decoder's own way of doing it. Invariant checked: slices do not matter, what is read and why
 //! reading ended are what the plain reading says, and no message is over the limit.
 
-use server::ws::{CloseFrame, Decoder, DecoderLimits, Incoming};
+use server::ws::{CloseFrame, Decoder, DecoderLimits, Incoming, frame};
 
 use crate::source::Source;
 
@@ -32,25 +32,6 @@ pub(crate) fn run(bytes: &[u8]) {
     }
 }
 
-/// Writes a frame as a client does: its first byte as given, its length in the fewest bytes, masked.
-pub(crate) fn client_frame(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
-    let mut out = vec![first];
-    match payload.len() {
-        short @ 0..=125 => out.push(0x80 | short as u8),
-        medium @ 126..=0xffff => {
-            out.push(0x80 | 126);
-            out.extend((medium as u16).to_be_bytes());
-        }
-        long => {
-            out.push(0x80 | 127);
-            out.extend((long as u64).to_be_bytes());
-        }
-    }
-    out.extend(mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
-    out
-}
-
 /// Frames that are mostly right, with something wrong now and then.
 fn frames(source: &mut Source<'_>) -> Vec<u8> {
     let mut out = Vec::new();
@@ -66,7 +47,7 @@ fn frames(source: &mut Source<'_>) -> Vec<u8> {
             253 => "語".repeat(60).into_bytes(),
             _own => source.bytes(130).to_vec(),
         };
-        let mut frame = client_frame(fin | reserved | opcode, mask, &payload);
+        let mut frame = frame::masked(fin | reserved | opcode, mask, &payload);
         match how & 0x3c {
             // Unmasked, a length that lies, a length in more bytes than it needs, a frame that ends too soon.
             0x3c => frame[1] &= 0x7f,

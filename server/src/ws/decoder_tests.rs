@@ -3,27 +3,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ws::frame;
 
 const LIMITS: DecoderLimits = DecoderLimits { message_bytes: 1_000, fragments: 8, binary: false };
 
 /// Writes a frame as a client does.
 fn client(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut out = vec![first];
-    match payload.len() {
-        short @ 0..=125 => out.push(0x80 | short as u8),
-        medium @ 126..=0xffff => {
-            out.push(0x80 | 126);
-            out.extend((medium as u16).to_be_bytes());
-        }
-        long => {
-            out.push(0x80 | 127);
-            out.extend((long as u64).to_be_bytes());
-        }
-    }
-    let mask = [0x11, 0x22, 0x33, 0x44];
-    out.extend(mask);
-    out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
-    out
+    frame::masked(first, [0x11, 0x22, 0x33, 0x44], payload)
 }
 
 fn decode(bytes: &[u8], step: usize) -> (Vec<Incoming>, Option<Violation>) {

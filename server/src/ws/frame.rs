@@ -1,9 +1,10 @@
-//! Writing frames (RFC 6455 §5.2), as a server does: unmasked, never fragmented.
+//! Writing frames (RFC 6455 §5.2), as a server does: unmasked, never fragmented. And as a client does, for what plays one
+//! to this server.
 //!
 //! Must not live here: deciding what to send. Invariant: what is returned is a whole frame, ready for any socket, so
 //! one encoding serves every receiver.
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use shared::close::fit_reason;
 
 /// Opcodes (RFC 6455 §11.8).
@@ -17,6 +18,8 @@ pub(crate) mod opcode {
 }
 
 const FIN: u8 = 0x80;
+/// Beside a length: the payload is masked.
+const MASKED: u8 = 0x80;
 /// The longest header a server writes: two bytes and a 64-bit length.
 const HEADER_BYTES: usize = 10;
 /// The longest payload of a control frame (RFC 6455 §5.5).
@@ -25,19 +28,35 @@ pub const CONTROL_BYTES: usize = 125;
 fn frame(opcode: u8, payload: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(HEADER_BYTES + payload.len());
     out.put_u8(FIN | opcode);
-    match payload.len() {
-        short @ 0..=125 => out.put_u8(short as u8),
+    put_length(&mut out, 0, payload.len());
+    out.put_slice(payload);
+    out.freeze()
+}
+
+/// Writes a length in the fewest bytes.
+fn put_length(out: &mut impl BufMut, mask_bit: u8, length: usize) {
+    match length {
+        short @ 0..=125 => out.put_u8(mask_bit | short as u8),
         medium @ 126..=0xffff => {
-            out.put_u8(126);
+            out.put_u8(mask_bit | 126);
             out.put_u16(medium as u16);
         }
         long => {
-            out.put_u8(127);
+            out.put_u8(mask_bit | 127);
             out.put_u64(long as u64);
         }
     }
-    out.put_slice(payload);
-    out.freeze()
+}
+
+/// Writes a frame as a client does: its first byte as given, then its length in the fewest bytes, then masked
+/// (RFC 6455 §5.3). The server itself writes none; what plays a client to it does.
+#[must_use]
+pub fn masked(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let mut out = vec![first];
+    put_length(&mut out, MASKED, payload.len());
+    out.extend(mask);
+    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    out
 }
 
 /// Writes a text frame.

@@ -13,6 +13,7 @@ use clap::Parser as _;
 use server::ambient::{Ambient, System};
 use server::app::App;
 use server::config::Config;
+use server::ws::frame;
 use server::{Server, ServerError, Storage};
 use shared::cursor::Position;
 use shared::error::WireError;
@@ -245,22 +246,7 @@ impl Client {
 
     /// Writes a frame as a client does.
     pub async fn frame(&mut self, first: u8, payload: &[u8]) {
-        let mut out = vec![first];
-        match payload.len() {
-            short @ 0..=125 => out.push(0x80 | short as u8),
-            medium @ 126..=0xffff => {
-                out.push(0x80 | 126);
-                out.extend((medium as u16).to_be_bytes());
-            }
-            long => {
-                out.push(0x80 | 127);
-                out.extend((long as u64).to_be_bytes());
-            }
-        }
-        let mask = [0xa5, 0x5a, 0x0f, 0xf0];
-        out.extend(mask);
-        out.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
-        self.raw(&out).await;
+        self.raw(&frame::masked(first, [0xa5, 0x5a, 0x0f, 0xf0], payload)).await;
     }
 
     /// Writes bytes. That the other end has closed shows at the next read.

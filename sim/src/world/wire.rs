@@ -9,6 +9,7 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use server::connection::Socket;
+use server::ws::frame;
 use shared::ids::AttemptId;
 
 /// Bytes that a way takes before its sender has to wait.
@@ -207,20 +208,6 @@ impl Codec {
 
     fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
         const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
-        let mut frame = vec![first];
-        match payload.len() {
-            short @ 0..=125 => frame.push(0x80 | short as u8),
-            medium @ 126..=0xffff => {
-                frame.push(0x80 | 126);
-                frame.extend_from_slice(&(medium as u16).to_be_bytes());
-            }
-            long => {
-                frame.push(0x80 | 127);
-                frame.extend_from_slice(&(long as u64).to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&MASK);
-        frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        frame
+        frame::masked(first, MASK, payload)
     }
 }

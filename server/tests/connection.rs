@@ -169,6 +169,27 @@ async fn the_first_message_must_come_in_time_and_be_a_hello() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_connection_ends_at_once_for_whoever_reads_on_and_is_freed_by_their_end() {
+    // Nobody waits this long here: what ends, ends because of what was said.
+    let server = start(&[FAST, &["--close-wait-ms=600000", "--first-frame-timeout-ms=100"]].concat()).await;
+    let ann = server.sign_in("Ann").await;
+    let (mut broken, _) = ann.enter().await;
+    broken.raw(&[0x81, 0x01, b'x']).await;
+    broken.until("the close", |came| matches!(came, Came::Close(close::PROTOCOL, _)).then_some(())).await;
+    assert_eq!(broken.next().await, Came::End);
+    broken.raw(b"still talking").await;
+    assert_eq!(server.app.sockets(), 1, "the peer has not ended yet");
+    drop(broken);
+    eventually("a peer's end frees the connection", || server.app.sockets() == 0).await;
+
+    let mut late = ann.socket().await;
+    late.until("the close", |came| matches!(came, Came::Close(close::HELLO_TIMEOUT, _)).then_some(())).await;
+    assert_eq!(late.next().await, Came::End);
+    late.frame(0x88, &close::HELLO_TIMEOUT.to_be_bytes()).await;
+    eventually("a peer's answer frees the connection", || server.app.sockets() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_peer_is_asked_and_closed_and_one_that_beats_is_not() {
     let flags = ["--beat-interval-ms=100", "--beat-answer-ms=50", "--dead-peer-ms=400"];
     let server = start(&[FAST, &flags].concat()).await;

@@ -112,10 +112,18 @@ impl<S: Socket> Connection<S> {
     }
 
     pub(super) fn end_if_closed(&mut self) {
-        if let Phase::Closing { answered: true, .. } = self.phase
-            && self.output.is_empty()
-        {
+        let Phase::Closing { answered, .. } = self.phase else { return };
+        if !self.output.is_empty() {
+            return;
+        }
+        if answered {
             self.phase = Phase::Over;
+        } else if !self.is_finished {
+            // Whoever reads to the end of the stream has it at once; their answer is still waited for.
+            self.is_finished = true;
+            if self.socket.finish().is_err() {
+                self.phase = Phase::Over;
+            }
         }
     }
 

@@ -120,6 +120,8 @@ pub struct Connection<S = TcpStream> {
     /// Bytes that were read and wait until there is room for what they ask.
     unread: Bytes,
     output: Output,
+    /// Nothing more will be written, and the peer was told so.
+    is_finished: bool,
     phase: Phase,
     identity: Result<Identity, u16>,
     /// Present from the hello on.
@@ -190,6 +192,7 @@ impl<S: Socket> Connection<S> {
             decoder: Decoder::new(limits),
             unread,
             output: Output::default(),
+            is_finished: false,
             phase: Phase::Hello { until: now + ms(timing.first_frame_timeout_ms) },
             identity,
             entered: None,

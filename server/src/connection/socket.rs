@@ -3,7 +3,9 @@
 //! Must not live here: frames. Invariant: nothing here waits; what cannot be done now is `WouldBlock`.
 
 use std::io::{self, IoSlice};
+use std::net::Shutdown;
 
+use socket2::SockRef;
 use tokio::net::TcpStream;
 
 /// A stream of bytes that is read and written without waiting.
@@ -18,6 +20,11 @@ pub trait Socket: Send {
     /// # Errors
     /// `WouldBlock` if nothing fits.
     fn try_write_vectored(&self, frames: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Says that nothing more will be written. What the peer sends can still be read.
+    ///
+    /// # Errors
+    /// As the system says; the socket is of no use then.
+    fn finish(&self) -> io::Result<()>;
 }
 
 impl Socket for TcpStream {
@@ -27,5 +34,9 @@ impl Socket for TcpStream {
 
     fn try_write_vectored(&self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
         Self::try_write_vectored(self, frames)
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        SockRef::from(self).shutdown(Shutdown::Write)
     }
 }

@@ -120,8 +120,8 @@ impl<S: Socket> Connection<S> {
         if self.phase != Phase::Open {
             return;
         }
-        // What is ephemeral is shed first when the peer does not keep up.
-        if self.output.bytes() <= follow::BURST_BYTES {
+        // What is soon stale is shed first: posts would wait behind it when the peer does not keep up.
+        if self.output.stalled_since().is_none() {
             typing.into_iter().for_each(|frame| self.output.push(frame));
         }
         for (room, posts) in reads {

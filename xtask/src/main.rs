@@ -1,4 +1,4 @@
-//! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`, `numbers`,
+//! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`, `bench`,
 //! `autobahn`, `fuzz`, `faults`, `sim`.
 //!
 //! Lives here: the commands, and what each needs from the machine. Must not live here: anything the server, the page
@@ -6,13 +6,13 @@
 //! and one paragraph that names what is missing and the command that mends it; nothing is skipped quietly.
 
 mod autobahn;
+mod bench;
 mod dist;
 mod error;
 mod faults;
 mod fuzz;
 mod html;
 mod machine;
-mod numbers;
 mod page;
 mod process;
 mod run;
@@ -43,8 +43,8 @@ enum Command {
     Test(test::Options),
     /// Build what is released: one server binary with the page inside, and the command line.
     Dist(dist::Options),
-    /// Measure what docs/PERFORMANCE.md records.
-    Numbers(numbers::Options),
+    /// Measure how fast the server is, alone or beside other servers.
+    Bench(bench::Options),
     /// Let the Autobahn test suite judge the server's WebSocket framing.
     Autobahn(autobahn::Options),
     /// Let a fuzzer look for input that breaks what reads foreign bytes.
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Command::Page(options) => page::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Dist(options) => dist::run(&options),
-        Command::Numbers(options) => numbers::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Autobahn(options) => autobahn::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Faults(options) => faults::run(&options),

@@ -10,8 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use socket2::{Domain, Socket, Type};
 
-use crate::driver::ids;
-use crate::driver::server_url::ServerUrl;
+use crate::clock::random;
 
 /// Connections from one loopback address: below what a server allows one address while they open.
 const CLIENTS_PER_ADDRESS: usize = 40;
@@ -24,9 +23,13 @@ const FIELDS: usize = 64;
 
 /// A frame of the server.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Frame<'a> {
-    /// A whole text message. The server is not expected to fragment; a fragment is counted as strange.
+pub enum Frame<'a> {
+    /// A whole text message.
     Text(&'a [u8]),
+    /// The beginning of one in fragments (RFC 6455 §5.4).
+    Begin(&'a [u8]),
+    /// Its next part, and whether that is the last.
+    Next(&'a [u8], bool),
     /// A ping, to be answered with the same bytes.
     Ping(&'a [u8]),
     /// A close, with its code.
@@ -36,7 +39,8 @@ pub(crate) enum Frame<'a> {
 }
 
 /// Takes one frame off the front of a buffer; none while it is incomplete. Returns its length with it.
-pub(crate) fn decode(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
+#[must_use]
+pub fn decode(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     let (&first, &second) = (bytes.first()?, bytes.get(1)?);
     let (length, head): (usize, usize) = match second {
         126 => (usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)), 4),
@@ -46,6 +50,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     let payload = bytes.get(head..head.checked_add(length)?)?;
     let frame = match first {
         0x81 => Frame::Text(payload),
+        0x01 => Frame::Begin(payload),
+        0x00 => Frame::Next(payload, false),
+        0x80 => Frame::Next(payload, true),
         0x89 => Frame::Ping(payload),
         0x88 => Frame::Close(payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]))),
         _ => Frame::Strange,
@@ -54,7 +61,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
 }
 
 /// Appends a masked frame (RFC 6455 §5.3). The mask need not be unpredictable between a bench and its own server.
-pub(crate) fn encode(opcode: u8, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
+pub fn encode(opcode: u8, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8>) {
     out.push(0x80 | opcode);
     match payload.len() {
         short @ 0..=125 => out.push(0x80 | short as u8),
@@ -73,32 +80,38 @@ pub(crate) fn encode(opcode: u8, payload: &[u8], mask: [u8; 4], out: &mut Vec<u8
 
 /// Where a bench connects to.
 #[derive(Clone, Debug)]
-pub(crate) struct Target {
+pub struct Target {
     address: SocketAddr,
     host: String,
     base: String,
 }
 
 impl Target {
-    /// Looks the server up.
+    /// Looks a server up; `base` is what stands before every path.
     ///
     /// # Errors
     /// Words for the person.
-    pub(crate) fn find(server: &ServerUrl) -> Result<Self, String> {
+    pub fn find(host: &str, port: u16, base: &str) -> Result<Self, String> {
         use std::net::ToSocketAddrs as _;
-        if server.is_secure() {
-            return Err("a bench speaks no TLS: it would measure that; give an http address".into());
-        }
-        let host = server.host().trim_matches(['[', ']']).to_owned();
-        let mut addresses =
-            (host.as_str(), server.port()).to_socket_addrs().map_err(|error| format!("{server}: {error}"))?;
-        let address = addresses.next().ok_or_else(|| format!("{server} has no address"))?;
-        let base = server.base().to_owned();
-        Ok(Self { address, host: format!("{}:{}", server.host(), server.port()), base })
+        let bare = host.trim_matches(['[', ']']);
+        let mut addresses = (bare, port).to_socket_addrs().map_err(|error| format!("{host}: {error}"))?;
+        let address = addresses.next().ok_or_else(|| format!("{host} has no address"))?;
+        Ok(Self { address, host: format!("{host}:{port}"), base: base.to_owned() })
+    }
+
+    /// Looks up a server that said where it listens, such as `http://127.0.0.1:8080`.
+    ///
+    /// # Errors
+    /// Words for the person.
+    pub fn at(url: &str) -> Result<Self, String> {
+        let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url} does not begin with http://"))?;
+        let (host, port) = rest.rsplit_once(':').ok_or_else(|| format!("{url} names no port"))?;
+        Self::find(host, port.parse().map_err(|error| format!("{url}: {error}"))?, "")
     }
 
     /// Tells whether the server is on this machine.
-    pub(crate) fn is_here(&self) -> bool {
+    #[must_use]
+    pub fn is_here(&self) -> bool {
         self.address.ip().is_loopback()
     }
 
@@ -125,7 +138,7 @@ impl Target {
     ///
     /// # Errors
     /// Words with what the server answered.
-    pub(crate) fn sign_in(&self, client: usize, name: &str) -> Result<Signed, String> {
+    pub fn sign_in(&self, client: usize, name: &str) -> Result<Signed, String> {
         let mut stream = self.connect(client).map_err(|error| error.to_string())?;
         let body = serde_json::json!({ "name": name }).to_string();
         let head = format!(
@@ -145,14 +158,21 @@ impl Target {
         }
     }
 
-    /// Opens a WebSocket, and says hello. Returns what came after the upgrade as well.
+    /// Opens a WebSocket, and says hello if there is one. Returns what came after the upgrade as well.
     ///
     /// # Errors
     /// Words with what the server answered.
-    pub(crate) fn upgrade(&self, client: usize, token: &str, hello: &str) -> Result<(TcpStream, Vec<u8>), String> {
+    pub fn upgrade(
+        &self,
+        client: usize,
+        path: &str,
+        token: Option<&str>,
+        hello: Option<&str>,
+    ) -> Result<(TcpStream, Vec<u8>), String> {
         let mut stream = self.connect(client).map_err(|error| error.to_string())?;
+        let who = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
         let request = format!(
-            "GET {}/ws HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {}{path} HTTP/1.1\r\nHost: {}\r\n{who}Upgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: aG9sZGZhc3QtYmVuY2ghIQ==\r\n\r\n",
             self.base, self.host
         );
@@ -174,9 +194,11 @@ impl Target {
                 None => {}
             }
         }
-        let mut frame = Vec::new();
-        encode(1, hello.as_bytes(), ids::random(), &mut frame);
-        stream.write_all(&frame).map_err(|error| error.to_string())?;
+        if let Some(hello) = hello {
+            let mut frame = Vec::new();
+            encode(1, hello.as_bytes(), random(), &mut frame);
+            stream.write_all(&frame).map_err(|error| error.to_string())?;
+        }
         stream.set_nonblocking(true).map_err(|error| error.to_string())?;
         Ok((stream, answer))
     }
@@ -184,9 +206,9 @@ impl Target {
 
 /// Somebody who is signed in.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Signed {
+pub struct Signed {
     /// The bearer token.
-    pub(crate) token: String,
+    pub token: String,
 }
 
 fn read_head(bytes: &[u8]) -> Result<Option<(u16, usize)>, String> {
@@ -219,7 +241,18 @@ mod tests {
             assert_eq!((text.len(), taken), (length, frame.len()));
         }
         assert_eq!(decode(&[0x88, 2, 0x03, 0xe8]), Some((Frame::Close(1000), 4)));
+        assert_eq!(decode(&[0x01, 1, b'a']), Some((Frame::Begin(b"a"), 3)));
+        assert_eq!(decode(&[0x80, 1, b'b']), Some((Frame::Next(b"b", true), 3)));
         assert_eq!(decode(&[0x89, 0]), Some((Frame::Ping(&[]), 2)));
         assert!(decode(&[0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255]).is_none());
+    }
+
+    #[test]
+    fn a_server_is_found_where_it_says_it_listens() {
+        assert!(Target::at("http://127.0.0.1:8080").unwrap().is_here());
+        assert!(!Target::at("http://192.0.2.1:80").unwrap().is_here());
+        for bad in ["127.0.0.1:80", "http://127.0.0.1", "http://127.0.0.1:x"] {
+            assert!(Target::at(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -184,18 +184,18 @@ pub(crate) fn is_at_rest(world: &World) -> bool {
                 !shown.is_open
                     || (shown.asked.is_none()
                         && shown.given == Some(world.truth.now().head(*room))
-                        && shown.timeline.needed(0, shown.timeline.len()).is_none())
+                        && shown.needed(world.looks_at).is_none())
             })
     })
 }
 
-/// At rest everything is stored once, and shown to everybody the same.
+/// At rest everything is stored once, and shown to everybody the same, as far back as people look.
 pub(crate) fn at_rest(world: &World) -> Held {
     for device in world.devices.iter().filter(|device| device.life > 0) {
         // A program begins where it was, and has given everything before away.
-        let shows = device.kind != Kind::Program;
-        for (room, shown) in device.rooms.iter().filter(|(_, shown)| shown.is_open && shows) {
-            shows_all(world, device, *room, &shown.timeline)?;
+        let is_shown = device.kind != Kind::Program;
+        for (room, shown) in device.rooms.iter().filter(|(_, shown)| shown.is_open && is_shown) {
+            shows(world, device, *room, &shown.timeline)?;
         }
         if !device.rooms.get(&GENERAL).is_some_and(|shown| shown.is_open) {
             return broken(format!("device {} does not follow the room everybody is in", device.number));
@@ -209,7 +209,7 @@ pub(crate) fn at_rest(world: &World) -> Held {
             for key in keys {
                 let stored = world.truth.now().post(device.user, *key);
                 let told = device.acked.contains_key(key) || world.is_acked_by_anybody(*key);
-                let gone = device.discarded.contains(key) || parked.contains(key) || told;
+                let gone = world.is_discarded_by_anybody(*key) || parked.contains(key) || told;
                 let came_back = world.truth.came_back(device.user, *key);
                 match stored {
                     Some(_) if told && came_back => {}
@@ -239,13 +239,15 @@ pub(crate) fn at_rest(world: &World) -> Held {
     Ok(())
 }
 
-/// A timeline shows every post of a room once, in order, as it stands, and nothing else.
-fn shows_all(world: &World, device: &Device, room: RoomId, timeline: &Timeline) -> Held {
+/// A timeline shows every post of a room once, in order, as it stands, and nothing else, where people look.
+fn shows(world: &World, device: &Device, room: RoomId, timeline: &Timeline) -> Held {
     let words = |error| Violation(format!("the replica cannot be read: {error}"));
-    let posts = world.truth.replica.reads().snapshot(room, usize::MAX, usize::MAX).map_err(words)?;
-    let posts = posts.map(|snapshot| snapshot.posts).unwrap_or_default();
-    let rows: Vec<_> = timeline.rows().collect();
+    let first = timeline.len().saturating_sub(world.looks_at);
+    let rows: Vec<_> = (first..timeline.len()).filter_map(|index| timeline.row(index)).collect();
     let shown: Vec<_> = rows.iter().filter_map(Row::as_post).filter(|row| row.seq.is_some()).collect();
+    let newest = if first == 0 { usize::MAX } else { shown.len() };
+    let posts = world.truth.replica.reads().snapshot(room, newest, usize::MAX).map_err(words)?;
+    let posts = posts.map(|snapshot| snapshot.posts).unwrap_or_default();
     if shown.len() != posts.len() {
         return broken(format!("device {} shows {} of {} posts of {room}", device.number, shown.len(), posts.len()));
     }

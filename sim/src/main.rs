@@ -9,8 +9,13 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use shared::planted::Bug;
+use sim::heap::Counting;
+use sim::hours::{self, Hour, Span};
 use sim::plan::{KINDS, Plan};
 use sim::{Counts, explore, run};
+
+#[global_allocator]
+static HEAP: Counting = Counting;
 
 /// Lives through bad days in virtual time: the real session, server and log on made-up networks, clocks and disks
 #[derive(Debug, Parser)]
@@ -37,6 +42,9 @@ struct Options {
     /// Instead of days: every order of the first so many happenings of a small world
     #[arg(long, value_name = "CHOICES")]
     exhaustive: Option<usize>,
+    /// Instead of days: one long day of so many hours with ordinary churn, and what is held at the end of each
+    #[arg(long)]
+    hours: Option<usize>,
     /// Stop after so many seconds
     #[arg(long)]
     seconds: Option<u64>,
@@ -49,6 +57,9 @@ fn main() -> ExitCode {
     match options.seed {
         _ if options.mutants => mutants(&options),
         _ if options.exhaustive.is_some() => exhaustive(&options, options.exhaustive.unwrap_or_default()),
+        _ if options.hours.is_some() => {
+            long_day(options.hours.unwrap_or_default(), options.seed.unwrap_or(options.from))
+        }
         Some(seed) => one(seed, options.trace),
         None => many(&options),
     }
@@ -77,6 +88,51 @@ fn one(seed: u64, trace: bool) -> ExitCode {
             for step in &shown.steps {
                 println!("  after {:>6} ms  {:?}", step.after_ms, step.act);
             }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lives through a long day and says what is held at the end of each hour.
+fn long_day(hours: usize, seed: u64) -> ExitCode {
+    let began = Instant::now();
+    println!("seed {seed}; heap in KiB; server without its log and its tails");
+    println!(
+        "hour server sessions pages   rows conns (most) streams tail frames unsent (most) awaited queued (most)  \
+         posts   keys records    log  world"
+    );
+    let kib = |bytes: usize| bytes / 1024;
+    let lived = hours::live(&Span::of_hours(seed, hours), |hour: &Hour| {
+        println!(
+            "{:>4} {:>6} {:>8} {:>5} {:>6} {:>5} {:>6} {:>7} {:>11} {:>6} {:>6} {:>7} {:>13} {:>6} {:>6} {:>7} {:>6} {:>6}",
+            hour.number + 1,
+            kib(hour.server_rest()),
+            kib(hour.session_bytes),
+            kib(hour.page_bytes),
+            hour.rows,
+            hour.connections,
+            hour.most_connections,
+            hour.streams,
+            hour.tail_frames,
+            hour.unsent,
+            hour.most_unsent,
+            hour.awaited,
+            hour.most_queued_bytes,
+            hour.posts,
+            hour.keys,
+            hour.records,
+            kib(hour.log_bytes),
+            kib(hour.world_bytes),
+        );
+    });
+    println!("{:.1} s", began.elapsed().as_secs_f64());
+    match lived {
+        Ok(_) => {
+            println!("everything held, and nothing gathers");
+            ExitCode::SUCCESS
+        }
+        Err(violation) => {
+            println!("broken: {}", violation.0);
             ExitCode::FAILURE
         }
     }

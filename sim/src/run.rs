@@ -2,6 +2,7 @@
 //!
 //! Must not live here: printing. Invariant: a panic in the product is a failure of the day like any other.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::plan::Plan;
@@ -30,13 +31,16 @@ pub fn live(plan: &Plan, tells: bool) -> Day {
         }
     };
     let lived = catch_unwind(AssertUnwindSafe(|| world.live(plan)));
-    let outcome = lived.unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<String>().cloned();
-        let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
-        Err(Violation(format!("a panic: {}", words.unwrap_or_default())))
-    });
+    let outcome = lived.unwrap_or_else(|panic| Err(words_of(&*panic)));
     let fingerprint = world.fingerprint();
     Day { counts: world.counts.clone(), outcome, story: world.story.take().unwrap_or_default(), fingerprint }
+}
+
+/// Says what a panic said.
+pub(crate) fn words_of(panic: &(dyn Any + Send)) -> Violation {
+    let words = panic.downcast_ref::<String>().cloned();
+    let words = words.or_else(|| panic.downcast_ref::<&str>().map(|words| (*words).to_owned()));
+    Violation(format!("a panic: {}", words.unwrap_or_default()))
 }
 
 impl Counts {

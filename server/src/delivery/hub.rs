@@ -16,7 +16,7 @@ use shared::model::{RoomChange, RoomEvent, UserEvent};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
-use super::stream::{Ends, room_of};
+use super::stream::{Ends, Held};
 use super::{Follower, Peer, Stream};
 use crate::log::{LogHandle, Published};
 use crate::ws::frame;
@@ -201,10 +201,12 @@ impl Hub {
         }
     }
 
-    /// Returns which rooms have followers or watchers here, for counting.
+    /// Returns how much is held here, for counting.
     #[must_use]
-    pub fn rooms(&self) -> usize {
-        self.shards.iter().map(|shard| lock(shard).keys().filter(|id| room_of(**id).is_some()).count()).sum()
+    pub fn held(&self) -> Held {
+        let mut held = Held::default();
+        self.streams().iter().for_each(|stream| stream.add_to(&mut held));
+        held
     }
 
     fn mark(&self, stream: Arc<Stream>) {

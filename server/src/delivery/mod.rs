@@ -16,7 +16,7 @@ pub mod tail;
 
 pub use hub::{Hub, ends_membership, room_frame, user_frame};
 pub use mailbox::{Letters, Mailbox, Order};
-pub use stream::{Follower, Stream};
+pub use stream::{Follower, Held, Stream};
 
 use shared::ids::{ConnectionId, SessionId, UserId};
 

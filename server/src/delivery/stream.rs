@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use shared::ids::{ConnectionId, RoomId, Seq, StreamId, UserId};
+use shared::ids::{ConnectionId, Seq, StreamId, UserId};
 use shared::model::Head;
 
 use super::Peer;
@@ -142,6 +142,15 @@ impl Stream {
         }
     }
 
+    pub(super) fn add_to(&self, held: &mut Held) {
+        let inner = self.lock();
+        held.streams += 1;
+        held.followers += inner.followers.len();
+        held.watchers += inner.watchers.len();
+        held.tail_frames += inner.tail.len();
+        held.tail_bytes += inner.tail.bytes();
+    }
+
     /// Removes a connection altogether. Returns whether anybody is left.
     pub(super) fn leave(&self, connection: ConnectionId) -> bool {
         let mut inner = self.lock();
@@ -163,6 +172,21 @@ impl Stream {
     }
 }
 
+/// How much streams hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Streams that somebody follows or watches.
+    pub streams: usize,
+    /// Places of connections that follow one in full.
+    pub followers: usize,
+    /// Connections that watch a head.
+    pub watchers: usize,
+    /// Frames in the tails.
+    pub tail_frames: usize,
+    /// Their bytes.
+    pub tail_bytes: usize,
+}
+
 /// Whose membership an event ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ends {
@@ -172,13 +196,4 @@ pub(super) enum Ends {
     Membership(UserId),
     /// The room is over.
     Everybody,
-}
-
-/// Returns the room a stream is, if it is one.
-#[must_use]
-pub(super) const fn room_of(id: StreamId) -> Option<RoomId> {
-    match id {
-        StreamId::Room(room) => Some(room),
-        StreamId::User(_) => None,
-    }
 }

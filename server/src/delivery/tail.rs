@@ -52,6 +52,24 @@ impl Tail {
         self.frames.back().map(|(seq, _)| *seq)
     }
 
+    /// Returns how many frames it keeps.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Tells whether it keeps none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// Returns how many bytes of frames it keeps.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes frames after `cursor` and up to `until`, as long as `budget` bytes last, but at least one.
     pub fn take(&self, cursor: Seq, until: Seq, budget: usize, mut taken: impl FnMut(Bytes)) -> Found {
         let Some(&(first, _)) = self.frames.front() else { return Found::Nothing };

@@ -204,6 +204,12 @@ impl Session {
         self.outbox.iter()
     }
 
+    /// Returns how many answers are awaited, for counting.
+    #[must_use]
+    pub fn awaited(&self) -> usize {
+        self.pending.len()
+    }
+
     /// Returns where a followed room stands: what a program stores to go on from there.
     #[must_use]
     pub fn position(&self, room: RoomId) -> Option<Position> {

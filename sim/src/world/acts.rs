@@ -4,7 +4,7 @@
 //! device that is closed or a server that is down, does nothing and is not counted.
 
 use server::log::{GENERAL, Op};
-use shared::ids::UserId;
+use shared::ids::{RoomId, UserId};
 use shared::message::{Command as WireCommand, Membership, Rename};
 use shared::session::{Command, Input, RequestTag, SendOp};
 use shared::timeline::Row;
@@ -13,6 +13,7 @@ use super::device::Awake;
 use super::host::{ASIDE, Phase};
 use super::wire::{Cargo, Ended, Weather};
 use super::{Happening, Held, POISON, Violation, World};
+use crate::heap::{self, Owner};
 use crate::plan::{Act, Side};
 
 /// How far clocks jump, in milliseconds.
@@ -176,12 +177,12 @@ impl World {
     fn act_on_server(&mut self, act: Act) -> Held {
         let now = self.now;
         match act {
-            Act::Crowd { posts } => self.crowd(posts)?,
+            Act::Crowd { posts } => self.crowd(GENERAL, posts)?,
             Act::Kill { ms } => self.stop_server(false, Some(ms))?,
             Act::PowerCut { ms } => self.stop_server(true, Some(ms))?,
             Act::Drain { ms } => {
                 if let Some(running) = &self.host.running {
-                    server::drain::begin(&running.app);
+                    heap::of(Owner::Server, || server::drain::begin(&running.app));
                 }
                 self.host.phase = Phase::Ending;
                 self.disturb(None);
@@ -263,9 +264,9 @@ impl World {
         Ok(())
     }
 
-    fn crowd(&mut self, posts: u64) -> Held {
+    pub(super) fn crowd(&mut self, room: RoomId, posts: u64) -> Held {
         let by = UserId::from_bytes([9; 16]);
-        let ops = (0..posts).map(|number| Op::Post { room: GENERAL, body: format!("{number} of a crowd's {posts}") });
+        let ops = (0..posts).map(|number| Op::Post { room, body: format!("{number} of a crowd's {posts}") });
         // Refused by a full disk like anybody's.
         let _ = self.host.propose(by, ops.collect());
         self.learn()?;

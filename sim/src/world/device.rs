@@ -14,6 +14,7 @@ use shared::timeline::Timeline;
 
 use super::host::ASIDE;
 use crate::chance::Chance;
+use crate::heap::{self, Owner};
 
 /// What kind of client it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +121,7 @@ impl Device {
             user,
             token: [number as u8 + 1; 32],
             kind,
-            session: Session::new(config(user, number, 0, seed)),
+            session: heap::of(Owner::Session, || Session::new(config(user, number, 0, seed))),
             rooms: BTreeMap::new(),
             joined: BTreeSet::new(),
             life: 0,
@@ -154,7 +155,7 @@ impl Device {
     /// Begins anew, as a tab does that is opened again.
     pub(super) fn begin_life(&mut self, seed: u64) {
         self.life += 1;
-        self.session = Session::new(config(self.user, self.number, self.life, seed));
+        self.session = heap::of(Owner::Session, || Session::new(config(self.user, self.number, self.life, seed)));
         self.rooms.clear();
         self.joined.clear();
         self.links.clear();
@@ -244,7 +245,7 @@ impl Device {
             }
             OpenOutcome::Refused { .. } => shown.is_open = false,
         }
-        shown.timeline.opened(opened);
+        heap::of(Owner::Page, || shown.timeline.opened(opened));
     }
 
     /// Takes an event of a room. Returns the seq that should have come, if it is another.
@@ -253,7 +254,7 @@ impl Device {
         let shown = self.rooms.entry(event.room).or_insert_with(|| Shown::new(me));
         let expected = shown.given.map(Seq::next);
         shown.given = Some(event.seq);
-        shown.timeline.event(event);
+        heap::of(Owner::Page, || shown.timeline.event(event));
         if self.kind == Kind::Program
             && let Some(place) = self.session.position(event.room)
         {
@@ -280,12 +281,25 @@ impl Device {
 
     /// Calls `each` for the timelines of all rooms.
     pub(super) fn each_timeline(&mut self, each: impl FnMut(&mut Timeline)) {
-        self.rooms.values_mut().map(|shown| &mut shown.timeline).for_each(each);
+        let timelines = self.rooms.values_mut().map(|shown| &mut shown.timeline);
+        heap::of(Owner::Page, || timelines.for_each(each));
     }
 
-    pub(super) fn timeline(&mut self, room: RoomId) -> &mut Timeline {
+    /// Lets a room's timeline take something.
+    pub(super) fn tell_timeline(&mut self, room: RoomId, take: impl FnOnce(&mut Timeline)) {
         let me = self.user;
-        &mut self.rooms.entry(room).or_insert_with(|| Shown::new(me)).timeline
+        let timeline = &mut self.rooms.entry(room).or_insert_with(|| Shown::new(me)).timeline;
+        heap::of(Owner::Page, || take(timeline));
+    }
+
+    /// Forgets what is known of posts that are settled and have been looked at.
+    pub(crate) fn forget_settled(&mut self) {
+        self.written.clear();
+        self.poison.clear();
+        self.saved.clear();
+        self.acked.clear();
+        self.queued.clear();
+        self.discarded.clear();
     }
 
     /// Tells whether the person is told that all is well.
@@ -295,6 +309,12 @@ impl Device {
 }
 
 impl Shown {
+    /// Returns which page is needed for the newest rows, so many of them.
+    pub(crate) fn needed(&self, newest: usize) -> Option<Seq> {
+        let rows = self.timeline.len();
+        self.timeline.needed(rows.saturating_sub(newest), rows)
+    }
+
     fn new(me: UserId) -> Self {
         Self { timeline: Timeline::new(me), given: None, goal: Seq(0), is_open: false, asked: None }
     }

@@ -29,6 +29,7 @@ use shared::time::Timestamp;
 
 use super::wire::Pipe;
 use crate::chance::Chance;
+use crate::heap::{self, Owner};
 
 /// The room beside the one everybody is in.
 pub(crate) const ASIDE: RoomId = RoomId::from_bytes([0xA5; 16]);
@@ -97,7 +98,7 @@ impl Disk for DiskHandle {
         if platter.is_full {
             return Err(StorageError { kind: StorageErrorKind::Full, message: "no space left".to_owned() });
         }
-        platter.records.push(record.clone());
+        heap::of(Owner::World, || platter.records.push(record.clone()));
         Ok(())
     }
 
@@ -201,6 +202,10 @@ impl Host {
     /// # Errors
     /// In words, if it does not start.
     pub(super) fn start(&mut self) -> Result<(), String> {
+        heap::of(Owner::Server, || self.boot())
+    }
+
+    fn boot(&mut self) -> Result<(), String> {
         let mut replica = Replica::new(self.epoch);
         for record in &self.platter().records {
             replica.take(record).map_err(|error| format!("the log does not open: {error}"))?;
@@ -234,6 +239,22 @@ impl Host {
         conns
     }
 
+    /// Returns how many bytes of heap a log of the records that are on the disk takes; it is as the server's own.
+    ///
+    /// # Errors
+    /// In words, if a record does not apply.
+    pub(super) fn weigh_log(&self) -> Result<usize, String> {
+        let before = heap::live(Owner::Scratch);
+        let weigh = || {
+            let mut replica = Replica::new(self.epoch);
+            for record in &self.platter().records {
+                drop(replica.take(record).map_err(|error| format!("a record does not apply: {error}"))?);
+            }
+            Ok(heap::live(Owner::Scratch) - before)
+        };
+        heap::of(Owner::Scratch, weigh)
+    }
+
     /// Stores what people need before they can come: themselves, their sign-in, the rooms.
     ///
     /// # Errors
@@ -245,7 +266,8 @@ impl Host {
         let ts = ambient.wall_clock();
         let entries = ops.into_iter().map(|op| Entry { ts, by, key: ambient.mint_key(), op }).collect();
         let log = running.app.log.clone();
-        let applied = drive(async move { log.propose_all(entries).await }, &mut running.writer, &mut self.failed);
+        let proposed = async move { log.propose_all(entries).await };
+        let applied = heap::of(Owner::Server, || drive(proposed, &mut running.writer, &mut self.failed));
         match applied {
             Some(Ok(_)) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -263,6 +285,10 @@ impl Host {
 
     /// Takes a device's connection, as the upgrade does.
     pub(super) fn accept(&mut self, link: u64, user: UserId, token: TokenHash) -> bool {
+        heap::of(Owner::Server, || self.take(link, user, token))
+    }
+
+    fn take(&mut self, link: u64, user: UserId, token: TokenHash) -> bool {
         let Phase::Serving = self.phase else { return false };
         let now = (&*self.clockwork as &dyn Ambient).wall_clock();
         let Some(running) = &mut self.running else { return false };
@@ -277,9 +303,9 @@ impl Host {
             Some(session) if session.user == user => Ok(Identity { user, token, expires: session.expires }),
             Some(_) | None => Err(close::SESSION_EXPIRED),
         };
-        let pipe = Pipe::default();
+        let pipe = heap::of(Owner::World, Pipe::default);
         let connection = Connection::new(Arc::clone(&running.app), pipe.clone(), bytes::Bytes::new(), identity);
-        running.conns.insert(link, Conn { connection, pipe, turn_at: None });
+        heap::of(Owner::World, || running.conns.insert(link, Conn { connection, pipe, turn_at: None }));
         true
     }
 }

@@ -7,6 +7,7 @@
 mod acts;
 pub(crate) mod device;
 pub(crate) mod host;
+mod hours;
 mod network;
 mod people;
 mod serving;
@@ -27,7 +28,7 @@ use crate::explore::{Choices, Chosen, TOGETHER_MS};
 use crate::plan::{DEVICES, KINDS, Plan};
 use crate::truth::Truth;
 
-/// Most that may happen in one world; more is a loop that never ends.
+/// Most that may happen in one world, or one hour of a long day; more is a loop that never ends.
 const HAPPENINGS: u64 = 400_000;
 /// How long the world may take to come to rest once the weather is fair, in milliseconds.
 const REST_MS: u64 = 900_000;
@@ -151,6 +152,17 @@ pub struct Violation(pub String);
 
 type Held = Result<(), Violation>;
 
+/// The most there was at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Peak {
+    /// Connections of the server.
+    connections: usize,
+    /// Bytes that waited for one peer.
+    queued_bytes: usize,
+    /// Posts that one device had not yet sent.
+    outbox: usize,
+}
+
 /// When something happens, and what.
 type Planned = ((u64, u64), Happening);
 
@@ -187,6 +199,12 @@ pub(crate) struct World {
     signs_in_again: bool,
     fair: bool,
     seed: u64,
+    /// Happenings that may still come before it is a loop, counted from the first.
+    happenings: u64,
+    /// How many of the newest rows people look at.
+    pub(crate) looks_at: usize,
+    /// The most there was of what is bounded, since somebody last looked.
+    peak: Peak,
     /// Who says what happens next, where it is not the time.
     pub(crate) choices: Option<Choices>,
 }
@@ -224,6 +242,9 @@ impl World {
             signs_in_again: false,
             fair: false,
             seed,
+            happenings: HAPPENINGS,
+            looks_at: usize::MAX,
+            peak: Peak::default(),
             choices: None,
         };
         world.host.set_now(world.now);
@@ -279,7 +300,7 @@ impl World {
         let Some(((at, _), happening)) = self.take_next()? else { return Ok(()) };
         self.set_now(at);
         self.counts.events += 1;
-        if self.counts.events > HAPPENINGS {
+        if self.counts.events > self.happenings {
             return broken("too much happens: something goes round in a circle");
         }
         self.happen(happening)?;
@@ -407,6 +428,11 @@ impl World {
         self.tell(|_| "the weather is fair from here on".to_owned());
         self.fair = true;
         self.end_all_faults()?;
+        self.rest()
+    }
+
+    /// Waits until all is said and done.
+    fn rest(&mut self) -> Held {
         let end = self.now + REST_MS;
         while !crate::check::is_at_rest(self) {
             if self.now > end || self.queue.is_empty() {
@@ -462,6 +488,11 @@ impl World {
     /// Tells whether any device was told that a send is stored: a sibling may have sent it.
     pub(crate) fn is_acked_by_anybody(&self, key: shared::ids::ClientId) -> bool {
         self.devices.iter().any(|device| device.acked.contains_key(&key))
+    }
+
+    /// Tells whether it was discarded on any device: a sibling may have taken it over.
+    pub(crate) fn is_discarded_by_anybody(&self, key: shared::ids::ClientId) -> bool {
+        self.devices.iter().any(|device| device.discarded.contains(&key))
     }
 
     /// Returns a number that depends on all that has happened.

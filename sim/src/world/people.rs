@@ -16,6 +16,7 @@ use super::device::{Awake, Device, Kind};
 use super::host::ASIDE;
 use super::wire::{Cargo, Codec, DeviceEnd, Ended, Link, Way, Weather};
 use super::{Happening, Held, POISON, World, broken, host, name_of, short};
+use crate::heap::{self, Owner};
 
 impl World {
     /// Opens the tab, or starts the program.
@@ -258,7 +259,8 @@ impl World {
     /// Gives a session an input, and does what it says.
     pub(crate) fn input(&mut self, number: usize, input: Input) -> Held {
         let time = self.devices[number].time(self.now);
-        let outputs = self.devices[number].session.handle(input, time);
+        let session = &mut self.devices[number].session;
+        let outputs = heap::of(Owner::Session, || session.handle(input, time));
         for output in outputs {
             match output {
                 Output::Open { attempt } => self.open_link(number, attempt),
@@ -376,7 +378,7 @@ impl World {
             SessionEvent::Queued(item) => {
                 let device = &mut self.devices[number];
                 device.queued.insert(item.client_id);
-                device.timeline(item.room).queued(&item);
+                device.tell_timeline(item.room, |timeline| timeline.queued(&item));
             }
             SessionEvent::Saved(key) => {
                 let device = &mut self.devices[number];
@@ -390,7 +392,7 @@ impl World {
                 let device = &mut self.devices[number];
                 device.queued.remove(&ack.client_id);
                 device.acked.insert(ack.client_id, ack.seq);
-                device.timeline(ack.room).acked(&ack);
+                device.tell_timeline(ack.room, |timeline| timeline.acked(&ack));
             }
             SessionEvent::Refused { client_id, error } => {
                 self.tell(|_| format!("device {number}: a send was refused: {}", error.message));
@@ -431,7 +433,7 @@ impl World {
             let Some(before) = shown.asked.filter(|before| tag == page_tag(*room, *before)) else { continue };
             shown.asked = None;
             if let Some(Reply::History(page)) = &reply {
-                shown.timeline.history(page, before);
+                heap::of(Owner::Page, || shown.timeline.history(page, before));
             }
         }
     }
@@ -456,7 +458,7 @@ impl World {
         for (room, shown) in &mut self.devices[number].rooms {
             if shown.asked.is_none()
                 && shown.is_open
-                && let Some(before) = shown.timeline.needed(0, shown.timeline.len())
+                && let Some(before) = shown.needed(self.looks_at)
             {
                 shown.asked = Some(before);
                 asks.push((*room, before));

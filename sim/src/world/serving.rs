@@ -9,6 +9,7 @@ use server::log::GENERAL;
 use super::host::{ASIDE, Phase};
 use super::wire::{Cargo, Ended};
 use super::{Happening, Held, Violation, World};
+use crate::heap::{self, Owner};
 
 impl World {
     pub(super) fn begin_serving(&mut self) {
@@ -97,10 +98,12 @@ impl World {
         }
         conn.turn_at = None;
         let had_input = { !conn.pipe.ends().inbox.is_empty() };
-        let turned = conn.connection.step();
+        let turned = heap::of(Owner::Server, || conn.connection.step());
         let bytes = std::mem::take(&mut conn.pipe.ends().outbox);
         conn.pipe.ends().on_way += bytes.len();
         crate::check::queue(conn.connection.queued_bytes())?;
+        self.peak.queued_bytes = self.peak.queued_bytes.max(conn.connection.queued_bytes());
+        self.peak.connections = self.peak.connections.max(running.conns.len());
         match turned {
             Turned::Over => {
                 running.conns.remove(&number);
@@ -159,7 +162,7 @@ impl World {
         }
         self.write_at = None;
         let Some(running) = &mut self.host.running else { return Ok(()) };
-        let wrote = running.writer.step();
+        let wrote = heap::of(Owner::Server, || running.writer.step());
         self.learn()?;
         match wrote {
             Ok(false) => {}
@@ -190,7 +193,7 @@ impl World {
     pub(super) fn fail(&mut self) {
         self.tell(|_| "the log stops".to_owned());
         if let Some(running) = &self.host.running {
-            server::drain::begin_failed(&running.app);
+            heap::of(Owner::Server, || server::drain::begin_failed(&running.app));
         }
         self.host.phase = Phase::Ending;
         self.disturb(None);
@@ -201,7 +204,7 @@ impl World {
 
     pub(super) fn hint(&mut self) {
         if let Some(running) = &self.host.running {
-            running.app.hub.wake_marked();
+            heap::of(Owner::Server, || running.app.hub.wake_marked());
             self.stir();
         }
     }
@@ -211,7 +214,12 @@ impl World {
             return;
         }
         if let Some(running) = &self.host.running {
-            running.app.hub.wake_late();
+            let (hub, registry) = (&running.app.hub, &running.app.registry);
+            heap::of(Owner::Server, || {
+                hub.wake_late();
+                // The server does this now and then; it is as good at any time.
+                registry.tidy(running.app.ambient.now());
+            });
             let every = running.app.config.timing.sweep_ms;
             self.after(every, Happening::Sweep { start });
             self.stir();
@@ -223,7 +231,8 @@ impl World {
             return;
         }
         let Some(running) = &self.host.running else { return };
-        let next = running.app.presence.tell(&running.app.hub, running.app.ambient.now());
+        let app = &running.app;
+        let next = heap::of(Owner::Server, || app.presence.tell(&app.hub, app.ambient.now()));
         if let Some(next) = next {
             let wait = self.host.clockwork.ms_until(next).max(1);
             self.after(wait, Happening::Presence { start });

@@ -12,6 +12,8 @@ use server::connection::Socket;
 use server::ws::frame;
 use shared::ids::AttemptId;
 
+use crate::heap::{self, Owner};
+
 /// Bytes that a way takes before its sender has to wait.
 pub(super) const WINDOW: usize = 32 * 1024;
 
@@ -75,7 +77,8 @@ impl Socket for Pipe {
         let mut written = 0;
         for frame in frames {
             let count = room.min(frame.len());
-            ends.outbox.extend_from_slice(&frame[..count]);
+            // The server asks for this, and the network holds it.
+            heap::of(Owner::World, || ends.outbox.extend_from_slice(&frame[..count]));
             (room, written) = (room - count, written + count);
         }
         Ok(written)

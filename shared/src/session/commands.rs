@@ -11,7 +11,8 @@ use crate::limits::PENDING_REQUESTS;
 use crate::message::{Command as WireCommand, MarkRead, RoomRef, TYPING_EVERY_MS};
 use crate::time::Timestamp;
 
-use super::io::{Command, ConnectionState, OutboxItem, RequestTag, SessionEvent};
+use super::io::{Command, ConnectionState, RequestTag, SessionEvent};
+use super::item::OutboxItem;
 use super::link::{Link, RETRY_NOW_SPACING_MS};
 use super::{Pending, Session, not_connected};
 

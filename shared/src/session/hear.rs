@@ -11,8 +11,9 @@ use crate::model::{OpenOutcome, Opened, RoomChange, RoomEvent};
 use crate::planted::{Bug, is_planted};
 use crate::time::Timestamp;
 
+use super::diagnostic::Happened;
 use super::heartbeat::Heartbeat;
-use super::io::{Happened, SessionEvent};
+use super::io::SessionEvent;
 use super::link::{Link, Pace, Sync, Up};
 use super::outbox::AfterRefusal;
 use super::resume::Verdict;

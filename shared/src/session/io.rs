@@ -3,12 +3,12 @@
 //! Must not live here: behaviour. Invariant: everything a driver must do is an [`Output`]; everything it must tell is an
 //! [`Input`]; there is no other channel.
 
-use serde::{Deserialize, Serialize};
-
+use super::diagnostic::Diagnostic;
+use super::item::{OutboxItem, SendOp};
 use crate::close::StopReason;
 use crate::cursor::Position;
 use crate::error::WireError;
-use crate::ids::{AttemptId, ClientId, ConnectionId, RoomId, Seq, SessionId, UserId};
+use crate::ids::{AttemptId, ClientId, ConnectionId, RoomId, SessionId, UserId};
 use crate::message::{self, Ack, ReadMark, Reply, TypingNow, WireLimits};
 use crate::model::{Head, Member, Opened, Person, RoomEvent, RoomSummary, ServerInfo, UserEvent};
 use crate::time::Timestamp;
@@ -152,109 +152,6 @@ pub enum Command {
 /// A number the caller chooses to know its answer by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestTag(pub u64);
-
-/// A durable request, without its key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "OpForm", into = "OpForm")]
-pub enum SendOp {
-    /// A new post.
-    Post {
-        /// The text.
-        body: String,
-    },
-    /// Another text for a post of mine.
-    Edit {
-        /// Which post.
-        post: Seq,
-        /// The new text.
-        body: String,
-    },
-    /// Delete a post of mine.
-    Delete {
-        /// Which post.
-        post: Seq,
-    },
-    /// React.
-    React {
-        /// To which post.
-        post: Seq,
-        /// With what.
-        emoji: String,
-        /// Add it, or take it back.
-        on: bool,
-    },
-}
-
-/// How a [`SendOp`] is laid out in JSON. By hand, as [`crate::model::OpenOutcome`] is.
-#[derive(Clone, Default, Serialize, Deserialize)]
-struct OpForm {
-    op: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    post: Option<Seq>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    emoji: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    on: Option<bool>,
-}
-
-impl From<SendOp> for OpForm {
-    fn from(op: SendOp) -> Self {
-        let named = |name: &str| Self { op: name.to_owned(), ..Self::default() };
-        match op {
-            SendOp::Post { body } => Self { body: Some(body), ..named("post") },
-            SendOp::Edit { post, body } => Self { post: Some(post), body: Some(body), ..named("edit") },
-            SendOp::Delete { post } => Self { post: Some(post), ..named("delete") },
-            SendOp::React { post, emoji, on } => {
-                Self { post: Some(post), emoji: Some(emoji), on: Some(on), ..named("react") }
-            }
-        }
-    }
-}
-
-impl TryFrom<OpForm> for SendOp {
-    type Error = String;
-
-    fn try_from(form: OpForm) -> Result<Self, Self::Error> {
-        let OpForm { op, post, body, emoji, on } = form;
-        let lacks = |field: &str| format!("an op `{op}` needs `{field}`");
-        let post = || post.ok_or_else(|| lacks("post"));
-        let body = || body.ok_or_else(|| lacks("body"));
-        Ok(match op.as_str() {
-            "post" => Self::Post { body: body()? },
-            "edit" => Self::Edit { post: post()?, body: body()? },
-            "delete" => Self::Delete { post: post()? },
-            "react" => Self::React {
-                post: post()?,
-                emoji: emoji.ok_or_else(|| lacks("emoji"))?,
-                on: on.ok_or_else(|| lacks("on"))?,
-            },
-            other => return Err(format!("`{other}` is no op")),
-        })
-    }
-}
-
-/// A durable request on its way, as it is stored on the device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutboxItem {
-    /// Its key, for ever.
-    pub client_id: ClientId,
-    /// Where.
-    pub room: RoomId,
-    /// What.
-    pub op: SendOp,
-    /// The wall clock when it was queued.
-    pub queued_at: Timestamp,
-    /// Its place among this device's items; grows.
-    pub order: u64,
-    /// It may have reached the server. From here on its content must not change.
-    #[serde(default)]
-    pub attempted: bool,
-    /// The server's refusal, if it was refused for good. Parked: the rest goes on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<WireError>,
-}
 
 /// Something the driver must do.
 #[derive(Clone, Debug, PartialEq)]
@@ -423,90 +320,6 @@ pub enum SessionEvent {
     },
     /// A line for the connection's timeline.
     Diagnostic(Diagnostic),
-}
-
-/// A line of the connection's timeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostic {
-    /// Session time.
-    pub at: Timestamp,
-    /// Which attempt it is about.
-    pub attempt: AttemptId,
-    /// What happened.
-    pub what: Happened,
-}
-
-/// What happened to the connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happened {
-    /// An attempt began.
-    Attempted,
-    /// The socket opened.
-    Opened,
-    /// The server greeted.
-    Welcomed {
-        /// As which connection.
-        connection: ConnectionId,
-    },
-    /// Streams were resumed from cursors.
-    Resumed {
-        /// How many events had been missed.
-        missed: u64,
-    },
-    /// A room could not be resumed and started over.
-    ResetRoom {
-        /// Which.
-        room: RoomId,
-        /// Why.
-        reason: crate::model::ResetReason,
-    },
-    /// Caught up.
-    Live,
-    /// Events that were already known came again and were dropped.
-    Deduplicated {
-        /// How many.
-        events: u64,
-    },
-    /// An event was missing; the room was asked for again from its cursor.
-    Gap {
-        /// Which room.
-        room: RoomId,
-        /// The seq expected.
-        expected: Seq,
-        /// The seq that came.
-        got: Seq,
-    },
-    /// A heartbeat was not answered in time.
-    HeartbeatMissed,
-    /// An acknowledgement is late.
-    AckLate,
-    /// The server announced a restart.
-    Draining,
-    /// The connection closed.
-    Closed {
-        /// With which code.
-        code: u16,
-        /// With which words.
-        reason: String,
-        /// We closed it.
-        by_us: bool,
-    },
-    /// The next attempt is scheduled.
-    Waiting {
-        /// In how many milliseconds.
-        ms: u64,
-    },
-    /// The device went offline or came online.
-    Online(bool),
-    /// The page was hidden or shown.
-    Visible(bool),
-    /// The machine slept or the page was frozen.
-    Woke,
-    /// A message of the server could not be read and was ignored.
-    Unreadable {
-        /// Why.
-        why: String,
-    },
 }
 
 /// Which wait ends at [`Session::next_deadline`](super::Session::next_deadline).

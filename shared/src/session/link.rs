@@ -11,8 +11,9 @@ use crate::message::{Beat, Command as WireCommand, Hello};
 use crate::time::Timestamp;
 
 use super::backoff::{AT_ONCE_JITTER_MS, STABLE_MS};
+use super::diagnostic::Happened;
 use super::heartbeat::{Heartbeat, Pulse};
-use super::io::{Happened, Output, SessionEvent};
+use super::io::{Output, SessionEvent};
 use super::resume::FirstLoss;
 use super::{Pending, Session, not_connected};
 

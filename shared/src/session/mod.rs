@@ -21,9 +21,11 @@
 
 mod backoff;
 mod commands;
+mod diagnostic;
 mod hear;
 mod heartbeat;
 mod io;
+mod item;
 mod jitter;
 mod link;
 mod outbox;
@@ -35,8 +37,10 @@ use crate::planted::{Bug, is_planted};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use backoff::{AT_ONCE_JITTER_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS, SPREAD_CAP_MS, STABLE_MS};
+pub use diagnostic::{Diagnostic, Happened};
 pub use heartbeat::{LATE_TIMER_MS, WAKE_ANSWER_MS};
 pub use io::*;
+pub use item::{OutboxItem, SendOp};
 pub use link::{CONNECT_TIMEOUT_MS, DRAIN_WAIT_CAP_MS, RETRY_NOW_SPACING_MS, WELCOME_TIMEOUT_MS};
 pub use outbox::{ACK_LATE_MS, POISON_TRIES, RESEND_CAP_MS, RESEND_MS};
 

@@ -21,7 +21,7 @@ use crate::limits::{OUTBOX_ITEMS, SEND_WINDOW};
 use crate::message::{Command as WireCommand, SendDelete, SendEdit, SendPost, SendReact};
 use crate::time::Timestamp;
 
-use super::io::{OutboxItem, SendOp};
+use super::item::{OutboxItem, SendOp};
 
 /// An acknowledgement later than this is late, in milliseconds.
 pub const ACK_LATE_MS: u64 = 5_000;

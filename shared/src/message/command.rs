@@ -1,0 +1,214 @@
+//! What commands carry.
+//!
+//! Must not live here: what is answered. Invariant: a command that must not be done twice carries the key under which it
+//! is done once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cursor::Position;
+use crate::ids::{ClientId, Lsn, RoomId, Seq, SessionId};
+
+/// Payload of `hello`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The newest protocol the client speaks.
+    pub protocol: u16,
+    /// The client's program and version, for logs.
+    pub client: String,
+    /// This running client. A second socket of the same one supersedes the first.
+    pub session: SessionId,
+    /// The page is hidden: beats come more rarely.
+    #[serde(default)]
+    pub hidden: bool,
+    /// Where I stand in my own stream. Absent: the welcome lists everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<Position>,
+    /// Rooms to follow in full, each from its cursor; at most [`crate::limits::OPEN_ROOMS`].
+    #[serde(default)]
+    pub rooms: Vec<OpenRoom>,
+    /// The last change in the whole log my room list includes. Absent: the welcome lists everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Lsn>,
+}
+
+/// Payload of `open`, and one room of a `hello`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRoom {
+    /// Which room.
+    pub room: RoomId,
+    /// Where I stand. Absent: a snapshot, please.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Position>,
+    /// Never jump: replay every event, however many.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replay: bool,
+}
+
+/// Payload of the `beat` command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// The page is hidden.
+    #[serde(default)]
+    pub hidden: bool,
+    /// The number of the server's question this answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<u64>,
+}
+
+/// Payload of `post`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendPost {
+    /// Its number among this connection's sends, from 1. After a retryable refusal of one, later ones are answered
+    /// `behind` until its number comes again. Absent: on its own, in no order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+    /// The idempotency key.
+    pub client_id: ClientId,
+    /// Where.
+    pub room: RoomId,
+    /// The text.
+    pub body: String,
+}
+
+/// Payload of `edit`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendEdit {
+    /// As in [`SendPost::n`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+    /// The idempotency key of this edit.
+    pub client_id: ClientId,
+    /// Where.
+    pub room: RoomId,
+    /// Which post.
+    pub post: Seq,
+    /// The new text.
+    pub body: String,
+}
+
+/// Payload of `delete`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendDelete {
+    /// As in [`SendPost::n`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+    /// The idempotency key of this deletion.
+    pub client_id: ClientId,
+    /// Where.
+    pub room: RoomId,
+    /// Which post.
+    pub post: Seq,
+}
+
+/// Payload of `react`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendReact {
+    /// As in [`SendPost::n`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+    /// The idempotency key of this reaction.
+    pub client_id: ClientId,
+    /// Where.
+    pub room: RoomId,
+    /// Which post.
+    pub post: Seq,
+    /// With what.
+    pub emoji: String,
+    /// Add it, or take it back.
+    pub on: bool,
+}
+
+/// A payload that names a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomRef {
+    /// Which room.
+    pub room: RoomId,
+}
+
+/// Payload of `history`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Which room.
+    pub room: RoomId,
+    /// Posts with a seq below this one.
+    pub before: Seq,
+    /// How many at most; the server's page size where absent or larger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Payload of `events`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsAfter {
+    /// Which room.
+    pub room: RoomId,
+    /// Events with a seq above this one.
+    pub after: Seq,
+    /// How many at most; the server's page size where absent or larger.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Payload of `rooms`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListRooms {
+    /// Rooms whose name sorts after this one. Absent: from the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Payload of `find_room`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindRoom {
+    /// Its name.
+    pub name: String,
+}
+
+/// Payload of `create_room`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateRoom {
+    /// The idempotency key; asked twice, the first room is answered.
+    pub client_id: ClientId,
+    /// The name in addresses.
+    pub name: String,
+    /// What it is about.
+    #[serde(default)]
+    pub title: String,
+}
+
+/// Payload of `join` and `leave`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The idempotency key.
+    pub client_id: ClientId,
+    /// Which room.
+    pub room: RoomId,
+}
+
+/// Payload of `people`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListPeople {
+    /// Which room.
+    pub room: RoomId,
+    /// Members whose name sorts after this one. Absent: from the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// Payload of `rename`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rename {
+    /// The idempotency key.
+    pub client_id: ClientId,
+    /// The new name.
+    pub name: String,
+}
+
+/// Payload of the `read` command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MarkRead {
+    /// Which room.
+    pub room: RoomId,
+    /// How many of its posts are read, as counted by [`RoomEvent::posts`](crate::model::RoomEvent::posts).
+    pub posts: u64,
+}

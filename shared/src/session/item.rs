@@ -1,0 +1,113 @@
+//! A durable request on its way, as the outbox holds it and the device stores it.
+//!
+//! Must not live here: when it is sent (`outbox`). Invariant: what an older version stored is read, and what is stored
+//! under a key means the same for ever.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::WireError;
+use crate::ids::{ClientId, RoomId, Seq};
+use crate::time::Timestamp;
+
+/// A durable request, without its key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "OpForm", into = "OpForm")]
+pub enum SendOp {
+    /// A new post.
+    Post {
+        /// The text.
+        body: String,
+    },
+    /// Another text for a post of mine.
+    Edit {
+        /// Which post.
+        post: Seq,
+        /// The new text.
+        body: String,
+    },
+    /// Delete a post of mine.
+    Delete {
+        /// Which post.
+        post: Seq,
+    },
+    /// React.
+    React {
+        /// To which post.
+        post: Seq,
+        /// With what.
+        emoji: String,
+        /// Add it, or take it back.
+        on: bool,
+    },
+}
+
+/// How a [`SendOp`] is laid out in JSON. By hand, as [`crate::model::OpenOutcome`] is.
+#[derive(Clone, Default, Serialize, Deserialize)]
+struct OpForm {
+    op: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    post: Option<Seq>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    emoji: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    on: Option<bool>,
+}
+
+impl From<SendOp> for OpForm {
+    fn from(op: SendOp) -> Self {
+        let named = |name: &str| Self { op: name.to_owned(), ..Self::default() };
+        match op {
+            SendOp::Post { body } => Self { body: Some(body), ..named("post") },
+            SendOp::Edit { post, body } => Self { post: Some(post), body: Some(body), ..named("edit") },
+            SendOp::Delete { post } => Self { post: Some(post), ..named("delete") },
+            SendOp::React { post, emoji, on } => {
+                Self { post: Some(post), emoji: Some(emoji), on: Some(on), ..named("react") }
+            }
+        }
+    }
+}
+
+impl TryFrom<OpForm> for SendOp {
+    type Error = String;
+
+    fn try_from(form: OpForm) -> Result<Self, Self::Error> {
+        let OpForm { op, post, body, emoji, on } = form;
+        let lacks = |field: &str| format!("an op `{op}` needs `{field}`");
+        let post = || post.ok_or_else(|| lacks("post"));
+        let body = || body.ok_or_else(|| lacks("body"));
+        Ok(match op.as_str() {
+            "post" => Self::Post { body: body()? },
+            "edit" => Self::Edit { post: post()?, body: body()? },
+            "delete" => Self::Delete { post: post()? },
+            "react" => Self::React {
+                post: post()?,
+                emoji: emoji.ok_or_else(|| lacks("emoji"))?,
+                on: on.ok_or_else(|| lacks("on"))?,
+            },
+            other => return Err(format!("`{other}` is no op")),
+        })
+    }
+}
+
+/// A durable request on its way, as it is stored on the device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutboxItem {
+    /// Its key, for ever.
+    pub client_id: ClientId,
+    /// Where.
+    pub room: RoomId,
+    /// What.
+    pub op: SendOp,
+    /// The wall clock when it was queued.
+    pub queued_at: Timestamp,
+    /// Its place among this device's items; grows.
+    pub order: u64,
+    /// It may have reached the server. From here on its content must not change.
+    #[serde(default)]
+    pub attempted: bool,
+    /// The server's refusal, if it was refused for good. Parked: the rest goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<WireError>,
+}

@@ -4,7 +4,9 @@
 //! and everything the page complained about. Must not live here: expectations of a single test. Invariant: whatever a
 //! tab logs as an error, throws, or violates of its policy fails the test, unless the test allowed it by name.
 
+mod eyes;
 mod faults;
+mod hands;
 mod tab;
 mod witness;
 
@@ -26,7 +28,8 @@ use crate::http::Http;
 use crate::proxy::{FaultProxy, Weather};
 use crate::server::{ServerOptions, ServerProcess};
 use crate::wait;
-pub use tab::{Row, Tab};
+pub use eyes::Row;
+pub use tab::Tab;
 pub use witness::Shown;
 use witness::{Cut, untruths};
 

@@ -1,17 +1,13 @@
-//! One window with the page: what a person does in it and what it shows.
+//! One window with the page: going somewhere, and hearing everything it says.
 //!
-//! Must not live here: the browser's life. Invariant: elements are found by `data-testid`, so words and looks are free to
-//! change; words are only compared where the words are what the test is about.
+//! Must not live here: the browser's life, what a person does in a window ([`hands`](super::hands)), what it shows
+//! ([`eyes`](super::eyes)). Invariant: what the page complains about is heard from before its first byte to its end.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chromiumoxide::Page;
 use chromiumoxide::cdp::browser_protocol::emulation::SetUserAgentOverrideParams;
-use chromiumoxide::cdp::browser_protocol::input::{
-    DispatchKeyEventParams, DispatchKeyEventType, ImeSetCompositionParams, InsertTextParams,
-};
 use chromiumoxide::cdp::browser_protocol::log::{EventEntryAdded, LogEntryLevel};
 use chromiumoxide::cdp::browser_protocol::page::{
     AddScriptToEvaluateOnNewDocumentParams, EventFrameStartedNavigating, EventJavascriptDialogOpening,
@@ -21,11 +17,8 @@ use chromiumoxide::cdp::js_protocol::runtime::{
     AddBindingParams, ConsoleApiCalledType, EventBindingCalled, EventConsoleApiCalled, EventExceptionThrown,
 };
 use chromiumoxide::error::CdpError;
-use chromiumoxide::keys::get_key_definition;
-use chromiumoxide::page::ScreenshotParams;
 use chromiumoxide::types::{Command, CommandResponse};
 use futures_util::StreamExt;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
@@ -40,33 +33,6 @@ const REPORT_VIOLATIONS: &str = "document.addEventListener('securitypolicyviolat
 const NOTE_COMPOSITIONS: &str =
     "document.addEventListener('compositionend', (e) => { window.holdfastComposed = e.timeStamp; })";
 
-/// Reads every row that is in the DOM, in the order it is laid out.
-const READ_ROWS: &str = "[...document.querySelectorAll('[data-testid=row]')].map((row) => ({
-    key: row.dataset.key ?? '',
-    seq: row.dataset.seq ? Number(row.dataset.seq) : null,
-    status: row.dataset.status ?? '',
-    saved: row.dataset.saved === 'true',
-    author: row.querySelector('[data-testid=row-author]')?.textContent ?? null,
-    body: row.querySelector('[data-testid=row-body]')?.textContent ?? '',
-}))";
-
-/// A row of the page as it stands.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Row {
-    /// Its identity, which never changes.
-    pub key: String,
-    /// Its place, once committed.
-    pub seq: Option<u64>,
-    /// `queued`, `sending`, `sent` or `refused`.
-    pub status: String,
-    /// Whether it says that it is stored on the device.
-    pub saved: bool,
-    /// Whose it is; absent where grouped under the row above.
-    pub author: Option<String>,
-    /// The text as shown.
-    pub body: String,
-}
-
 /// How long the page may take to evaluate an expression; one that is being loaded never does.
 const EVALUATE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -76,7 +42,7 @@ const READING_TIME: Duration = Duration::from_millis(300);
 /// A window with the page. Clones are the same window.
 #[derive(Clone, Debug)]
 pub struct Tab {
-    page: Page,
+    pub(super) page: Page,
     said: SharedSaid,
     life: Arc<Mutex<Life>>,
 }
@@ -274,215 +240,6 @@ impl Tab {
         timeout(EVALUATE_DEADLINE, self.page.evaluate(expression)).await.ok()?.ok()?.into_value().ok()
     }
 
-    /// Returns the text of an element; `None` where there is none.
-    pub async fn text(&self, test_id: &str) -> Option<String> {
-        self.evaluate::<Option<String>>(&format!(
-            "document.querySelector('[data-testid=\"{test_id}\"]')?.textContent ?? null"
-        ))
-        .await
-        .flatten()
-    }
-
-    /// Waits until an element says these words, among others.
-    pub async fn wait_words(&self, test_id: &str, words: &str, deadline: Duration) {
-        let look = async || self.text(test_id).await.unwrap_or_default();
-        see(&format!("`{test_id}` says {words:?}"), deadline, look, |text| text.contains(words)).await;
-    }
-
-    /// Returns an attribute of an element; `None` where either is missing.
-    pub async fn attribute(&self, test_id: &str, attribute: &str) -> Option<String> {
-        let read =
-            format!("document.querySelector('[data-testid=\"{test_id}\"]')?.getAttribute('{attribute}') ?? null");
-        self.evaluate::<Option<String>>(&read).await.flatten()
-    }
-
-    /// Returns how many elements there are.
-    pub async fn count(&self, test_id: &str) -> usize {
-        self.evaluate(&format!("document.querySelectorAll('[data-testid=\"{test_id}\"]').length")).await.unwrap_or(0)
-    }
-
-    /// Waits until an element is there.
-    pub async fn wait_for(&self, test_id: &str, deadline: Duration) {
-        see(&format!("`{test_id}` appears"), deadline, async || self.count(test_id).await, |count| *count > 0).await;
-    }
-
-    /// Clicks an element with the mouse.
-    ///
-    /// # Panics
-    /// If it is not there or cannot be clicked.
-    pub async fn click(&self, test_id: &str) {
-        self.wait_for(test_id, LOAD_DEADLINE).await;
-        self.click_at(&format!("[data-testid=\"{test_id}\"]")).await;
-    }
-
-    /// Clicks the first element a CSS selector finds.
-    ///
-    /// # Panics
-    /// If it is not there or cannot be clicked.
-    pub async fn click_at(&self, selector: &str) {
-        let click = async {
-            self.page.find_element(selector).await?.click().await?;
-            Ok::<_, CdpError>(())
-        };
-        let clicked = timeout(COMMAND_DEADLINE, click).await.unwrap_or(Err(CdpError::Timeout));
-        clicked.unwrap_or_else(|error| panic!("clicking {selector}: {error}"));
-    }
-
-    /// Moves the mouse over the first such element.
-    ///
-    /// # Panics
-    /// If it is not there.
-    pub async fn hover(&self, test_id: &str) {
-        let hover = async {
-            self.page.find_element(format!("[data-testid=\"{test_id}\"]")).await?.hover().await?;
-            Ok::<_, CdpError>(())
-        };
-        let hovered = timeout(COMMAND_DEADLINE, hover).await.unwrap_or(Err(CdpError::Timeout));
-        hovered.unwrap_or_else(|error| panic!("hovering over `{test_id}`: {error}"));
-    }
-
-    /// Writes text where the focus is, whatever its characters.
-    ///
-    /// # Panics
-    /// If the browser does not take it.
-    pub async fn insert(&self, text: &str) {
-        self.command(InsertTextParams::new(text)).await.expect("text goes where the focus is");
-    }
-
-    /// Presses and releases a key, as `KeyboardEvent.key` names it.
-    ///
-    /// # Panics
-    /// If the browser does not take it.
-    pub async fn press(&self, key: &str) {
-        let known = get_key_definition(key).unwrap_or_else(|| panic!("no key is called {key}"));
-        let mut down = DispatchKeyEventParams::new(match known.text {
-            Some(_) => DispatchKeyEventType::KeyDown,
-            None => DispatchKeyEventType::RawKeyDown,
-        });
-        down.key = Some(known.key.to_owned());
-        down.code = Some(known.code.to_owned());
-        down.text = known.text.map(str::to_owned);
-        down.windows_virtual_key_code = Some(known.key_code);
-        self.command(down.clone()).await.expect("a key goes where the focus is");
-        down.r#type = DispatchKeyEventType::KeyUp;
-        down.text = None;
-        self.command(down).await.expect("a key goes where the focus is");
-    }
-
-    /// Shows a composition in progress, as an input method does: the text under the cursor is not yet text.
-    ///
-    /// # Panics
-    /// If the browser does not take it.
-    pub async fn compose(&self, text: &str) {
-        let end = i64::try_from(text.encode_utf16().count()).expect("a short text");
-        self.page
-            .execute(ImeSetCompositionParams::new(text, end, end))
-            .await
-            .expect("a composition goes where the focus is");
-    }
-
-    /// Presses Enter as an input method reports it during a composition: key code 229.
-    ///
-    /// # Panics
-    /// If the browser does not take it.
-    pub async fn press_enter_in_composition(&self) {
-        let mut down = DispatchKeyEventParams::new(DispatchKeyEventType::RawKeyDown);
-        down.key = Some("Enter".to_owned());
-        down.code = Some("Enter".to_owned());
-        down.windows_virtual_key_code = Some(229);
-        self.command(down.clone()).await.expect("a key goes where the focus is");
-        down.r#type = DispatchKeyEventType::KeyUp;
-        self.command(down).await.expect("a key goes where the focus is");
-    }
-
-    /// Waits until the last composition has ended for so long that an Enter is no part of it: a person takes longer from
-    /// choosing a word to sending it, but Safari reports the choosing Enter late.
-    pub async fn wait_composed(&self) {
-        let ended = "performance.now() - (window.holdfastComposed ?? 0) > 60";
-        see(
-            "the composition is over",
-            COMMAND_DEADLINE,
-            async || self.evaluate::<bool>(ended).await,
-            |over| *over == Some(true),
-        )
-        .await;
-    }
-
-    /// Types a name, signs in and waits until the page is live.
-    pub async fn sign_in(&self, name: &str) {
-        self.click("sign-in-name").await;
-        self.insert(name).await;
-        self.click("sign-in-submit").await;
-        self.wait_state("live", LOAD_DEADLINE).await;
-        self.wait_for("composer", LOAD_DEADLINE).await;
-    }
-
-    /// Writes a post and sends it with Enter.
-    pub async fn post(&self, text: &str) {
-        self.write(text).await;
-        self.press("Enter").await;
-    }
-
-    /// Writes into the composer without sending.
-    pub async fn write(&self, text: &str) {
-        self.click("composer").await;
-        self.insert(text).await;
-    }
-
-    /// Returns what stands in the composer.
-    pub async fn draft(&self) -> String {
-        self.evaluate("document.querySelector('[data-testid=composer]')?.value ?? ''").await.unwrap_or_default()
-    }
-
-    /// Returns every row in the DOM, in the order it is laid out.
-    pub async fn rows(&self) -> Vec<Row> {
-        self.evaluate(READ_ROWS).await.unwrap_or_default()
-    }
-
-    /// Returns the texts of the rows in the DOM.
-    pub async fn bodies(&self) -> Vec<String> {
-        self.rows().await.into_iter().map(|row| row.body).collect()
-    }
-
-    /// Waits until the rows are as wanted, and returns them.
-    pub async fn wait_rows(&self, what: &str, deadline: Duration, good: impl Fn(&[Row]) -> bool) -> Vec<Row> {
-        see(what, deadline, async || self.rows().await, |rows| good(rows)).await
-    }
-
-    /// Waits until exactly one row shows this text and is committed; returns it.
-    ///
-    /// # Panics
-    /// If there is none in time, or more than one.
-    pub async fn wait_sent(&self, text: &str, deadline: Duration) -> Row {
-        let sent = |row: &Row| row.body == text && row.seq.is_some();
-        let rows = self.wait_rows(&format!("{text:?} is shown as sent"), deadline, |rows| rows.iter().any(sent)).await;
-        let mut found = rows.into_iter().filter(|row| row.body == text);
-        let row = found.next().expect("just seen");
-        assert_eq!(found.next(), None, "{text:?} is shown twice");
-        row
-    }
-
-    /// Returns the connection state the page claims.
-    pub async fn state(&self) -> String {
-        self.attribute("status", "data-state").await.unwrap_or_default()
-    }
-
-    /// Waits until the page claims a connection state.
-    pub async fn wait_state(&self, state: &str, deadline: Duration) {
-        see(&format!("the state `{state}`"), deadline, async || self.state().await, |seen| seen == state).await;
-    }
-
-    /// Waits until the page claims one of these connection states, and returns which.
-    pub async fn wait_state_in(&self, states: &[&str], deadline: Duration) -> String {
-        see(
-            &format!("one of the states {states:?}"),
-            deadline,
-            async || self.state().await,
-            |seen| states.contains(&seen.as_str()),
-        )
-        .await
-    }
-
     /// Cuts the device's network, or gives it back.
     ///
     /// # Panics
@@ -501,24 +258,6 @@ impl Tab {
         if offline {
             self.life(|life| life.cuts.push(Cut::offline()));
         }
-    }
-
-    /// Gives the window another size, in CSS pixels.
-    ///
-    /// # Panics
-    /// If the browser does not take it.
-    pub async fn resize(&self, width: i64, height: i64) {
-        use chromiumoxide::cdp::browser_protocol::emulation::SetDeviceMetricsOverrideParams;
-        let size = SetDeviceMetricsOverrideParams::new(width, height, 1.0, false);
-        self.command(size).await.expect("the window takes a size");
-    }
-
-    /// Keeps a picture of the window; says whether there was one to take.
-    pub async fn picture(&self, path: &Path) -> bool {
-        let picture =
-            tokio::time::timeout(Duration::from_secs(5), self.page.save_screenshot(ScreenshotParams::default(), path))
-                .await;
-        matches!(picture, Ok(Ok(_)))
     }
 
     /// Gives everything else the browser can do.

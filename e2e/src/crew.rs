@@ -36,6 +36,21 @@ pub async fn device(server: &ServerProcess, via: SocketAddr, name: &str) -> Devi
     device
 }
 
+/// Starts a device each for people of these names, straight to the server.
+pub async fn devices(server: &ServerProcess, names: &[&str]) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for name in names {
+        devices.push(device(server, server.address(), name).await);
+    }
+    devices
+}
+
+/// Returns how many posts of all devices are acknowledged.
+#[must_use]
+pub fn acks(devices: &[&Device]) -> usize {
+    devices.iter().map(|device| device.look(|seen| seen.acked.len())).sum()
+}
+
 /// Returns the room everybody is in.
 pub async fn general(server: &ServerProcess) -> RoomId {
     let id = new_id().to_string();

@@ -17,6 +17,7 @@ pub mod http;
 pub mod load;
 pub mod network;
 pub mod oracle;
+pub mod page;
 pub mod proxy;
 pub mod raw;
 pub mod scene;

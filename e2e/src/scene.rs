@@ -1,12 +1,17 @@
-//! What every bad-input test starts from: a server, somebody who may speak, and a bystander who must not notice.
+//! What every bad-input test starts from: a server, somebody who may speak, and a bystander who must not notice; and the
+//! words of such tests.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::raw::{Head, RawSocket};
+use crate::client::new_id;
+use crate::raw::{Ending, Head, RawSocket};
 use crate::server::{ServerOptions, ServerProcess};
 use crate::{Http, SignedIn};
 use serde_json::{Value, json};
 
+/// For answers that come at once, on a busy machine.
+pub const SOON: Duration = Duration::from_secs(10);
 /// The name of the one who only listens.
 const BYSTANDER: &str = "Bystander";
 
@@ -69,6 +74,18 @@ impl Scene {
         cookie.split(';').next().expect("a cookie has a value").to_owned()
     }
 
+    /// Opens a socket, does something to it and returns how the server ended it, while the others live.
+    ///
+    /// # Panics
+    /// If the server does not end it.
+    pub fn ends(&mut self, provoke: impl FnOnce(&mut RawSocket)) -> Ending {
+        let (mut socket, _) = RawSocket::open_and_greet(self.address(), &self.token);
+        provoke(&mut socket);
+        let ending = socket.ending(SOON);
+        self.assert_the_others_live();
+        ending
+    }
+
     /// Asks for an upgrade on a connection of its own.
     ///
     /// # Panics
@@ -98,4 +115,20 @@ impl Scene {
         let id = crate::client::new_id().to_string();
         format!("Witness {}", &id[id.len() - 12..])
     }
+}
+
+/// Tells the code of a refusal.
+///
+/// # Panics
+/// If it is none.
+#[must_use]
+pub fn refusal(answer: &Value) -> &str {
+    assert_eq!(answer["success"], false, "this should have been refused: {answer}");
+    answer["error"]["code"].as_str().expect("a refusal has a code")
+}
+
+/// Makes the payload of a post under a key of its own.
+#[must_use]
+pub fn post(room: &str, body: &str) -> Value {
+    json!({ "client_id": new_id(), "room": room, "body": body })
 }

@@ -1,204 +1,15 @@
-//! Bad input, each kind crossed once from outside against the real binary: the answer is as documented, the socket that
+//! Bad input after the upgrade, each kind crossed once from outside against the real binary: the answer is as documented, the socket that
 //! is not to blame lives on, and so does everybody else's.
 
-use std::time::Duration;
-
+use e2e::Scene;
 use e2e::client::new_id;
-use e2e::raw::{self, Ending, RawSocket, opcode};
+use e2e::raw::{self, RawSocket, opcode};
+use e2e::scene::{SOON, post, refusal};
 use e2e::server::ServerOptions;
 use serde_json::{Value, json};
 use shared::limits;
 
-use e2e::Scene;
-
-/// For answers that come at once, on a busy machine.
-const SOON: Duration = Duration::from_secs(10);
-
-/// Tells the code of a refusal.
-fn refusal(answer: &Value) -> &str {
-    assert_eq!(answer["success"], false, "this should have been refused: {answer}");
-    answer["error"]["code"].as_str().expect("a refusal has a code")
-}
-
-fn post(room: &str, body: &str) -> Value {
-    json!({ "client_id": new_id(), "room": room, "body": body })
-}
-
-// --- Before the upgrade -----------------------------------------------------------------------------------------------
-
-#[test]
-fn a_head_that_takes_too_long_is_not_waited_for() {
-    let mut scene = Scene::open(ServerOptions::new().flag("header-read-timeout-ms", 500));
-    let mut slow = RawSocket::connect(scene.address());
-    slow.send_bytes(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ");
-    assert!(slow.is_ended_within(SOON), "a head without an end was waited for");
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn a_head_fed_byte_by_byte_does_not_reset_its_deadline() {
-    let mut scene = Scene::open(ServerOptions::new().flag("header-read-timeout-ms", 800));
-    let mut slow = RawSocket::connect(scene.address());
-    e2e::wait::until("the drip-fed head is given up", SOON, || {
-        let fed = slow.try_send_bytes(b"X");
-        (fed.is_err() || slow.is_ended_within(Duration::from_millis(50))).then_some(())
-    });
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn a_head_that_is_too_large_is_refused_with_431() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let mut large = RawSocket::connect(scene.address());
-    let padding = "x".repeat(20 * 1024);
-    let head = large.upgrade(scene.address(), &[("X-Padding", &padding)]);
-    assert_eq!(head.status, 431, "{}", head.text);
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn a_head_with_too_many_fields_is_refused_with_431() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let mut many = RawSocket::connect(scene.address());
-    let fields: Vec<(String, &str)> = (0..100).map(|n| (format!("X-{n}"), "y")).collect();
-    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    let head = many.upgrade(scene.address(), &fields);
-    assert_eq!(head.status, 431, "{}", head.text);
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn a_head_of_26_megabytes_is_refused_without_being_read() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let before = scene.server.resident_kib();
-    let mut huge = RawSocket::connect(scene.address());
-    huge.send_bytes(b"GET /ws HTTP/1.1\r\nHost: x\r\nX-Padding: ");
-    let chunk = vec![b'x'; 64 * 1024];
-    let taken = (0..26 * 16).take_while(|_| huge.try_send_bytes(&chunk).is_ok()).count();
-    assert!(taken < 26 * 16, "the server read all 26 MB of a head");
-    let grown = scene.server.resident_kib().saturating_sub(before);
-    assert!(grown < 8 * 1024, "memory grew by {grown} KiB");
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn an_address_that_keeps_sending_heads_nobody_can_read_is_no_longer_read_for_a_while() {
-    const HEADS: u32 = 5;
-    let mut scene = Scene::open(ServerOptions::new().flag("failed-handshakes", HEADS));
-    let (address, token) = (scene.address(), scene.token.clone());
-    let padding = "x".repeat(20 * 1024);
-    for _ in 0..HEADS {
-        let head = RawSocket::connect(address).upgrade(address, &[("X-Padding", &padding)]);
-        assert_eq!(head.status, 431, "{}", head.text);
-    }
-    let bearer = format!("Bearer {token}");
-    let upgrade = || RawSocket::connect(address).try_upgrade(address, &[("Authorization", &bearer)]);
-    e2e::wait::until("the door is shut", SOON, || upgrade().is_none().then_some(()));
-    scene.bystander.assert_alive();
-    e2e::wait::until("it is forgotten", SOON * 2, || (upgrade()?.status == 101).then_some(()));
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn somebody_refused_at_the_door_is_not_read_on() {
-    const PENDING: usize = 8;
-    let mut scene = Scene::open(ServerOptions::new().flag("pending-per-address", PENDING));
-    let waiting: Vec<RawSocket> = (0..PENDING).map(|_| RawSocket::connect(scene.address())).collect();
-    let mut refused = RawSocket::connect(scene.address());
-    let chunk = vec![b'x'; 64 * 1024];
-    let taken = (0..26 * 16).take_while(|_| refused.try_send_bytes(&chunk).is_ok()).count();
-    assert!(taken < 26 * 16, "the server read 26 MB of somebody it had refused");
-    drop((waiting, refused));
-    e2e::wait::until("the place is free again", SOON, || {
-        let answer = RawSocket::connect(scene.address()).try_upgrade(scene.address(), &[])?;
-        (answer.status == 403).then_some(())
-    });
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn an_upgrade_without_an_origin_needs_a_token() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let cookie = scene.cookie_of("Cora");
-    let with_cookie_alone = scene.upgrade(&[("Cookie", &cookie)]);
-    assert_eq!(with_cookie_alone.status, 403, "{}", with_cookie_alone.text);
-    let with_token = scene.upgrade(&[("Authorization", &format!("Bearer {}", scene.token))]);
-    assert_eq!(with_token.status, 101, "{}", with_token.text);
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn an_upgrade_from_a_foreign_origin_is_refused_whoever_asks() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let cookie = scene.cookie_of("Cora");
-    let own = scene.server.origin();
-    let same = scene.upgrade(&[("Cookie", &cookie), ("Origin", &own)]);
-    assert_eq!(same.status, 101, "the page's own origin was refused: {}", same.text);
-    let near_misses = [
-        "http://evil.example".to_owned(),
-        "null".to_owned(),
-        own.replace("http://", "https://"),
-        format!("{own}.evil.example"),
-        format!("{own}/"),
-        format!("{own}@evil.example"),
-        "http://127.0.0.1:1".to_owned(),
-    ];
-    for origin in &near_misses {
-        let refused = scene.upgrade(&[("Cookie", &cookie), ("Origin", origin)]);
-        assert_eq!(refused.status, 403, "{origin} was not refused: {}", refused.text);
-    }
-    let bearer = format!("Bearer {}", scene.token);
-    let with_token = scene.upgrade(&[("Authorization", &bearer), ("Origin", "http://evil.example")]);
-    assert_eq!(with_token.status, 403, "a token made a foreign origin good: {}", with_token.text);
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn an_upgrade_without_a_session_is_refused_with_401_or_told_and_closed() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let own = scene.server.origin();
-    // A browser never sees the status of a refused upgrade, so it is let in to be told.
-    let mut nobody = RawSocket::connect(scene.address());
-    assert_eq!(nobody.upgrade(scene.address(), &[("Origin", &own)]).status, 101);
-    let said = nobody.expect_json("the reason in-band", |message| message["event"] == "closing");
-    assert_eq!(said["payload"]["code"], 4501);
-    assert_eq!(nobody.ending(SOON).name(), "session_expired");
-    let forged = scene.upgrade(&[("Authorization", "Bearer bm90IGEgdG9rZW4")]);
-    assert_eq!(forged.status, 401, "{}", forged.text);
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn a_session_is_not_opened_for_a_foreign_origin() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let answer = scene.http.post("/api/session", &json!({ "name": "Mallory" }), &[("Origin", "http://evil.example")]);
-    assert_eq!(answer.status, 403, "{}", answer.body);
-    assert_eq!(answer.header("set-cookie"), None);
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn a_browser_gets_a_cookie_and_never_a_token() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let own = scene.server.origin();
-    let answer = scene.http.post("/api/session", &json!({ "name": "Cora" }), &[("Origin", &own)]);
-    assert!(answer.status < 300, "{} {}", answer.status, answer.body);
-    let cookie = answer.header("set-cookie").expect("a cookie").to_ascii_lowercase();
-    assert!(cookie.contains("httponly") && cookie.contains("samesite=strict"), "{cookie}");
-    assert_eq!(answer.json().get("token"), None, "a token was given to a browser");
-    scene.assert_the_others_live();
-}
-
 // --- Frames -----------------------------------------------------------------------------------------------------------
-
-/// Opens a socket, does something to it and returns how the server ended it.
-fn ends(scene: &mut Scene, provoke: impl FnOnce(&mut RawSocket)) -> Ending {
-    let (mut socket, _) = RawSocket::open_and_greet(scene.address(), &scene.token);
-    provoke(&mut socket);
-    let ending = socket.ending(SOON);
-    scene.assert_the_others_live();
-    ending
-}
 
 #[test]
 fn a_socket_without_a_first_frame_is_closed() {
@@ -223,7 +34,7 @@ fn pings_do_not_stand_in_for_the_first_frame() {
 fn a_message_that_is_too_large_closes_with_1009() {
     let mut scene = Scene::open(ServerOptions::new());
     let large = "x".repeat(limits::INBOUND_MESSAGE_BYTES + 1);
-    let ending = ends(&mut scene, |socket| socket.send_text(&large));
+    let ending = scene.ends(|socket| socket.send_text(&large));
     assert_eq!(ending.name(), "too_large", "{ending:?}");
 }
 
@@ -244,14 +55,14 @@ fn a_message_as_large_as_allowed_is_read() {
 #[test]
 fn a_frame_that_announces_2_to_the_62_bytes_closes_with_1009_at_once() {
     let mut scene = Scene::open(ServerOptions::new());
-    let ending = ends(&mut scene, |socket| socket.send_bytes(&raw::announcement(0x81, 1 << 62)));
+    let ending = scene.ends(|socket| socket.send_bytes(&raw::announcement(0x81, 1 << 62)));
     assert_eq!(ending.name(), "too_large", "{ending:?}");
 }
 
 #[test]
 fn fragments_that_add_up_to_too_much_close_with_1009() {
     let mut scene = Scene::open(ServerOptions::new());
-    let ending = ends(&mut scene, |socket| {
+    let ending = scene.ends(|socket| {
         socket.send_frame(false, opcode::TEXT, &[b'x'; 40 * 1024]);
         socket.send_frame(false, opcode::CONTINUATION, &[b'x'; 40 * 1024]);
     });
@@ -262,7 +73,7 @@ fn fragments_that_add_up_to_too_much_close_with_1009() {
 fn a_message_in_too_many_fragments_is_closed() {
     let mut scene = Scene::open(ServerOptions::new());
     let before = scene.server.resident_kib();
-    let ending = ends(&mut scene, |socket| {
+    let ending = scene.ends(|socket| {
         let mut bytes = raw::frame(false, opcode::TEXT, b"x");
         (0..131_000).for_each(|_| bytes.extend(raw::frame(false, opcode::CONTINUATION, b"")));
         socket.send_bytes(&bytes);
@@ -276,7 +87,7 @@ fn a_message_in_too_many_fragments_is_closed() {
 fn a_message_that_is_not_utf_8_closes_with_1007() {
     let mut scene = Scene::open(ServerOptions::new());
     for bad in [&b"\xff\xfe"[..], b"\xed\xa0\x80", b"ab\xc0\xaf", b"\xf4\x90\x80\x80", b"end\xe4\xbd"] {
-        let ending = ends(&mut scene, |socket| socket.send_frame(true, opcode::TEXT, bad));
+        let ending = scene.ends(|socket| socket.send_frame(true, opcode::TEXT, bad));
         assert_eq!(ending.name(), "invalid_utf8", "{bad:?}: {ending:?}");
     }
 }
@@ -298,7 +109,7 @@ fn a_character_split_between_two_fragments_is_utf_8() {
 #[test]
 fn an_unmasked_frame_closes_with_1002() {
     let mut scene = Scene::open(ServerOptions::new());
-    let ending = ends(&mut scene, |socket| socket.send_bytes(&raw::unmasked_frame(true, opcode::TEXT, b"{}")));
+    let ending = scene.ends(|socket| socket.send_bytes(&raw::unmasked_frame(true, opcode::TEXT, b"{}")));
     assert_eq!(ending.name(), "protocol_error", "{ending:?}");
 }
 
@@ -315,7 +126,7 @@ fn frames_the_protocol_does_not_know_close_with_1002() {
         ("a continuation of nothing", raw::frame(true, opcode::CONTINUATION, b"x")),
     ];
     for (what, bytes) in broken {
-        let ending = ends(&mut scene, |socket| socket.send_bytes(&bytes));
+        let ending = scene.ends(|socket| socket.send_bytes(&bytes));
         assert_eq!(ending.name(), "protocol_error", "{what}: {ending:?}");
     }
 }
@@ -323,7 +134,7 @@ fn frames_the_protocol_does_not_know_close_with_1002() {
 #[test]
 fn a_binary_message_closes_with_1003() {
     let mut scene = Scene::open(ServerOptions::new());
-    let ending = ends(&mut scene, |socket| socket.send_frame(true, opcode::BINARY, b"{}"));
+    let ending = scene.ends(|socket| socket.send_frame(true, opcode::BINARY, b"{}"));
     assert_eq!(ending.name(), "unsupported", "{ending:?}");
 }
 
@@ -560,132 +371,5 @@ fn a_room_that_does_not_exist_is_not_found_whatever_is_asked_of_it() {
         }
     }
     socket.assert_alive();
-    scene.assert_the_others_live();
-}
-
-// --- Too much ---------------------------------------------------------------------------------------------------------
-
-#[test]
-fn posts_over_the_rate_are_refused_with_a_wait_after_which_they_pass() {
-    let mut scene = Scene::open(ServerOptions::new().flag("posts-burst", 3).flag("posts-per-s", 5));
-    let room = scene.room.clone();
-    let (mut socket, _) = RawSocket::open_and_greet(scene.address(), &scene.token);
-    let answers: Vec<Value> = (10..30).map(|id| socket.ask(id, "post", &post(&room, &format!("post {id}")))).collect();
-    let refused: Vec<&Value> = answers.iter().filter(|answer| answer["success"] == false).collect();
-    assert!(!refused.is_empty(), "twenty posts at once passed a burst of three");
-    for answer in &refused {
-        assert_eq!(refusal(answer), "rate_limited");
-        assert_eq!(answer["error"]["retryable"], true);
-    }
-    let wait_ms = refused[0]["error"]["retry_after_ms"].as_u64().expect("how long to wait");
-    assert!(wait_ms <= 2_000, "five a second, and told to wait {wait_ms} ms");
-    e2e::wait::until("the rate lets a post through again", SOON, || {
-        let answer = socket.ask(e2e::client::now().0, "post", &post(&room, "again"));
-        (answer["success"] == true).then_some(())
-    });
-    socket.assert_alive();
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn only_a_flood_far_over_the_rate_is_disconnected() {
-    let options = ServerOptions::new().flag("frames-burst", 10).flag("frames-per-s", 5).flag("abuse-frames", 200);
-    let mut scene = Scene::open(options);
-    let (mut polite, _) = RawSocket::open_and_greet(scene.address(), &scene.token);
-    let soft: Vec<Value> = (10..40).map(|id| polite.ask(id, "rooms", &json!({}))).collect();
-    let refused: Vec<&Value> = soft.iter().filter(|answer| answer["success"] == false).collect();
-    assert!(!refused.is_empty(), "thirty requests at once passed a burst of ten");
-    refused.iter().for_each(|answer| assert_eq!(refusal(answer), "rate_limited"));
-    let ending = ends(&mut scene, |socket| {
-        for id in 100..1_000 {
-            socket.send_json(&json!({ "id": id, "command": "rooms", "payload": {} }));
-        }
-    });
-    assert!(matches!(ending.name(), "flood" | "dropped"), "{ending:?}");
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn one_person_has_no_more_sockets_than_allowed() {
-    let mut scene = Scene::open(ServerOptions::new().flag("sockets-per-user", 3));
-    let token = scene.http.sign_in("Many").token;
-    let mut open: Vec<RawSocket> = (0..3).map(|_| RawSocket::open_and_greet(scene.address(), &token).0).collect();
-    let mut fourth = RawSocket::open(scene.address(), &token);
-    fourth.send_json(&raw::hello());
-    assert_eq!(fourth.ending(SOON).name(), "too_many");
-    open.iter_mut().for_each(RawSocket::assert_alive);
-    drop(open.pop());
-    e2e::wait::until("a place is free again", SOON, || {
-        let mut next = RawSocket::open(scene.address(), &token);
-        next.send_json(&raw::hello());
-        let first = next.read_frame(SOON)?;
-        String::from_utf8_lossy(&first.payload).contains("welcome").then_some(())
-    });
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn sockets_that_never_upgrade_do_not_lock_the_others_out() {
-    let options = ServerOptions::new().flag("pending-per-address", 8).flag("header-read-timeout-ms", 1_500);
-    let mut scene = Scene::open(options);
-    let idle: Vec<RawSocket> = (0..30).map(|_| RawSocket::connect(scene.address())).collect();
-    scene.bystander.assert_alive();
-    let token = scene.token.clone();
-    let address = scene.address();
-    e2e::wait::until("the idle ones are gone and a new one gets in", SOON, || {
-        let mut socket = RawSocket::connect(address);
-        let head = socket.try_upgrade(address, &[("Authorization", &format!("Bearer {token}"))])?;
-        (head.status == 101).then_some(())
-    });
-    drop(idle);
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn a_reader_that_takes_nothing_is_closed_and_costs_the_others_nothing() {
-    let options = ServerOptions::new().without_rates().flag("slow-timeout-ms", 1_000);
-    let mut scene = Scene::open(options);
-    let room = scene.room.clone();
-    let (mut slow, _) = RawSocket::open_and_greet_with_small_buffer(scene.address(), &scene.token);
-    let opened = slow.ask(5, "open", &json!({ "room": room }));
-    assert_eq!(opened["success"], true, "{opened}");
-    let before = scene.server.resident_kib();
-    let (mut poster, _) = RawSocket::open_and_greet(scene.address(), &scene.token);
-    let body = "x".repeat(3_500);
-    let mut slowest = Duration::ZERO;
-    for id in 10..1_500 {
-        let began = std::time::Instant::now();
-        let answer = poster.ask(id, "post", &post(&room, &body));
-        assert_eq!(answer["success"], true, "{answer}");
-        slowest = slowest.max(began.elapsed());
-        scene.bystander.read_what_is_there();
-    }
-    assert!(slowest < Duration::from_secs(3), "a post waited {slowest:?} for somebody else's reading");
-    let grown = scene.server.resident_kib().saturating_sub(before);
-    assert!(grown < 48 * 1024, "memory grew by {grown} KiB");
-    let ending = slow.ending(Duration::from_secs(20));
-    assert!(matches!(ending.name(), "slow" | "dropped"), "{ending:?}");
-    poster.assert_alive();
-    scene.assert_the_others_live();
-}
-
-#[test]
-fn a_flood_of_pings_closes_with_1008() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let ending = ends(&mut scene, |socket| {
-        (0..200).for_each(|_| socket.send_frame(true, opcode::PING, b"ping"));
-    });
-    assert_eq!(ending.name(), "policy", "{ending:?}");
-}
-
-#[test]
-fn a_flood_of_pings_from_somebody_who_never_reads_costs_no_memory() {
-    let mut scene = Scene::open(ServerOptions::new());
-    let before = scene.server.resident_kib();
-    let (mut deaf, _) = RawSocket::open_and_greet_with_small_buffer(scene.address(), &scene.token);
-    let pings: Vec<u8> = (0..1_000).flat_map(|_| raw::frame(true, opcode::PING, &[b'p'; 125])).collect();
-    e2e::wait::until("the server stops taking pings", SOON, || deaf.try_send_bytes(&pings).is_err().then_some(()));
-    let grown = scene.server.resident_kib().saturating_sub(before);
-    assert!(grown < 8 * 1024, "memory grew by {grown} KiB");
     scene.assert_the_others_live();
 }

@@ -5,49 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use e2e::browser::{LOAD_DEADLINE, Language, Row};
+use e2e::page::{PATIENCE, SOON, judge_count, options, program};
 use e2e::proxy::Weather;
-use e2e::server::ServerOptions;
-use e2e::{Client, Oracle, Stage, Tab, wait};
-use shared::ids::RoomId;
-
-/// For what a page does in moments, on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
-/// For what takes a backoff.
-const PATIENCE: Duration = Duration::from_secs(60);
+use e2e::{Stage, Tab, wait};
 
 /// A page looks for posts of dead tabs more often than this.
 const LOOKS_FOR_ORPHANS: Duration = Duration::from_secs(17);
-
-fn options() -> ServerOptions {
-    ServerOptions::new().without_rates()
-}
-
-/// Signs a program in and returns it with the id of `general`.
-async fn program(stage: &Stage, name: &str) -> (Client, RoomId) {
-    let (client, room, _) = Client::join_general(stage.address(), &stage.http().sign_in(name).token).await;
-    (client, room)
-}
-
-fn committed(rows: &[Row]) -> Vec<(u64, String)> {
-    rows.iter().filter_map(|row| row.seq.map(|seq| (seq, row.body.clone()))).collect()
-}
-
-/// Waits until every tab shows this many committed rows and nothing unsent, and lets the oracle judge them.
-async fn judge(stage: &Stage, posts: usize, tabs: &[&Tab]) {
-    let (_, room) = program(stage, "Judge").await;
-    let mut pages = Vec::new();
-    for tab in tabs {
-        let whole = |rows: &[Row]| rows.len() == posts && rows.iter().all(|row| row.seq.is_some());
-        pages.push(committed(&tab.wait_rows(&format!("{posts} committed rows and no other"), PATIENCE, whole).await));
-    }
-    let mut oracle = stage.with_server(|server| Oracle::read(server.data_dir(), room));
-    assert_eq!(oracle.posts().count(), posts, "stored are {:?}", oracle.posts().collect::<Vec<_>>());
-    for (number, page) in pages.iter().enumerate() {
-        oracle.judge_page(&format!("tab {number}"), page);
-        assert_eq!(page, &pages[0], "two pages show different orders");
-    }
-    oracle.verdict();
-}
 
 /// Asserts that the own rows with this prefix stand in the order they were written.
 fn assert_in_order(rows: &[Row], prefix: &str, count: usize) {
@@ -68,7 +31,7 @@ async fn a_first_message_is_sent_from_a_fresh_profile() {
         assert_eq!(row.status, "sent");
         assert_eq!(row.author.as_deref(), Some("Ada"));
         assert_eq!(tab.draft().await, "", "the composer is empty after sending");
-        judge(stage, 1, &[&tab]).await;
+        judge_count(stage, 1, &[&tab]).await;
     })
     .await;
 }
@@ -82,7 +45,7 @@ async fn two_people_see_each_others_posts_in_the_same_order() {
             let (of_ada, of_bo) = (format!("ada {number}"), format!("波 {number}"));
             tokio::join!(ada.post(&of_ada), bo.post(&of_bo));
         }
-        judge(stage, 16, &[&ada, &bo]).await;
+        judge_count(stage, 16, &[&ada, &bo]).await;
         assert_in_order(&ada.rows().await, "ada ", 8);
         assert_in_order(&bo.rows().await, "波 ", 8);
     })
@@ -114,7 +77,7 @@ async fn a_sign_in_survives_a_reload() {
         tab.wait_state("live", LOAD_DEADLINE).await;
         tab.wait_sent("before", SOON).await;
         tab.post("after").await;
-        judge(stage, 2, &[&tab]).await;
+        judge_count(stage, 2, &[&tab]).await;
     })
     .await;
 }
@@ -182,7 +145,7 @@ async fn enter_during_a_composition_does_not_send_and_after_it_does() {
         tab.wait_composed().await;
         tab.press("Enter").await;
         tab.wait_sent("你好", SOON).await;
-        judge(stage, 1, &[&tab]).await;
+        judge_count(stage, 1, &[&tab]).await;
     })
     .await;
 }
@@ -209,7 +172,7 @@ async fn scenario_03_a_server_killed_in_a_burst_loses_nothing_and_the_pages_come
         stage.restart_server();
         ada.wait_state("live", PATIENCE).await;
         bo.wait_state("live", PATIENCE).await;
-        judge(stage, 20, &[&ada, &bo]).await;
+        judge_count(stage, 20, &[&ada, &bo]).await;
         assert_in_order(&bo.rows().await, "ada ", 10);
         assert_in_order(&ada.rows().await, "bo ", 10);
     })
@@ -236,7 +199,7 @@ async fn scenario_06_a_black_holed_link_is_noticed_shown_and_healed_without_a_du
         ada.wait_for("status-bar", SOON).await;
         stage.weather(Weather::Fair);
         ada.wait_state("live", PATIENCE).await;
-        judge(stage, 3, &[&ada, &bo]).await;
+        judge_count(stage, 3, &[&ada, &bo]).await;
     })
     .await;
 }
@@ -250,7 +213,7 @@ async fn scenario_06_a_late_original_and_its_retry_are_one_row() {
         ada.wait_state_in(&["waiting", "trying", "connecting"], SOON).await;
         stage.weather(Weather::Fair);
         ada.wait_state("live", PATIENCE).await;
-        judge(stage, 1, &[&ada]).await;
+        judge_count(stage, 1, &[&ada]).await;
     })
     .await;
 }
@@ -272,7 +235,7 @@ async fn scenario_01_offline_is_shown_at_once_writing_goes_on_and_all_is_sent_wh
         ada.wait_rows("the posts are saved on this device", SOON, |rows| rows.len() == 5 && saved(rows)).await;
         ada.offline(false).await;
         ada.wait_state("live", PATIENCE).await;
-        judge(stage, 10, &[&ada, &bo]).await;
+        judge_count(stage, 10, &[&ada, &bo]).await;
         assert_in_order(&bo.rows().await, "offline ", 5);
     })
     .await;
@@ -299,7 +262,7 @@ async fn a_reload_in_the_middle_of_sending_loses_and_doubles_nothing() {
             ada.wait_state("live", PATIENCE).await;
             ada.wait_sent(text, PATIENCE).await;
         }
-        judge(stage, 7, &[&ada]).await;
+        judge_count(stage, 7, &[&ada]).await;
     })
     .await;
 }
@@ -319,7 +282,7 @@ async fn scenario_05_a_tab_closed_with_20_queued_posts_sends_them_in_order_when_
         stage.restart_server();
         let again = person.tab().await;
         again.wait_state("live", PATIENCE).await;
-        judge(stage, 20, &[&again]).await;
+        judge_count(stage, 20, &[&again]).await;
         assert_in_order(&again.rows().await, "queued ", 20);
     })
     .await;
@@ -341,7 +304,7 @@ async fn two_tabs_of_one_person_do_not_send_twice() {
         stage.restart_server();
         one.wait_state("live", PATIENCE).await;
         two.wait_state("live", PATIENCE).await;
-        judge(stage, 10, &[&one, &two]).await;
+        judge_count(stage, 10, &[&one, &two]).await;
         assert_in_order(&one.rows().await, "one ", 5);
         assert_in_order(&one.rows().await, "two ", 5);
     })
@@ -364,7 +327,7 @@ async fn posts_of_a_tab_that_died_are_adopted_by_the_one_that_lives() {
         let what = "the living tab sends what another still holds";
         wait::never(what, LOOKS_FOR_ORPHANS, async || heir.rows().await, |rows| !rows.is_empty()).await;
         dying.close().await;
-        judge(stage, 3, &[&heir]).await;
+        judge_count(stage, 3, &[&heir]).await;
         assert_in_order(&heir.rows().await, "left behind ", 3);
     })
     .await;
@@ -391,9 +354,9 @@ async fn scrolling_back_through_5000_posts_shows_every_one_and_keeps_the_page_sm
             most = most.max(rows.len());
             let places: Vec<u64> = rows.iter().filter_map(|row| row.seq).collect();
             assert!(places.windows(2).all(|pair| pair[0] < pair[1]), "rows out of order: {places:?}");
-            for (seq, body) in committed(&rows) {
+            for (seq, body) in rows.iter().filter_map(|row| Some((row.seq?, &row.body))) {
                 let before = seen.insert(seq, body.clone());
-                assert!(before.is_none_or(|before| before == body), "place {seq} changed its text");
+                assert!(before.is_none_or(|before| before == *body), "place {seq} changed its text");
             }
             let up = "(() => { const t = document.querySelector('[data-testid=timeline]'); t.scrollTop -= t.clientHeight * 0.8; return t.scrollTop; })()";
             tab.evaluate::<f64>(up).await;

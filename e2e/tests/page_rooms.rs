@@ -1,17 +1,13 @@
 //! What anyone expects of a chat at once, in a real Chromium: rooms, people, unread counts, one's own posts, one's own name.
 
-use std::time::Duration;
-
 use e2e::browser::LOAD_DEADLINE;
+use e2e::page::{self, SOON, wait_title};
 use e2e::server::ServerOptions;
 use e2e::{Client, Stage, Tab, wait};
 use shared::message::{Command, RoomRef};
 
-/// For what a page does in moments, on a busy machine.
-const SOON: Duration = Duration::from_secs(20);
-
 fn options() -> ServerOptions {
-    ServerOptions::new().without_rates().flag("coalesce-ms", 100)
+    page::options().flag("coalesce-ms", 100)
 }
 
 /// Waits until a room of the list counts this many unread posts.
@@ -19,11 +15,6 @@ async fn wait_unread(tab: &Tab, room: &str, unread: u64) {
     let read = format!("document.querySelector('[data-testid=room][data-name=\"{room}\"]')?.dataset.unread ?? ''");
     let look = async || tab.evaluate::<String>(&read).await.unwrap_or_default();
     wait::see(&format!("{room} counts {unread} unread"), SOON, look, |seen| *seen == unread.to_string()).await;
-}
-
-async fn wait_title(tab: &Tab, start: &str) {
-    let look = async || tab.evaluate::<String>("document.title").await.unwrap_or_default();
-    wait::see(&format!("the title begins with {start:?}"), SOON, look, |title| title.starts_with(start)).await;
 }
 
 async fn create_room(tab: &Tab, name: &str) {

@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use e2e::campaign::{Dice, figure, loops};
-use e2e::crew::{PATIENCE, SOON, device, general, judge_folder, retry_now, settle};
+use e2e::crew::{PATIENCE, SOON, acks, devices, general, judge_folder, retry_now, settle};
 use e2e::disk::Disk;
 use e2e::server::{ServerOptions, ServerProcess};
 use e2e::{Client, Device, Http, Oracle, wait};
@@ -47,22 +47,18 @@ async fn fault_10_no_acknowledged_post_is_lost_in_a_power_cut() {
     let mut disk = Disk::format();
     let mut server = options(&disk, &[]).start();
     let room = general(&server).await;
-    let mut devices = Vec::new();
-    for name in ["Ada", "Bo", "Cy"] {
-        devices.push(device(&server, server.address(), name).await);
-    }
+    let devices = devices(&server, &["Ada", "Bo", "Cy"]).await;
     let devices: Vec<&Device> = devices.iter().collect();
-    let acks = || devices.iter().map(|device| device.look(|seen| seen.acked.len())).sum::<usize>();
     for number in 1..=cuts {
         place_canaries(&disk, number);
-        let before = acks();
+        let before = acks(&devices);
         for (who, device) in devices.iter().enumerate() {
             for post in 0..BURST {
                 device.post(&format!("post {post} of device {who} before cut {number}")).await;
             }
         }
         let enough = before + 1 + usize::try_from(dice.below(BURST * 3)).expect("few");
-        wait::see("some of the burst is acknowledged", SOON, async || acks(), |now| *now >= enough).await;
+        wait::see("some of the burst is acknowledged", SOON, async || acks(&devices), |now| *now >= enough).await;
         cut(&mut server, &mut disk);
         judge_canaries(&disk, number);
         server.set_options(|_| options(&disk, &[]));
@@ -78,7 +74,7 @@ async fn fault_10_no_acknowledged_post_is_lost_in_a_power_cut() {
     judge_folder(salvaged.path(), room, &devices).await;
     let total = Oracle::read(salvaged.path(), room).posts().count();
     assert_eq!(total, cuts * 3 * usize::try_from(BURST).expect("few"), "every post of every burst is stored once");
-    figure(&format!("{cuts} power cuts; {total} posts, {} acknowledged; lost 0, doubled 0", acks()));
+    figure(&format!("{cuts} power cuts; {total} posts, {} acknowledged; lost 0, doubled 0", acks(&devices)));
 }
 
 /// The same cut, with a server whose syncs answer success and do nothing, as one that forgot them would.

@@ -10,20 +10,18 @@ use e2e::client::new_id;
 use e2e::crew::{device, general, judge, retry_now, was_lost};
 use e2e::proxy::Weather;
 use e2e::raw::RawSocket;
+use e2e::scene::post;
 use e2e::server::{ServerOptions, ServerProcess};
-use e2e::{Client, Device, FaultProxy, Http, Oracle, Scene, wait};
-use serde_json::{Value, json};
+use e2e::{Client, Device, FaultProxy, Http, Oracle, Scene, SignedIn, wait};
+use serde_json::json;
 use shared::error::ErrorCode;
+use shared::ids::{ClientId, RoomId};
 use shared::message::Command;
 use shared::session::ConnectionState;
 
 const SOON: Duration = Duration::from_secs(20);
 /// As much as a test of a full disk writes at most before it must be full.
 const POSTS_TO_FILL: u64 = 20_000;
-
-fn post(room: &str, body: &str) -> Value {
-    json!({ "client_id": new_id(), "room": room, "body": body })
-}
 
 /// Posts until the disk is full; returns how many were acknowledged, and checks the refusal.
 fn fill(socket: &mut RawSocket, room: &str) -> u64 {
@@ -144,32 +142,71 @@ fn a_full_disk_refuses_posts_with_storage_full_reads_on_and_heals_by_itself() {
 /// The system calls of a test are counted by each thread, so the start is given some that succeed.
 const SYNCS_THAT_SUCCEED: u32 = 25;
 
+/// A server whose syncs are tampered with by strace, and somebody who posts to it.
+struct Tampered {
+    server: ServerProcess,
+    who: SignedIn,
+    client: Client,
+    room: RoomId,
+}
+
+impl Tampered {
+    async fn start(inject: &str) -> Self {
+        let strace = std::process::Command::new("strace").arg("-V").output();
+        assert!(strace.is_ok(), "this test tampers with syncs by strace: `apt-get install strace`");
+        let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", inject];
+        let server = ServerOptions::new().without_rates().under(&wrapper).start();
+        let who = Http::new(server.address()).sign_in("Ada");
+        let (client, room, _) = Client::join_general(server.address(), &who.token).await;
+        Self { server, who, client, room }
+    }
+}
+
+/// Why a post has no acknowledgement.
+#[derive(Debug, PartialEq)]
+enum Unanswered {
+    /// No answer came in time.
+    Late,
+    Refused(ErrorCode),
+    /// The connection ended.
+    Gone,
+}
+
+/// Longer than any sync takes that nobody tampers with.
+const LATE: Duration = Duration::from_secs(3);
+
+/// Posts until a post is not acknowledged in time. Returns the keys and places of those that were, its key, and why.
+async fn post_until_unanswered(
+    client: &mut Client,
+    room: RoomId,
+    time: Duration,
+) -> (Vec<(ClientId, u64)>, ClientId, Unanswered) {
+    let mut acked = Vec::new();
+    loop {
+        let key = new_id();
+        let body = format!("post {}", acked.len());
+        match tokio::time::timeout(time, client.post_as(key, room, &body)).await {
+            Ok(Ok(Ok(ack))) => acked.push((key, ack.seq.0)),
+            Ok(Ok(Err(refusal))) => return (acked, key, Unanswered::Refused(refusal.code)),
+            Ok(Err(_)) => return (acked, key, Unanswered::Gone),
+            Err(_) => return (acked, key, Unanswered::Late),
+        }
+        assert!(acked.len() < 1_000, "every post was acknowledged");
+    }
+}
+
 #[tokio::test]
 async fn a_failed_sync_is_answered_to_nobody_and_stops_the_server() {
-    let strace = std::process::Command::new("strace").arg("-V").output();
-    assert!(strace.is_ok(), "this test makes syncs fail with strace: `apt-get install strace`");
     let inject = format!("inject=fdatasync,fsync:error=EIO:when={SYNCS_THAT_SUCCEED}+");
-    let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", &inject];
-    let mut server = ServerOptions::new().without_rates().under(&wrapper).start();
-    let who = Http::new(server.address()).sign_in("Ada");
-    let (mut client, room, _) = Client::join_general(server.address(), &who.token).await;
-    let mut acked = Vec::new();
-    let unanswered = loop {
-        let key = new_id();
-        match client.post_as(key, room, &format!("post {}", acked.len())).await {
-            Ok(Ok(ack)) => acked.push((key, ack.seq.0)),
-            Ok(Err(refusal)) => {
-                assert_eq!(
-                    refusal.code,
-                    ErrorCode::Unavailable,
-                    "an outcome that is unknown was called a refusal: {refusal}"
-                );
-                break key;
-            }
-            Err(_) => break key,
+    let Tampered { mut server, who, mut client, room } = Tampered::start(&inject).await;
+    let (acked, unanswered, ending) = post_until_unanswered(&mut client, room, SOON).await;
+    match ending {
+        Unanswered::Refused(code) => {
+            assert_eq!(code, ErrorCode::Unavailable, "an outcome that is unknown was called a refusal");
         }
-        assert!(acked.len() < 1_000, "no sync ever failed");
-    };
+        Unanswered::Gone => {}
+        Unanswered::Late => panic!("a sync that failed was waited for"),
+    }
     let status = server.wait_for_exit(SOON);
     assert!(!status.success(), "the server left as if all were well: {status}");
     server.set_options(|_| ServerOptions::new().without_rates());
@@ -215,21 +252,9 @@ fn try_restart(server: &mut ServerProcess) -> Result<(), String> {
 async fn fault_08_killed_between_the_sync_and_the_ack_the_retry_gets_the_seq_that_was_committed() {
     // The sync happens; then the thread that asked for it stands still for longer than the test takes.
     let inject = format!("inject=fdatasync,fsync:delay_exit=60000000:when={SYNCS_THAT_SUCCEED}+");
-    let wrapper = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync,fsync", "-e", &inject];
-    let mut server = ServerOptions::new().without_rates().under(&wrapper).start();
-    let who = Http::new(server.address()).sign_in("Ada");
-    let (mut client, room, _) = Client::join_general(server.address(), &who.token).await;
-    let mut acked = Vec::new();
-    let unanswered = loop {
-        let key = new_id();
-        let body = format!("post {}", acked.len());
-        let posting = client.post_as(key, room, &body);
-        match tokio::time::timeout(Duration::from_secs(3), posting).await {
-            Ok(answer) => acked.push((key, answer.expect("a connection").expect("an ack").seq.0)),
-            Err(_late) => break key,
-        }
-        assert!(acked.len() < 1_000, "no sync ever stood still");
-    };
+    let Tampered { mut server, who, mut client, room } = Tampered::start(&inject).await;
+    let (mut acked, unanswered, ending) = post_until_unanswered(&mut client, room, LATE).await;
+    assert_eq!(ending, Unanswered::Late, "the sync did not stand still");
     server.kill();
     let copy = tempfile::tempdir().expect("a temporary folder");
     copy_files(server.data_dir(), copy.path());

@@ -237,8 +237,8 @@ pub(crate) const ROWS: [Row; 33] = [
             "page_faults::a_page_frozen_longer_than_its_server_waits_for_it_comes_back_whole",
             "page_faults::a_page_from_the_back_forward_cache_looks_at_its_link_at_once_and_catches_up",
             "page_faults::a_machine_that_slept_finds_out_at_once_that_its_link_died_and_is_live_when_it_is_back",
-            "page_faults::a_tab_killed_right_after_enter_has_its_text_in_the_outbox_or_still_in_the_composer",
-            "page_faults::what_a_killed_tab_left_is_sent_by_the_other_which_says_so",
+            "page_kept::a_tab_killed_right_after_enter_has_its_text_in_the_outbox_or_still_in_the_composer",
+            "page_kept::what_a_killed_tab_left_is_sent_by_the_other_which_says_so",
         ],
     },
     Row {
@@ -249,9 +249,9 @@ pub(crate) const ROWS: [Row; 33] = [
         needs: &[],
         tests: &[
             "hostile::fault_21_heads_that_never_end_are_closed_in_time_and_cost_the_others_nothing",
-            "bad_input::a_head_that_takes_too_long_is_not_waited_for",
-            "bad_input::a_head_fed_byte_by_byte_does_not_reset_its_deadline",
-            "bad_input::sockets_that_never_upgrade_do_not_lock_the_others_out",
+            "bad_handshake::a_head_that_takes_too_long_is_not_waited_for",
+            "bad_handshake::a_head_fed_byte_by_byte_does_not_reset_its_deadline",
+            "too_much::sockets_that_never_upgrade_do_not_lock_the_others_out",
         ],
     },
     Row {
@@ -262,10 +262,10 @@ pub(crate) const ROWS: [Row; 33] = [
         needs: &[],
         tests: &[
             "hostile::fault_22_heads_of_26_megabytes_cost_the_others_nothing",
-            "bad_input::a_head_that_is_too_large_is_refused_with_431",
-            "bad_input::a_head_with_too_many_fields_is_refused_with_431",
-            "bad_input::a_head_of_26_megabytes_is_refused_without_being_read",
-            "bad_input::an_address_that_keeps_sending_heads_nobody_can_read_is_no_longer_read_for_a_while",
+            "bad_handshake::a_head_that_is_too_large_is_refused_with_431",
+            "bad_handshake::a_head_with_too_many_fields_is_refused_with_431",
+            "bad_handshake::a_head_of_26_megabytes_is_refused_without_being_read",
+            "bad_handshake::an_address_that_keeps_sending_heads_nobody_can_read_is_no_longer_read_for_a_while",
         ],
     },
     Row {
@@ -276,8 +276,8 @@ pub(crate) const ROWS: [Row; 33] = [
         needs: &[],
         tests: &[
             "hostile::fault_23_floods_of_pings_cost_the_others_nothing",
-            "bad_input::a_flood_of_pings_closes_with_1008",
-            "bad_input::a_flood_of_pings_from_somebody_who_never_reads_costs_no_memory",
+            "too_much::a_flood_of_pings_closes_with_1008",
+            "too_much::a_flood_of_pings_from_somebody_who_never_reads_costs_no_memory",
         ],
     },
     Row {
@@ -305,8 +305,8 @@ pub(crate) const ROWS: [Row; 33] = [
         needs: &[],
         tests: &[
             "hostile::fault_25_subscribers_that_never_read_are_closed_and_cost_the_others_nothing",
-            "bad_input::a_reader_that_takes_nothing_is_closed_and_costs_the_others_nothing",
-            "server_faults::scenario_14_a_reader_at_1_kb_per_s_slows_nobody_and_loses_nothing",
+            "too_much::a_reader_that_takes_nothing_is_closed_and_costs_the_others_nothing",
+            "too_much::scenario_14_a_reader_at_1_kb_per_s_slows_nobody_and_loses_nothing",
         ],
     },
     Row {
@@ -335,9 +335,9 @@ pub(crate) const ROWS: [Row; 33] = [
         expected: "403 before the upgrade; without an origin only with a token",
         needs: &[],
         tests: &[
-            "bad_input::an_upgrade_from_a_foreign_origin_is_refused_whoever_asks",
-            "bad_input::an_upgrade_without_an_origin_needs_a_token",
-            "bad_input::a_session_is_not_opened_for_a_foreign_origin",
+            "bad_handshake::an_upgrade_from_a_foreign_origin_is_refused_whoever_asks",
+            "bad_handshake::an_upgrade_without_an_origin_needs_a_token",
+            "bad_handshake::a_session_is_not_opened_for_a_foreign_origin",
         ],
     },
     Row {

@@ -1,0 +1,109 @@
+//! Days of a page that writes: drafts, sends, edits, and what is taken back.
+//!
+//! Must not live here: the outbox, which is the session's. Invariant: a text is in the composer or on its way, never in
+//! both and never in neither.
+
+use super::*;
+
+#[test]
+fn a_sent_draft_is_emptied_and_its_text_is_in_the_outbox() {
+    let mut page = Page::live();
+    let room = room_id(1);
+    let typed = page.act(Action::SetDraft(room, "hello".into()));
+    assert!(typed.iter().any(|effect| matches!(effect, Effect::SaveDraft(_, text) if text == "hello")));
+    assert_eq!(page.model.draft_to_store(room), "hello");
+    let before = page.state().draft.version;
+    let effects = page.act(Action::Send(room, "hello\n".into()));
+    assert_eq!(sent(&effects).unwrap().1, &SendOp::Post { body: "hello".into() });
+    assert_eq!(page.model.draft_to_store(room), "");
+    let draft = page.state().draft;
+    assert!(draft.text.is_empty() && draft.version > before);
+    assert!(page.model.would_lose(), "not on the device yet");
+}
+
+#[test]
+fn nothing_but_blanks_is_not_sent() {
+    let mut page = Page::live();
+    assert!(sent(&page.act(Action::Send(room_id(1), " \n\t".into()))).is_none());
+}
+
+#[test]
+fn a_post_too_long_stays_in_the_composer() {
+    let mut page = Page::live();
+    let long = "x".repeat(WireLimits::default().post_bytes as usize + 1);
+    page.act(Action::SetDraft(room_id(1), long.clone()));
+    assert!(sent(&page.act(Action::Send(room_id(1), long.clone()))).is_none());
+    assert_eq!(page.state().draft.text, long);
+    assert_eq!(page.state().notices.len(), 1);
+}
+
+#[test]
+fn closing_the_page_warns_only_until_the_post_is_on_the_device() {
+    let mut page = Page::live();
+    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let (client_id, _) = sent(&effects).unwrap();
+    page.hear(SessionEvent::Queued(item(client_id, "one")));
+    page.hear(SessionEvent::Sending(client_id));
+    assert!(page.model.would_lose());
+    page.hear(SessionEvent::Saved(client_id));
+    assert!(!page.model.would_lose());
+    assert_eq!(page.state().queued, 1);
+    page.hear(SessionEvent::Acked(Ack {
+        client_id,
+        room: room_id(1),
+        seq: Seq(4),
+        ts: Timestamp(WALL),
+        duplicate: false,
+    }));
+    assert_eq!(page.state().queued, 0);
+}
+
+#[test]
+fn a_full_outbox_gives_the_text_back_before_what_is_written_since() {
+    let mut page = Page::live();
+    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let (client_id, _) = sent(&effects).unwrap();
+    page.act(Action::SetDraft(room_id(1), "two".into()));
+    page.hear(SessionEvent::OutboxFull { client_id });
+    assert_eq!(page.state().draft.text, "one\ntwo");
+    assert_eq!(page.state().queued, 0);
+}
+
+#[test]
+fn only_an_item_that_was_never_attempted_is_taken_back_into_the_composer() {
+    let mut page = Page::live();
+    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let (client_id, _) = sent(&effects).unwrap();
+    page.hear(SessionEvent::Queued(item(client_id, "one")));
+    page.hear(SessionEvent::Sending(client_id));
+    assert!(page.act(Action::CancelAndEdit(client_id)).is_empty());
+    assert_eq!(page.state().draft.text, "");
+}
+
+#[test]
+fn an_edit_borrows_the_composer_and_gives_the_draft_back() {
+    let mut page = Page::live();
+    page.posted(1, 4, me());
+    page.act(Action::SetDraft(room_id(1), "later".into()));
+    page.act(Action::BeginEdit(room_id(1), Seq(4)));
+    let draft = page.state().draft;
+    assert_eq!((draft.text.as_str(), draft.editing), ("hi", Some(Seq(4))));
+    assert_eq!(page.model.draft_to_store(room_id(1)), "later", "an edit is not a draft");
+    let effects = page.act(Action::Send(room_id(1), "hi!".into()));
+    assert_eq!(sent(&effects).unwrap().1, &SendOp::Edit { post: Seq(4), body: "hi!".into() });
+    assert_eq!(page.state().draft.text, "later");
+    page.act(Action::BeginEdit(room_id(1), Seq(4)));
+    let unchanged = page.act(Action::Send(room_id(1), "hi".into()));
+    assert!(sent(&unchanged).is_none());
+}
+
+#[test]
+fn drafts_found_on_the_device_do_not_overwrite_what_is_being_written() {
+    let mut page = Page::live();
+    page.act(Action::SetDraft(room_id(1), "new".into()));
+    let found = BTreeMap::from([(room_id(1), "old".to_owned()), (room_id(2), "kept".to_owned())]);
+    page.step(|model, _| model.drafts_found(found));
+    assert_eq!(page.model.draft_to_store(room_id(1)), "new");
+    assert_eq!(page.model.draft_to_store(room_id(2)), "kept");
+    assert!(page.state().room(room_id(2)).unwrap().draft);
+}

@@ -1,0 +1,125 @@
+//! Days of a page in its rooms: which one is shown, followed, unread or left.
+//!
+//! Must not live here: what is written in them (`composer`). Invariant: an address is answered by a room or by words.
+
+use super::*;
+
+#[test]
+fn the_default_room_opens_by_itself() {
+    let mut page = Page::at("/");
+    let effects = page.welcome(vec![summary(2, "build", 0, 0), summary(1, "general", 0, 0)]);
+    assert_eq!(gone_to(&effects), Some(("/r/general", true)));
+    assert_eq!(opened(&effects), Some(room_id(1)));
+    let state = page.state();
+    assert_eq!(state.place, Place::Room(room_id(1)));
+    assert_eq!(state.rooms.iter().map(|row| row.summary.name.as_str()).collect::<Vec<_>>(), ["general", "build"]);
+}
+
+#[test]
+fn the_default_room_is_joined_without_asking_where_one_is_not_in_it() {
+    let mut page = Page::at("/");
+    let asked = page.welcome(Vec::new());
+    assert!(matches!(&page.state().place, Place::Looking { name } if name == "general"));
+    let general = RoomSummary { joined: false, ..summary(1, "general", 9, 0) };
+    let join = page.answer(&asked, Ok(Reply::Room(general.clone())));
+    assert!(
+        join.iter()
+            .any(|effect| matches!(effect, Effect::Session(Command::Request { command: WireCommand::Join(_), .. })))
+    );
+    let effects = page.answer(&join, Ok(Reply::Room(RoomSummary { joined: true, ..general })));
+    assert_eq!(opened(&effects), Some(room_id(1)));
+}
+
+#[test]
+fn the_address_of_a_public_room_asks_before_it_joins() {
+    let mut page = Page::at("/r/secret%20plans");
+    let asked = page.welcome(vec![summary(1, "general", 0, 0)]);
+    let found = RoomSummary { joined: false, ..summary(3, "secret plans", 4, 0) };
+    let effects = page.answer(&asked, Ok(Reply::Room(found)));
+    assert!(effects.is_empty(), "{effects:?}");
+    assert!(matches!(page.state().place, Place::Door { busy: false, .. }));
+    let join = page.act(Action::Join(room_id(3)));
+    assert!(matches!(page.state().place, Place::Door { busy: true, .. }));
+    page.answer(&join, Ok(Reply::Room(summary(3, "secret plans", 4, 4))));
+    assert_eq!(page.state().place, Place::Room(room_id(3)));
+}
+
+#[test]
+fn an_address_of_no_room_says_so_and_a_lost_question_is_asked_again() {
+    let mut page = Page::at("/r/nowhere");
+    let asked = page.welcome(Vec::new());
+    page.answer(&asked, Err(WireError::new(ErrorCode::Unavailable, "lost")));
+    assert!(matches!(page.state().place, Place::Looking { .. }));
+    let again = page.welcome(Vec::new());
+    page.answer(&again, Err(WireError::new(ErrorCode::NotFound, "no")));
+    assert!(matches!(&page.state().place, Place::Missing { name } if name == "nowhere"));
+}
+
+#[test]
+fn unread_counts_what_others_wrote_and_shows_in_the_title() {
+    let mut page = Page::live();
+    assert_eq!(page.model.title(), "(3) general · Holdfast");
+    page.posted(1, 4, other());
+    assert_eq!(page.state().unread(), 4);
+    let effects = page.act(Action::MarkRead(room_id(1), 4));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Session(Command::MarkRead { posts: 4, .. }))));
+    page.posted(1, 5, me());
+    assert_eq!(page.state().unread(), 3, "what I wrote I have read");
+    page.hear(SessionEvent::Read(shared::message::ReadMark { room: room_id(2), posts: 5 }));
+    assert_eq!(page.model.title(), "general · Holdfast");
+}
+
+#[test]
+fn the_new_divider_is_frozen_while_the_room_is_shown() {
+    let mut page = Page::live();
+    page.act(Action::OpenRoom(room_id(2)));
+    assert_eq!(page.state().view.unwrap().divider, Some(2));
+    page.act(Action::MarkRead(room_id(2), 5));
+    assert_eq!(page.state().view.unwrap().divider, Some(2));
+    page.act(Action::OpenRoom(room_id(1)));
+    page.act(Action::OpenRoom(room_id(2)));
+    assert_eq!(page.state().view.unwrap().divider, None);
+}
+
+#[test]
+fn the_room_not_visited_for_longest_is_followed_no_longer() {
+    let mut page = Page::at("/");
+    let rooms = (1..=ROOMS_FOLLOWED as u8 + 1).map(|n| summary(n, &format!("room-{n:02}"), 0, 0)).collect();
+    page.welcome(rooms);
+    let mut shut = Vec::new();
+    for n in 1..=ROOMS_FOLLOWED as u8 + 1 {
+        shut.extend(page.act(Action::OpenRoom(room_id(n))).into_iter().filter_map(|effect| match effect {
+            Effect::Session(Command::Shut { room }) => Some(room),
+            _ => None,
+        }));
+    }
+    assert_eq!(shut, [room_id(1)]);
+    assert_eq!(opened(&page.act(Action::OpenRoom(room_id(1)))), Some(room_id(1)), "followed anew when visited again");
+}
+
+#[test]
+fn leaving_the_room_on_screen_shows_another_one() {
+    let mut page = Page::live();
+    page.act(Action::OpenRoom(room_id(2)));
+    page.hear(SessionEvent::User(UserEvent {
+        seq: Seq(1),
+        check: Check([0; 8]),
+        ts: Timestamp(WALL),
+        change: UserChange::RoomRemoved(shared::model::RoomRemoved { room: room_id(2) }),
+    }));
+    assert_eq!(page.state().place, Place::Room(room_id(1)));
+}
+
+#[test]
+fn parts_that_did_not_change_are_the_same_parts() {
+    let mut page = Page::live();
+    let before = page.state();
+    page.hear(SessionEvent::RoundTrip { ms: 12 });
+    let after = page.state();
+    assert!(Rc::ptr_eq(&before.rooms, &after.rooms));
+    assert!(Rc::ptr_eq(before.view.as_ref().unwrap(), after.view.as_ref().unwrap()));
+    assert!(!Rc::ptr_eq(&before.panel, &after.panel));
+    assert!(!before.looks_like(&after));
+    page.now += 60_000;
+    assert!(after.looks_like(&page.state()), "the clock alone draws nothing");
+}

@@ -5,7 +5,7 @@
 
 use shared::ids::RoomId;
 
-use crate::browser::Row;
+use crate::browser::{LOAD_DEADLINE, Person, Row};
 use crate::client::new_id;
 use crate::server::ServerOptions;
 use crate::{Client, Oracle, Stage, Tab, wait};
@@ -44,6 +44,21 @@ pub async fn others_post(stage: &Stage, name: &str, bodies: impl IntoIterator<It
 #[must_use]
 pub fn numbered(prefix: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{prefix} {number}")).collect()
+}
+
+/// Opens two tabs of one person. The second goes offline and keeps these posts; returned are both, the first first.
+pub async fn heir_and_dying(person: &Person<'_>, bodies: &[String]) -> (Tab, Tab) {
+    let heir = person.signed_in("Ada").await;
+    let dying = person.tab().await;
+    dying.wait_state("live", LOAD_DEADLINE).await;
+    dying.offline(true).await;
+    dying.wait_state("offline", SOON).await;
+    for body in bodies {
+        dying.post(body).await;
+    }
+    let saved = |rows: &[Row]| rows.iter().filter(|row| row.saved).count() == bodies.len();
+    dying.wait_rows("all of them are saved", SOON, saved).await;
+    (heir, dying)
 }
 
 /// Waits until the window's title begins like this.

@@ -96,7 +96,10 @@ impl RawSocket {
     /// If nobody listens.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, ANSWER_DEADLINE).expect("the server listens");
+        Self::over(TcpStream::connect_timeout(&address, ANSWER_DEADLINE).expect("the server listens"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("a TCP socket");
         stream.set_write_timeout(Some(ANSWER_DEADLINE)).expect("a TCP socket");
         Self { stream, buffer: Vec::new() }
@@ -111,10 +114,7 @@ impl RawSocket {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).expect("an address of loopback");
         socket.connect(&address.into()).expect("the server listens");
-        let stream = TcpStream::from(socket);
-        stream.set_nodelay(true).expect("a TCP socket");
-        stream.set_write_timeout(Some(ANSWER_DEADLINE)).expect("a TCP socket");
-        Self { stream, buffer: Vec::new() }
+        Self::over(TcpStream::from(socket))
     }
 
     /// As [`Self::connect`], with so small a receive buffer that a server soon cannot write more.
@@ -128,10 +128,7 @@ impl RawSocket {
         // The window is agreed on at the handshake, so the buffer is set before it.
         socket.set_recv_buffer_size(SMALL_BUFFER_BYTES).expect("a TCP socket");
         socket.connect(&address.into()).expect("the server listens");
-        let stream = TcpStream::from(socket);
-        stream.set_nodelay(true).expect("a TCP socket");
-        stream.set_write_timeout(Some(ANSWER_DEADLINE)).expect("a TCP socket");
-        Self { stream, buffer: Vec::new() }
+        Self::over(TcpStream::from(socket))
     }
 
     /// As [`Self::open_and_greet`], with a small receive buffer.

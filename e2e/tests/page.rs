@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use e2e::browser::{LOAD_DEADLINE, Language, Row};
-use e2e::page::{PATIENCE, SOON, judge_count, options, program};
+use e2e::page::{PATIENCE, SOON, heir_and_dying, judge_count, numbered, options, program};
 use e2e::proxy::Weather;
 use e2e::{Stage, Tab, wait};
 
@@ -315,15 +315,7 @@ async fn two_tabs_of_one_person_do_not_send_twice() {
 async fn posts_of_a_tab_that_died_are_adopted_by_the_one_that_lives() {
     Stage::run("adoption", options(), async |stage| {
         let person = stage.person().await;
-        let heir = person.signed_in("Ada").await;
-        let dying = person.tab().await;
-        dying.wait_state("live", LOAD_DEADLINE).await;
-        dying.offline(true).await;
-        dying.wait_state("offline", SOON).await;
-        for number in 0..3 {
-            dying.post(&format!("left behind {number}")).await;
-        }
-        dying.wait_rows("all three are saved", SOON, |rows| rows.iter().filter(|row| row.saved).count() == 3).await;
+        let (heir, dying) = heir_and_dying(&person, &numbered("left behind", 3)).await;
         let what = "the living tab sends what another still holds";
         wait::never(what, LOOKS_FOR_ORPHANS, async || heir.rows().await, |rows| !rows.is_empty()).await;
         dying.close().await;

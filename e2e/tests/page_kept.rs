@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use e2e::browser::{LOAD_DEADLINE, Language, Row};
-use e2e::page::{PATIENCE, SOON, judge, numbered, options};
+use e2e::page::{PATIENCE, SOON, heir_and_dying, judge, numbered, options};
 use e2e::proxy::Weather;
 use e2e::{Stage, Tab, wait};
 
@@ -54,15 +54,7 @@ async fn a_tab_killed_right_after_enter_has_its_text_in_the_outbox_or_still_in_t
 async fn what_a_killed_tab_left_is_sent_by_the_other_which_says_so() {
     Stage::run("lock-holder-killed", options(), async |stage| {
         let person = stage.person().await;
-        let heir = person.signed_in("Ada").await;
-        let dying = person.tab().await;
-        dying.wait_state("live", LOAD_DEADLINE).await;
-        dying.offline(true).await;
-        dying.wait_state("offline", SOON).await;
-        for text in numbered("left", 3) {
-            dying.post(&text).await;
-        }
-        dying.wait_rows("all three are saved", SOON, |rows| rows.iter().filter(|row| row.saved).count() == 3).await;
+        let (heir, dying) = heir_and_dying(&person, &numbered("left", 3)).await;
         dying.crash().await;
         // It looks for dead tabs now and then.
         heir.wait_words("notice", "3 messages of a closed tab are sent from here.", PATIENCE).await;

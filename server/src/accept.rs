@@ -353,7 +353,9 @@ async fn until_upgrade(
     // This is the type that was put in.
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     drop(pending);
-    Some(Upgraded { app, socket: parts.io.into_inner(), unread: parts.read_buf, identity: handover.identity })
+    // Copied, mostly nothing: even an empty piece would keep the buffer for requests in memory as long as the connection.
+    let unread = Bytes::copy_from_slice(&parts.read_buf);
+    Some(Upgraded { app, socket: parts.io.into_inner(), unread, identity: handover.identity })
 }
 
 fn prepare(app: &App, socket: &TcpStream) {

@@ -15,6 +15,7 @@ pub mod log;
 pub mod people;
 pub mod presence;
 pub mod registry;
+pub mod socket;
 pub mod ws;
 
 use std::future::Future;

@@ -201,6 +201,7 @@ mod tests {
             session: SessionId::from_bytes([4; 16]),
             token: [0; 32],
             mailbox: Mailbox::default(),
+            outlet: Arc::default(),
         });
         hub.follow(StreamId::Room(room), &watcher);
         let presence = Presence::new(Duration::from_secs(10), Duration::from_secs(1));

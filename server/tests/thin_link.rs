@@ -10,8 +10,9 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::*;
-use server::connection::{Connection, Identity, Socket, Step};
+use server::connection::{Connection, Identity, Step};
 use server::people::tokens::Token;
+use server::socket::Socket;
 use server::ws::frame;
 use shared::ids::RequestId;
 use shared::message::{Beat, Body, Command, Event, Message, RoomRef};

@@ -21,9 +21,9 @@ static HEAP: Counting = Counting;
 #[derive(Debug, Parser)]
 #[command(name = "sim", version)]
 struct Options {
-    /// How many days, one for each seed
-    #[arg(long, default_value_t = 1_000)]
-    seeds: u64,
+    /// How many days, one for each seed. Default: 1000; with --mutants as many as it takes, up to 20000 for each
+    #[arg(long)]
+    seeds: Option<u64>,
     /// The first seed
     #[arg(long, default_value_t = 0)]
     from: u64,
@@ -48,6 +48,12 @@ struct Options {
     /// Stop after so many seconds
     #[arg(long)]
     seconds: Option<u64>,
+}
+
+impl Options {
+    fn seeds(&self) -> u64 {
+        self.seeds.unwrap_or(if self.mutants { 20_000 } else { 1_000 })
+    }
 }
 
 fn main() -> ExitCode {
@@ -221,7 +227,7 @@ fn seeds_until(options: &Options, fails: impl Fn(u64) -> Option<String> + Sync) 
             scope.spawn(|| {
                 while lock().is_none() {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= options.from.saturating_add(options.seeds) {
+                    if seed >= options.from.saturating_add(options.seeds()) {
                         return;
                     }
                     if let Some(words) = fails(seed) {
@@ -235,7 +241,7 @@ fn seeds_until(options: &Options, fails: impl Fn(u64) -> Option<String> + Sync) 
         }
     });
     let found = lock().take();
-    let looked = found.as_ref().map_or(options.seeds, |(seed, _)| seed - options.from + 1);
+    let looked = found.as_ref().map_or(options.seeds(), |(seed, _)| seed - options.from + 1);
     (looked, found)
 }
 
@@ -260,7 +266,7 @@ fn many(options: &Options) -> ExitCode {
     let threads = options.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let shared = Shared {
         next: AtomicU64::new(options.from),
-        end: options.from.saturating_add(options.seeds),
+        end: options.from.saturating_add(options.seeds()),
         stop: AtomicBool::new(false),
         sum: Mutex::default(),
     };

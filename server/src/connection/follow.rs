@@ -16,34 +16,32 @@ use shared::model::UserEvent;
 use super::open::{self, Plan};
 use crate::app::App;
 use crate::delivery::tail::Found;
-use crate::delivery::{Follower, Peer, Stream, ends_membership};
+use crate::delivery::{Follower, Out, Peer, Stream, ends_membership};
 use crate::log::{LogError, Reads, StorageError};
 
 /// Bytes of frames handed out at once.
 pub(super) const BURST_BYTES: usize = 64 * 1024;
-
-/// Where a connection stands in a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// Followed, and not yet known from where.
-    Opening,
-    /// Everything up to here was handed out.
-    At(Seq),
-    /// As `At`, and a page of what follows is being read.
-    Paging(Seq),
-}
 
 #[derive(Debug)]
 struct Follow {
     /// Tells apart what was asked for before a stream was opened anew.
     generation: u64,
     stream: Arc<Stream>,
+    /// Where it stands; aside until that is known, and while a page is read.
     follower: Arc<Follower>,
-    place: Place,
+    /// A page of what follows this is being read.
+    paging: Option<Seq>,
     /// Never jump.
     replay: bool,
     /// Where it must be for the connection to be live.
     goal: Option<Seq>,
+}
+
+impl Follow {
+    fn stand_at(&mut self, out: &mut Out, cursor: Seq) {
+        self.paging = None;
+        self.follower.stand_at(out, cursor);
+    }
 }
 
 /// Everything one connection follows.
@@ -116,28 +114,27 @@ impl Follows {
     }
 
     /// Follows a stream without knowing from where; its events wait. Whatever was followed of it before is forgotten.
-    pub(super) fn begin(&mut self, id: StreamId, replay: bool) {
-        self.forget(id);
+    pub(super) fn begin(&mut self, out: &mut Out, id: StreamId, replay: bool) {
+        self.forget(out, id);
         let (stream, follower) = self.app.hub.follow(id, &self.peer);
         self.generations += 1;
-        let (generation, place) = (self.generations, Place::Opening);
-        self.list.push(Follow { generation, stream, follower, place, replay, goal: None });
+        let generation = self.generations;
+        self.list.push(Follow { generation, stream, follower, paging: None, replay, goal: None });
     }
 
     /// Goes on from a seq, after `begin`. `head` is where the stream stood when that was decided.
-    pub(super) fn start(&mut self, id: StreamId, from: Seq, head: Seq, goal: Option<Seq>) {
+    pub(super) fn start(&mut self, out: &mut Out, id: StreamId, from: Seq, head: Seq, goal: Option<Seq>) {
         if let Some(follow) = self.find(id) {
             let from = if is_planted(Bug::ResumedAtHead) { from.max(head) } else { from };
-            follow.place = Place::At(from);
             follow.goal = goal;
             follow.stream.saw_head(head);
-            follow.follower.stands_at(from);
+            follow.stand_at(out, from);
         }
     }
 
     /// Follows a stream no longer; a room is still watched by those who are members.
-    pub(super) fn stop(&mut self, id: StreamId) {
-        self.forget(id);
+    pub(super) fn stop(&mut self, out: &mut Out, id: StreamId) {
+        self.forget(out, id);
         if let StreamId::Room(room) = id
             && self.members.contains(&room)
         {
@@ -145,8 +142,10 @@ impl Follows {
         }
     }
 
-    fn forget(&mut self, id: StreamId) {
+    fn forget(&mut self, out: &mut Out, id: StreamId) {
         let before = self.list.len();
+        // A walk that has begun may still know the follower.
+        self.list.iter().filter(|follow| follow.stream.id == id).for_each(|follow| follow.follower.stand_aside(out));
         self.list.retain(|follow| follow.stream.id != id);
         if self.list.len() != before || matches!(id, StreamId::Room(room) if self.members.contains(&room)) {
             self.app.hub.leave(id, self.peer.connection);
@@ -181,36 +180,40 @@ impl Follows {
     }
 
     /// Tells whether every goal is reached. Streams that ended have none.
-    pub(super) fn are_goals_reached(&self) -> bool {
-        self.list.iter().all(|follow| match (follow.goal, follow.place) {
+    pub(super) fn are_goals_reached(&self, out: &Out) -> bool {
+        self.list.iter().all(|follow| match (follow.goal, follow.follower.cursor(out)) {
             (None, _) => true,
-            (Some(goal), Place::At(seq)) => seq >= goal,
-            (Some(_), Place::Opening | Place::Paging(_)) => false,
+            (Some(goal), Some(cursor)) => cursor >= goal,
+            // Being opened, or reading.
+            (Some(_), None) => false,
         })
     }
 
     /// Hands out what comes next, or says what must be read for it.
-    pub(super) fn pull(&mut self, mut out: impl FnMut(Bytes)) -> Pull {
+    pub(super) fn pull(&mut self, out: &mut Out) -> Pull {
         let (mut ended, mut result) = (None, Pull::Nothing);
         for step in 0..self.list.len() {
             let index = (self.turn + step) % self.list.len();
             let follow = &mut self.list[index];
-            let Place::At(cursor) = follow.place else { continue };
+            let Some(cursor) = follow.follower.cursor(out) else { continue };
             let until = follow.follower.until();
             if cursor >= until {
                 ended = Some(follow.stream.id);
                 continue;
             }
-            match follow.stream.take(cursor, until, BURST_BYTES, &mut out) {
+            match follow.stream.take(cursor, until, BURST_BYTES, |frame| out.push(frame)) {
                 Found::Nothing => {}
                 Found::UpTo(seq) => {
-                    follow.place = Place::At(seq);
-                    follow.follower.stands_at(seq);
+                    follow.stand_at(out, seq);
                     result = Pull::Took;
                 }
-                Found::Below if is_planted(Bug::CursorMovedByHint) => follow.place = Place::At(follow.stream.head()),
+                Found::Below if is_planted(Bug::CursorMovedByHint) => {
+                    let head = follow.stream.head();
+                    follow.stand_at(out, head);
+                }
                 Found::Below => {
-                    follow.place = Place::Paging(cursor);
+                    follow.paging = Some(cursor);
+                    follow.follower.stand_aside(out);
                     let behind = follow.stream.head().0.saturating_sub(cursor.0);
                     let is_room = matches!(follow.stream.id, StreamId::Room(_));
                     let jump = is_room
@@ -227,24 +230,24 @@ impl Follows {
             }
         }
         if let Some(id) = ended {
-            self.forget(id);
+            self.forget(out, id);
         }
         result
     }
 
     /// Takes back a question that cannot be asked now.
-    pub(super) fn give_back(&mut self, ask: &PageAsk) {
+    pub(super) fn give_back(&mut self, out: &mut Out, ask: &PageAsk) {
         if let Some(follow) = self.find(ask.id).filter(|follow| follow.generation == ask.generation) {
-            follow.place = Place::At(ask.after);
+            follow.stand_at(out, ask.after);
         }
     }
 
     /// Takes a page that was asked for.
-    pub(super) fn turn_page(&mut self, page: Page) -> Turned {
+    pub(super) fn turn_page(&mut self, out: &mut Out, page: Page) -> Turned {
         let Some(follow) = self.find(page.id).filter(|follow| follow.generation == page.generation) else {
             return Turned::Stale;
         };
-        let Place::Paging(cursor) = follow.place else { return Turned::Stale };
+        let Some(cursor) = follow.paging else { return Turned::Stale };
         let until = follow.follower.until();
         let mut at = cursor;
         let mut advance = |seq: Seq| {
@@ -271,8 +274,7 @@ impl Follows {
                 }
             },
         };
-        follow.place = Place::At(at);
-        follow.follower.stands_at(at);
+        follow.stand_at(out, at);
         if at == cursor && !matches!(turned, Turned::Stale) { Turned::Missing } else { turned }
     }
 

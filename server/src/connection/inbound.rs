@@ -19,11 +19,11 @@ use shared::model::Person;
 
 use super::follow::{BURST_BYTES, Follows};
 use super::sends::Send;
-use super::socket::Socket;
 use super::{Announced, Catchup, Connection, Entered, Phase};
 use crate::config::ms;
 use crate::delivery::{Mailbox, Order, Peer};
 use crate::drain::Phase as ServerPhase;
+use crate::socket::Socket;
 use crate::ws::{Incoming, frame};
 
 /// Bytes read at once. Nothing of this size is kept by an idle connection.
@@ -42,7 +42,7 @@ impl<S: Socket> Connection<S> {
             Phase::Open => {
                 self.sends.has_room()
                     && self.requests.len() < PENDING_REQUESTS
-                    && self.output.bytes() < self.app.config.sizes.pending_reply_bytes + BURST_BYTES
+                    && self.outlet.lock().bytes() < self.app.config.sizes.pending_reply_bytes + BURST_BYTES
                     && !self.is_drain_due(now)
             }
             // The hello is answered before anything else is read.
@@ -104,7 +104,7 @@ impl<S: Socket> Connection<S> {
                 if self.pings.is_over(now) {
                     return self.close(close::POLICY, "Far too many pings.");
                 }
-                self.output.push(frame::pong(&payload));
+                self.outlet.lock().push(frame::pong(&payload));
             }
             Incoming::Pong => {
                 if self.pings.is_over(now) {
@@ -114,8 +114,10 @@ impl<S: Socket> Connection<S> {
             Incoming::Close(close) => {
                 let code = close.as_ref().map(|close| close.code);
                 tracing::debug!(code, "the peer closed");
-                self.output.cut();
-                self.output.push(code.map_or_else(frame::close_empty, |code| frame::close(code, "")));
+                let mut out = self.outlet.lock();
+                out.cut();
+                out.push(code.map_or_else(frame::close_empty, |code| frame::close(code, "")));
+                drop(out);
                 self.begin_closing(true);
             }
         }
@@ -176,6 +178,7 @@ impl<S: Socket> Connection<S> {
             session: hello.session,
             token: identity.token,
             mailbox: Mailbox::default(),
+            outlet: Arc::clone(&self.outlet),
         });
         let config = &self.app.config;
         if self.app.registry.enter(&peer, config.sockets.sockets_per_user, &config.rates, now).is_err() {
@@ -190,10 +193,12 @@ impl<S: Socket> Connection<S> {
         }
         // Subscribe first, read second: what comes between is found twice and not missed.
         let mut follows = Follows::new(Arc::clone(&self.app), Arc::clone(&peer));
-        follows.begin(StreamId::User(identity.user), true);
+        let mut out = self.outlet.lock();
+        follows.begin(&mut out, StreamId::User(identity.user), true);
         for room in &hello.rooms {
-            follows.begin(StreamId::Room(room.room), room.replay);
+            follows.begin(&mut out, StreamId::Room(room.room), room.replay);
         }
+        drop(out);
         self.entered = Some(Entered {
             app: Arc::clone(&self.app),
             peer,
@@ -280,7 +285,7 @@ impl<S: Socket> Connection<S> {
 
     /// Closes without cutting off the refusal that was just said.
     pub(super) fn close_keeping(&mut self, code: u16) {
-        if self.output.write(&self.socket, self.app.ambient.now()).is_err() {
+        if self.outlet.lock().write(self.app.ambient.now()).is_err() {
             self.phase = Phase::Over;
         }
         self.close_with(code);

@@ -10,15 +10,15 @@ use shared::message::{BeatAsked, Closing, Event};
 
 use super::liveness::Action;
 use super::sends::Sends;
-use super::socket::Socket;
 use super::{Connection, Phase, requests};
 use crate::config::ms;
+use crate::socket::Socket;
 use crate::ws::frame;
 
 impl<S: Socket> Connection<S> {
     /// Returns when [`Connection::on_deadline`] has something to do.
     pub(super) fn deadline(&self, now: Instant) -> Instant {
-        let slow = self.output.stalled_since().map(|since| since + ms(self.app.config.timing.slow_timeout_ms));
+        let slow = self.outlet.lock().stalled_since().map(|since| since + ms(self.app.config.timing.slow_timeout_ms));
         let phase = match self.phase {
             Phase::Closing { until, .. } => return until,
             Phase::Hello { until } => until,
@@ -40,7 +40,7 @@ impl<S: Socket> Connection<S> {
             Phase::Hello { .. } | Phase::Greeting | Phase::Open => {}
         }
         let slow = ms(self.app.config.timing.slow_timeout_ms);
-        if self.output.stalled_since().is_some_and(|since| now >= since + slow) {
+        if self.outlet.lock().stalled_since().is_some_and(|since| now >= since + slow) {
             return self.close_with(close::SLOW);
         }
         if matches!(self.phase, Phase::Greeting | Phase::Open) {
@@ -54,7 +54,7 @@ impl<S: Socket> Connection<S> {
                 Action::Wait => {}
                 Action::Ask(n) => {
                     self.tell(Event::Beat(BeatAsked { n }));
-                    self.output.push(frame::ping(&n.to_be_bytes()));
+                    self.outlet.lock().push(frame::ping(&n.to_be_bytes()));
                 }
                 Action::Dead => return self.close_with(close::NO_HEARTBEAT),
             }
@@ -93,16 +93,17 @@ impl<S: Socket> Connection<S> {
         tracing::debug!(code, reason, user = self.user_for_logs(), "closing a connection");
         if !matches!(code, close::RESTART | close::STORAGE_STOPPED) {
             // What waits would come again after a resume, and whoever was shown out gets nothing more.
-            self.output.cut();
+            self.outlet.lock().cut();
         }
         self.tell(Event::Closing(Closing { code, reason: reason.to_owned() }));
-        self.output.push(frame::close(code, reason));
+        self.outlet.lock().push(frame::close(code, reason));
         self.begin_closing(false);
     }
 
     pub(super) fn begin_closing(&mut self, answered: bool) {
         let until = self.app.ambient.now() + ms(self.app.config.timing.close_wait_ms);
         self.phase = Phase::Closing { until, answered };
+        self.outlet.lock().keep();
         self.entered = None;
         self.job = None;
         self.page = None;
@@ -113,7 +114,7 @@ impl<S: Socket> Connection<S> {
 
     pub(super) fn end_if_closed(&mut self) {
         let Phase::Closing { answered, .. } = self.phase else { return };
-        if !self.output.is_empty() {
+        if !self.outlet.lock().is_empty() {
             return;
         }
         if answered {

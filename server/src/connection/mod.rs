@@ -2,7 +2,7 @@
 //!
 //! Lives here: the loop (`Connection::run`, or `Connection::step` for whoever keeps the time), and the way of a request.
 //! Bytes become messages (`inbound`), messages become sends or requests, streams are pulled by cursor (`streams`), and
-//! everything leaves through one `output::Output` until the end (`lifetime`). Must not live here: what a request means
+//! everything leaves through one [`Outlet`] until the end (`lifetime`). Must not live here: what a request means
 //! (`requests`), order of sends (`sends`), places in streams (`follow`). Invariant: nothing here waits for a peer; a peer that does not read costs what is in its output
 //! and a cursor, and one that takes nothing at all is closed.
 //!
@@ -17,10 +17,8 @@ mod inbound;
 mod lifetime;
 mod liveness;
 mod open;
-mod output;
 mod requests;
 mod sends;
-mod socket;
 mod streams;
 
 use std::collections::VecDeque;
@@ -43,19 +41,18 @@ use tokio::net::TcpStream;
 use self::bucket::{Bucket, Window};
 use self::follow::{Follows, Page};
 use self::liveness::Liveness;
-use self::output::Output;
 use self::requests::{Done, Job};
 use self::sends::Sends;
 use crate::app::{App, SocketCount};
 use crate::config::ms;
-use crate::delivery::Peer;
+use crate::delivery::{Outlet, Peer};
 use crate::drain::Phase as ServerPhase;
 use crate::log::{Applied, LogError};
 use crate::people::tokens::TokenHash;
+use crate::socket::Socket;
 use crate::ws::{Decoder, DecoderLimits, frame};
 
 pub(crate) use requests::{free_name, renew_session};
-pub use socket::Socket;
 
 /// Rounds of work before other tasks get their turn.
 const ROUNDS: usize = 16;
@@ -115,11 +112,11 @@ type Queued = (Option<RequestId>, Command);
 /// One socket and everything that belongs to it.
 pub struct Connection<S = TcpStream> {
     app: Arc<App>,
-    socket: S,
+    socket: Arc<S>,
     decoder: Decoder,
     /// Bytes that were read and wait until there is room for what they ask.
     unread: Bytes,
-    output: Output,
+    outlet: Arc<Outlet>,
     /// Nothing more will be written, and the peer was told so.
     is_finished: bool,
     phase: Phase,
@@ -185,13 +182,15 @@ impl<S: Socket> Connection<S> {
     pub fn new(app: Arc<App>, socket: S, unread: Bytes, identity: Result<Identity, u16>) -> Self {
         let now = app.ambient.now();
         let (sizes, rates, timing) = (app.config.sizes, app.config.rates, app.config.timing);
+        let socket = Arc::new(socket);
+        let outlet = Arc::new(Outlet::new(Arc::clone(&socket) as Arc<dyn Socket>));
         let limits =
             DecoderLimits { message_bytes: sizes.message_bytes, fragments: sizes.message_fragments, binary: false };
         Self {
             socket,
             decoder: Decoder::new(limits),
             unread,
-            output: Output::default(),
+            outlet,
             is_finished: false,
             phase: Phase::Hello { until: now + ms(timing.first_frame_timeout_ms) },
             identity,
@@ -218,7 +217,7 @@ impl<S: Socket> Connection<S> {
     /// nothing more to do unless something comes. For whoever keeps the time themselves.
     pub fn step(&mut self) -> Step {
         let mut context = Context::from_waker(Waker::noop());
-        if matches!(self.phase, Phase::Hello { .. }) || !self.output.is_empty() {
+        if matches!(self.phase, Phase::Hello { .. }) || !self.outlet.lock().is_empty() {
             self.work();
         }
         loop {
@@ -266,13 +265,15 @@ impl<S: Socket> Connection<S> {
             self.start_jobs(now);
             self.end_if_drained(now);
             let pulled = self.pull();
-            let had_output = !self.output.is_empty();
-            if self.output.write(&self.socket, now).is_err() {
+            let mut out = self.outlet.lock();
+            let had_output = !out.is_empty();
+            if out.write(now).is_err() {
                 self.phase = Phase::Over;
             }
-            self.end_if_closed();
             // What was in the way of the streams may be gone now.
-            let is_free = had_output && self.output.is_empty();
+            let is_free = had_output && out.is_empty();
+            drop(out);
+            self.end_if_closed();
             if !(pulled || is_free) || self.phase == Phase::Over {
                 return;
             }
@@ -291,13 +292,13 @@ impl<S: Socket> Connection<S> {
 
     /// Returns how many bytes wait to be written.
     #[must_use]
-    pub const fn queued_bytes(&self) -> usize {
-        self.output.bytes()
+    pub fn queued_bytes(&self) -> usize {
+        self.outlet.lock().bytes()
     }
 
     /// Queues a message for the peer.
     fn say(&mut self, message: &Message) {
-        self.output.push(frame::text(&message.to_json()));
+        self.outlet.lock().push(frame::text(&message.to_json()));
     }
 
     fn tell(&mut self, event: Event) {
@@ -312,9 +313,13 @@ impl<S: Socket> Connection<S> {
         let mut answers = Vec::new();
         self.sends.start(&self.app, &entered.peer, now, |message| answers.push(message));
         while self.job.is_none() {
-            let Some((id, command)) = self.requests.pop_front() else { break };
+            let Some((id, command)) = self.requests.pop_front() else {
+                // Requests are rare after the first; the space for them is not kept.
+                self.requests.shrink_to_fit();
+                break;
+            };
             if let Command::Shut(shut) = command {
-                entered.follows.stop(StreamId::Room(shut.room));
+                entered.follows.stop(&mut self.outlet.lock(), StreamId::Room(shut.room));
                 answers.push(Message::reply(id, Reply::Done(shared::model::Empty {})));
                 continue;
             }
@@ -326,7 +331,7 @@ impl<S: Socket> Connection<S> {
                     continue;
                 }
                 // Subscribe first, read second: what comes between is found twice and not missed.
-                entered.follows.begin(room, ask.replay);
+                entered.follows.begin(&mut self.outlet.lock(), room, ask.replay);
             }
             self.job = Some((id, requests::start(&self.app, &entered.peer, command)));
         }
@@ -368,9 +373,10 @@ impl<S: Socket> Connection<S> {
         goal: Option<shared::ids::Seq>,
     ) {
         let Some(entered) = &mut self.entered else { return };
+        let out = &mut self.outlet.lock();
         match from {
-            Some(from) => entered.follows.start(id, from, head, goal),
-            None => entered.follows.stop(id),
+            Some(from) => entered.follows.start(out, id, from, head, goal),
+            None => entered.follows.stop(out, id),
         }
     }
 
@@ -436,7 +442,7 @@ impl Connection {
     async fn next_wake(&mut self) -> Wake {
         let now = self.app.ambient.now();
         let deadline = self.deadline(now);
-        let interest = match (self.wants_to_read(now), self.output.is_empty()) {
+        let interest = match (self.wants_to_read(now), self.outlet.lock().is_empty()) {
             (true, true) => Some(Interest::READABLE),
             (true, false) => Some(Interest::READABLE | Interest::WRITABLE),
             (false, false) => Some(Interest::WRITABLE),
@@ -455,6 +461,13 @@ impl Connection {
             wake = news(entered.as_ref(), job, sends, page) => wake,
             () = tokio::time::sleep_until(deadline.into()) => Wake::Deadline,
         }
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        // Whoever still knows the outlet must not keep the socket open.
+        self.outlet.lock().close();
     }
 }
 

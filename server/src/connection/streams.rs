@@ -8,25 +8,26 @@ use std::time::Instant;
 
 use shared::close;
 use shared::limits::PAGE_PEOPLE;
-use shared::message::{Draining, Event, Heads, Presence, ReadMark};
+use shared::message::{Draining, Event, Heads, Message, Presence, ReadMark};
 use shared::model::{Head, Member, UserChange, UserEvent};
 
 use super::follow::{self, Page, Pull, Turned};
-use super::socket::Socket;
 use super::{Catchup, Connection, Phase};
 use crate::config::ms;
 use crate::delivery::{Letters, Order};
 use crate::log::LogError;
+use crate::socket::Socket;
+use crate::ws::frame;
 
 impl<S: Socket> Connection<S> {
     /// Moves what comes next into an empty output. Returns whether anything moved.
     pub(super) fn pull(&mut self) -> bool {
-        if self.phase != Phase::Open || !self.output.is_empty() {
+        let Some(entered) = &mut self.entered else { return false };
+        let mut out = self.outlet.lock();
+        if self.phase != Phase::Open || !out.is_empty() {
             return false;
         }
-        let Some(entered) = &mut self.entered else { return false };
-        let output = &mut self.output;
-        let took = match entered.follows.pull(|frame| output.push(frame)) {
+        let took = match entered.follows.pull(&mut out) {
             Pull::Nothing => false,
             Pull::Took => true,
             Pull::Read(ask) if self.page.is_none() => {
@@ -36,21 +37,24 @@ impl<S: Socket> Connection<S> {
             }
             // One page at a time; the stream is asked again when this one is turned.
             Pull::Read(ask) => {
-                entered.follows.give_back(&ask);
+                entered.follows.give_back(&mut out, &ask);
                 false
             }
         };
+        drop(out);
         self.tell_live();
         took
     }
 
     pub(super) fn tell_live(&mut self) {
-        if let Some(entered) = &mut self.entered
-            && entered.catching_up == Catchup::Behind
-            && entered.follows.are_goals_reached()
-        {
+        let Some(entered) = self.entered.as_mut().filter(|entered| entered.catching_up == Catchup::Behind) else {
+            return;
+        };
+        let mut out = self.outlet.lock();
+        if entered.follows.are_goals_reached(&out) {
             entered.catching_up = Catchup::Told;
-            self.tell(Event::Live(shared::message::Live {}));
+            out.push(frame::text(&Message::event(Event::Live(shared::message::Live {})).to_json()));
+            out.share();
         }
     }
 
@@ -64,16 +68,25 @@ impl<S: Socket> Connection<S> {
             self.close_with(close::SERVER_ERROR);
             return;
         };
-        match entered.follows.turn_page(page) {
+        // What a page holds is queued before anybody else may go on from its end.
+        let mut out = self.outlet.lock();
+        let turned = entered.follows.turn_page(&mut out, page);
+        match turned {
             Turned::Stale => {}
-            Turned::Frames(frames) => frames.into_iter().for_each(|frame| self.output.push(frame)),
-            Turned::User(events) => events.into_iter().for_each(|event| self.on_user_event(event)),
-            Turned::Jumped(plan) => self.tell(Event::Opened(plan.opened)),
+            Turned::Frames(frames) => frames.into_iter().for_each(|frame| out.push(frame)),
+            Turned::Jumped(plan) => out.push(frame::text(&Message::event(Event::Opened(plan.opened)).to_json())),
+            Turned::User(events) => {
+                drop(out);
+                events.into_iter().for_each(|event| self.on_user_event(event));
+                return self.tell_live();
+            }
             Turned::Missing => {
+                drop(out);
                 tracing::error!("the log does not hold an event below its own head");
-                self.close_with(close::SERVER_ERROR);
+                return self.close_with(close::SERVER_ERROR);
             }
         }
+        drop(out);
         self.tell_live();
     }
 
@@ -96,7 +109,7 @@ impl<S: Socket> Connection<S> {
             }
             UserChange::Unknown(_) => {}
         }
-        self.output.push(crate::delivery::user_frame(&event));
+        self.outlet.lock().push(crate::delivery::user_frame(&event));
     }
 
     pub(super) fn take_letters(&mut self, now: Instant) {
@@ -121,9 +134,11 @@ impl<S: Socket> Connection<S> {
             return;
         }
         // What is soon stale is shed first: posts would wait behind it when the peer does not keep up.
-        if self.output.stalled_since().is_none() {
-            typing.into_iter().for_each(|frame| self.output.push(frame));
+        let mut out = self.outlet.lock();
+        if out.stalled_since().is_none() {
+            typing.into_iter().for_each(|frame| out.push(frame));
         }
+        drop(out);
         for (room, posts) in reads {
             self.tell(Event::Read(ReadMark { room, posts }));
         }

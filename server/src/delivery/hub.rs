@@ -4,7 +4,7 @@
 //! watches it; the locks here are held for memory operations only, never across a wait.
 
 use shared::planted::{Bug, is_planted};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,8 +16,10 @@ use shared::model::{RoomChange, RoomEvent, UserEvent};
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
+use super::followers::{Follower, GROUP};
 use super::stream::{Ends, Held};
-use super::{Follower, Peer, Stream};
+use super::walk::Walk;
+use super::{Peer, Stream};
 use crate::log::{LogHandle, Published};
 use crate::ws::frame;
 
@@ -30,7 +32,8 @@ pub(super) const EPHEMERAL_FOLLOWERS: usize = 1_000;
 #[derive(Debug)]
 pub struct Hub {
     shards: [Mutex<HashMap<StreamId, Arc<Stream>>>; SHARDS],
-    dirty: Mutex<HashMap<StreamId, Arc<Stream>>>,
+    /// Streams with news. Ordered, so that what a simulation does depends on nothing but its seed.
+    dirty: Mutex<BTreeMap<StreamId, Arc<Stream>>>,
     hint: Notify,
     /// The last change of the whole log that came this way.
     lsn: AtomicU64,
@@ -121,20 +124,34 @@ impl Hub {
         }
     }
 
-    /// Wakes the followers of every stream that has news. Runs until dropped.
+    /// Walks the news of every stream around. Runs until dropped.
     pub async fn run_hints(&self) {
+        let mut pace = Pace::default();
         loop {
             self.hint.notified().await;
-            self.wake_marked();
+            for stream in self.take_marked() {
+                match stream.begin_walk() {
+                    None => {}
+                    Some(followers) if followers <= LARGE_FOLLOWERS => pace.walk(&stream).await,
+                    Some(_) => drop(tokio::spawn(walk_large(stream))),
+                }
+            }
         }
     }
 
-    /// Wakes the followers of every stream that has had news since the last time.
-    pub fn wake_marked(&self) {
-        let streams = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
-        for stream in streams.into_values() {
-            stream.wake(false);
+    /// Walks the news around of every stream that has had some since the last time.
+    pub fn walk_marked(&self) {
+        for stream in self.take_marked() {
+            if stream.begin_walk().is_some() {
+                while let Some(walk) = stream.next_walk() {
+                    while walk.step().is_some() {}
+                }
+            }
         }
+    }
+
+    fn take_marked(&self) -> impl Iterator<Item = Arc<Stream>> + use<> {
+        std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner)).into_values()
     }
 
     /// Forgets which streams have had news, as if the hint had got lost.
@@ -164,7 +181,7 @@ impl Hub {
             return;
         }
         for stream in self.streams() {
-            stream.wake(true);
+            stream.wake_late();
         }
     }
 
@@ -226,6 +243,52 @@ impl Hub {
     }
 }
 
+/// Walks one stream after the other, and lets others have the thread in between.
+#[derive(Debug, Default)]
+struct Pace {
+    /// Followers since others had the thread.
+    since: usize,
+}
+
+impl Pace {
+    async fn walk(&mut self, stream: &Stream) {
+        while let Some(walk) = stream.next_walk() {
+            self.help(&walk).await;
+        }
+    }
+
+    async fn help(&mut self, walk: &Walk) {
+        while let Some(followers) = walk.step() {
+            self.since += followers;
+            if self.since >= GROUP {
+                self.since = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// Walks a stream with many followers, on as many threads as there are.
+async fn walk_large(stream: Arc<Stream>) {
+    let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    while let Some(walk) = stream.next_walk() {
+        let walk = Arc::new(walk);
+        let helpers: Vec<_> = (1..threads.min(walk.groups()))
+            .map(|_| {
+                let walk = Arc::clone(&walk);
+                tokio::spawn(async move { Pace::default().help(&walk).await })
+            })
+            .collect();
+        Pace::default().help(&walk).await;
+        for helper in helpers {
+            // One that panicked has told so; those it left out are found by the sweep.
+            let _ = helper.await;
+        }
+    }
+}
+
+/// More followers than this are walked on several threads.
+const LARGE_FOLLOWERS: usize = 8 * GROUP;
 /// How long the sweep waits for the log before it tries again at its next turn.
 const SWEEP_READ: Duration = Duration::from_secs(5);
 /// How long a publication may take after its commit before it counts as lost.

@@ -4,6 +4,7 @@
 //! `until`, which is set at the very seq that ends its membership, before any later event is in the tail.
 
 use shared::planted::{Bug, is_planted};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,31 +13,9 @@ use shared::ids::{ConnectionId, Seq, StreamId, UserId};
 use shared::model::Head;
 
 use super::Peer;
+use super::followers::{Follower, Followers};
 use super::tail::{Found, Tail};
-
-/// One connection's place in a stream it follows in full.
-#[derive(Debug)]
-pub struct Follower {
-    /// Who follows.
-    pub peer: Arc<Peer>,
-    /// The last seq handed to the socket; `u64::MAX` while that is not yet known.
-    cursor: AtomicU64,
-    /// The last seq that may be.
-    until: AtomicU64,
-}
-
-impl Follower {
-    /// Returns the last seq that may be delivered.
-    #[must_use]
-    pub fn until(&self) -> Seq {
-        Seq(self.until.load(Ordering::Acquire))
-    }
-
-    /// Tells the sweep where the connection stands.
-    pub fn stands_at(&self, cursor: Seq) {
-        self.cursor.store(cursor.0, Ordering::Relaxed);
-    }
-}
+use super::walk::{BATCH_BYTES, Walk};
 
 /// One stream that somebody here follows or watches.
 #[derive(Debug)]
@@ -53,8 +32,12 @@ struct Inner {
     tail: Tail,
     /// Posts as of the newest event that came this way.
     posts: u64,
-    followers: Vec<Arc<Follower>>,
-    watchers: Vec<Arc<Peer>>,
+    followers: Followers,
+    watchers: HashMap<ConnectionId, Arc<Peer>>,
+    /// Up to where the news have been walked around.
+    walked: Seq,
+    /// Somebody is walking, and will go on until there are no news.
+    is_walked: bool,
 }
 
 impl Stream {
@@ -94,51 +77,71 @@ impl Stream {
         inner.tail.push(seq, frame);
         inner.posts = posts;
         self.saw_head(seq);
-        inner.followers.retain(|follower| {
-            let ended = match ends {
-                _ if is_planted(Bug::MembershipKept) => false,
-                Ends::Nobody => false,
-                Ends::Membership(user) => follower.peer.user == user,
-                Ends::Everybody => true,
-            };
-            if ended {
-                follower.until.store(seq.0, Ordering::Release);
-                follower.peer.mailbox.wake();
-            }
-            !ended
-        });
+        let is_over = |follower: &&Arc<Follower>| match ends {
+            _ if is_planted(Bug::MembershipKept) => false,
+            Ends::Nobody => false,
+            Ends::Membership(user) => follower.peer.user == user,
+            Ends::Everybody => true,
+        };
+        if ends == Ends::Nobody {
+            return;
+        }
+        let over: Vec<_> = inner.followers.iter().filter(is_over).cloned().collect();
+        for follower in over {
+            follower.end_at(seq);
+            follower.peer.mailbox.wake();
+            inner.followers.remove(follower.peer.connection);
+        }
     }
 
-    /// Wakes everybody who may be behind; `only_late` spares those whose cursor is at the head.
-    pub(super) fn wake(&self, only_late: bool) {
+    /// Begins to walk the news around, and tells watchers of the head. Returns how many follow; `None` if somebody else
+    /// walks already and will see to it, or if nothing can be walked around.
+    pub(super) fn begin_walk(&self) -> Option<usize> {
+        let mut inner = self.lock();
+        let StreamId::Room(room) = self.id else {
+            // What is new in a user's own stream must be understood by the connection first.
+            inner.followers.iter().for_each(|follower| follower.peer.mailbox.wake());
+            return None;
+        };
+        let head = Head { room, seq: self.head(), posts: inner.posts };
+        inner.watchers.values().for_each(|watcher| watcher.mailbox.head(head.clone()));
+        let begins = !std::mem::replace(&mut inner.is_walked, true);
+        begins.then(|| inner.followers.len())
+    }
+
+    /// Returns the next batch to be walked around; `None` ends the walk.
+    pub(super) fn next_walk(&self) -> Option<Walk> {
+        let mut inner = self.lock();
+        let base = inner.tail.first().map_or(inner.walked, |first| inner.walked.max(Seq(first.0.saturating_sub(1))));
+        let base = if is_planted(Bug::GapIgnored) && base.0 % 11 == 10 { base.next() } else { base };
+        let mut frames = Vec::new();
+        let found = inner.tail.take(base, Seq(u64::MAX), BATCH_BYTES, |frame| frames.push(frame));
+        let Found::UpTo(last) = found else {
+            inner.is_walked = false;
+            return None;
+        };
+        inner.walked = last;
+        Some(Walk::new(base, last, frames, inner.followers.groups()))
+    }
+
+    /// Wakes everybody whose cursor is behind the head.
+    pub(super) fn wake_late(&self) {
         let inner = self.lock();
         let head = self.head();
-        for follower in &inner.followers {
-            if !only_late || follower.cursor.load(Ordering::Relaxed) < head.0 {
-                follower.peer.mailbox.wake();
-            }
-        }
-        if let (StreamId::Room(room), false) = (self.id, only_late) {
-            for watcher in &inner.watchers {
-                watcher.mailbox.head(Head { room, seq: head, posts: inner.posts });
-            }
-        }
+        let late = inner.followers.iter().filter(|follower| follower.is_behind(head));
+        late.for_each(|follower| follower.peer.mailbox.wake());
     }
 
     pub(super) fn follow(&self, peer: Arc<Peer>) -> Arc<Follower> {
-        let follower = Arc::new(Follower { peer, cursor: AtomicU64::new(u64::MAX), until: AtomicU64::new(u64::MAX) });
         let mut inner = self.lock();
-        inner.watchers.retain(|watcher| watcher.connection != follower.peer.connection);
-        inner.followers.push(Arc::clone(&follower));
-        follower
+        inner.watchers.remove(&peer.connection);
+        inner.followers.add(peer)
     }
 
     pub(super) fn watch(&self, peer: Arc<Peer>) {
         let mut inner = self.lock();
-        let known = inner.watchers.iter().any(|watcher| watcher.connection == peer.connection)
-            || inner.followers.iter().any(|follower| follower.peer.connection == peer.connection);
-        if !known {
-            inner.watchers.push(peer);
+        if !inner.followers.has(peer.connection) {
+            inner.watchers.insert(peer.connection, peer);
         }
     }
 
@@ -154,9 +157,9 @@ impl Stream {
     /// Removes a connection altogether. Returns whether anybody is left.
     pub(super) fn leave(&self, connection: ConnectionId) -> bool {
         let mut inner = self.lock();
-        inner.followers.retain(|follower| follower.peer.connection != connection);
-        inner.watchers.retain(|watcher| watcher.connection != connection);
-        !(inner.followers.is_empty() && inner.watchers.is_empty())
+        inner.followers.remove(connection);
+        inner.watchers.remove(&connection);
+        inner.followers.len() + inner.watchers.len() > 0
     }
 
     /// Calls `tell` for every connection that follows in full, unless there are more than `limit`.

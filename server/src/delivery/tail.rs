@@ -46,6 +46,12 @@ impl Tail {
         }
     }
 
+    /// Returns the seq of the oldest event that is kept.
+    #[must_use]
+    pub fn first(&self) -> Option<Seq> {
+        self.frames.front().map(|(seq, _)| *seq)
+    }
+
     /// Returns the seq of the newest event.
     #[must_use]
     pub fn last(&self) -> Option<Seq> {

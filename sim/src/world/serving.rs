@@ -204,7 +204,7 @@ impl World {
 
     pub(super) fn hint(&mut self) {
         if let Some(running) = &self.host.running {
-            heap::of(Owner::Server, || running.app.hub.wake_marked());
+            heap::of(Owner::Server, || running.app.hub.walk_marked());
             self.stir();
         }
     }

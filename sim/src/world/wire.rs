@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use server::connection::Socket;
+use server::socket::Socket;
 use server::ws::frame;
 use shared::ids::AttemptId;
 

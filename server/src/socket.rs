@@ -9,13 +9,20 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 /// A stream of bytes that is read and written without waiting.
-pub trait Socket: Send {
+pub trait Socket: Send + Sync + 'static {
     /// Reads what has come; 0 at the end of the stream.
     ///
     /// # Errors
     /// `WouldBlock` if nothing has come.
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Writes what fits.
+    /// Writes what fits of one piece.
+    ///
+    /// # Errors
+    /// `WouldBlock` if nothing fits.
+    fn try_write(&self, frame: &[u8]) -> io::Result<usize> {
+        self.try_write_vectored(&[IoSlice::new(frame)])
+    }
+    /// Writes what fits of several pieces in a row.
     ///
     /// # Errors
     /// `WouldBlock` if nothing fits.
@@ -30,6 +37,10 @@ pub trait Socket: Send {
 impl Socket for TcpStream {
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Self::try_read(self, buffer)
+    }
+
+    fn try_write(&self, frame: &[u8]) -> io::Result<usize> {
+        Self::try_write(self, frame)
     }
 
     fn try_write_vectored(&self, frames: &[IoSlice<'_>]) -> io::Result<usize> {

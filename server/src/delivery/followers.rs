@@ -1,0 +1,136 @@
+//! Who follows one stream in full, and where each of them stands.
+//!
+//! Must not live here: sockets, or what the stream holds. Invariants: every follower is in exactly one group; a walk sees
+//! groups as they were when it began, so joining and leaving never wait for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shared::ids::{ConnectionId, Seq};
+
+use super::{Out, Outlet, Peer};
+
+/// Followers of a group: what a walk does between two looks at whether others want the thread, and what is copied when
+/// somebody joins or leaves during a walk.
+pub(super) const GROUP: usize = 64;
+/// The cursor of a follower that is not to be handed anything: it is not known where it stands, or it is reading.
+const ASIDE: u64 = u64::MAX;
+
+/// One connection's place in a stream it follows in full.
+#[derive(Debug)]
+pub struct Follower {
+    /// Who follows.
+    pub peer: Arc<Peer>,
+    /// The peer's, a pointer nearer.
+    pub(super) outlet: Arc<Outlet>,
+    /// The last seq that is written to the outlet, or [`ASIDE`]. Moves in the hands of whoever holds the outlet.
+    cursor: AtomicU64,
+    /// The last seq that may be.
+    until: AtomicU64,
+}
+
+impl Follower {
+    fn new(peer: Arc<Peer>) -> Self {
+        let outlet = Arc::clone(&peer.outlet);
+        Self { peer, outlet, cursor: AtomicU64::new(ASIDE), until: AtomicU64::new(u64::MAX) }
+    }
+
+    /// Returns the last seq that may be delivered.
+    #[must_use]
+    pub fn until(&self) -> Seq {
+        Seq(self.until.load(Ordering::Acquire))
+    }
+
+    pub(super) fn end_at(&self, last: Seq) {
+        self.until.store(last.0, Ordering::Release);
+    }
+
+    /// Returns the last seq that was handed out; `None` while it stands aside.
+    #[must_use]
+    pub fn cursor(&self, _out: &Out) -> Option<Seq> {
+        match self.cursor.load(Ordering::Relaxed) {
+            ASIDE => None,
+            seq => Some(Seq(seq)),
+        }
+    }
+
+    /// Everything up to here has been handed out.
+    pub fn stand_at(&self, _out: &mut Out, cursor: Seq) {
+        self.cursor.store(cursor.0, Ordering::Relaxed);
+    }
+
+    /// Nothing is to be handed out but by the connection itself.
+    pub fn stand_aside(&self, _out: &mut Out) {
+        self.cursor.store(ASIDE, Ordering::Relaxed);
+    }
+
+    /// Tells whether it was behind a moment ago.
+    pub(super) fn is_behind(&self, head: Seq) -> bool {
+        self.cursor.load(Ordering::Relaxed) < head.0
+    }
+}
+
+/// A few followers, with whose they are.
+pub(super) type Group = Vec<(ConnectionId, Arc<Follower>)>;
+
+/// The followers of one stream.
+#[derive(Debug, Default)]
+pub(super) struct Followers {
+    groups: Vec<Arc<Group>>,
+    /// In which group each one is.
+    places: HashMap<ConnectionId, usize>,
+}
+
+impl Followers {
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.places.contains_key(&connection)
+    }
+
+    /// Adds a connection; whatever place it had is forgotten.
+    pub(super) fn add(&mut self, peer: Arc<Peer>) -> Arc<Follower> {
+        self.remove(peer.connection);
+        let connection = peer.connection;
+        let follower = Arc::new(Follower::new(peer));
+        // Only the last group has room: whoever leaves is replaced by somebody of it.
+        if self.groups.last().is_none_or(|group| group.len() >= GROUP) {
+            self.groups.push(Arc::default());
+        }
+        if let Some(group) = self.groups.last_mut() {
+            Arc::make_mut(group).push((connection, Arc::clone(&follower)));
+        }
+        self.places.insert(connection, self.groups.len() - 1);
+        follower
+    }
+
+    /// Removes a connection, if it is here.
+    pub(super) fn remove(&mut self, connection: ConnectionId) {
+        let Some(place) = self.places.remove(&connection) else { return };
+        let last = self.groups.last_mut().and_then(|group| Arc::make_mut(group).pop());
+        if let Some((other, follower)) = last
+            && other != connection
+        {
+            let group = Arc::make_mut(&mut self.groups[place]);
+            if let Some(hole) = group.iter_mut().find(|(id, _)| *id == connection) {
+                *hole = (other, follower);
+            }
+            self.places.insert(other, place);
+        }
+        if self.groups.last().is_some_and(|group| group.is_empty()) {
+            self.groups.pop();
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Follower>> {
+        self.groups.iter().flat_map(|group| group.iter().map(|(_, follower)| follower))
+    }
+
+    /// Returns the groups as they are now.
+    pub(super) fn groups(&self) -> Vec<Arc<Group>> {
+        self.groups.clone()
+    }
+}

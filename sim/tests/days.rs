@@ -93,3 +93,42 @@ fn unsent_posts_keep_their_order_when_the_clock_jumps_back_between_them() {
         ],
     ));
 }
+
+#[test]
+fn a_post_that_was_acknowledged_and_lost_with_a_backup_is_not_shown_although_its_event_never_came() {
+    assert_holds(&plan(
+        10_087_224,
+        &[
+            (32, Act::BlackHole { device: 3, way: sim::plan::Side::Both }),
+            (43, Act::Post { device: 3 }),
+            (76, Act::Post { device: 3 }),
+            (32, Act::Post { device: 0 }),
+            (9, Act::Crash { device: 3, ms: 12_990 }),
+            (22, Act::Post { device: 0 }),
+            (43, Act::Post { device: 1 }),
+            (23, Act::PostAside { device: 0 }),
+            (71, Act::Offline { device: 0, ms: 38_831 }),
+            (191, Act::Restore { records: 20, ms: 9_174 }),
+        ],
+    ));
+}
+
+#[test]
+fn what_was_shown_of_a_room_is_forgotten_when_it_is_entered_anew() {
+    assert_holds(&plan(
+        10_093_299,
+        &[
+            (77_909, Act::Move { device: 1 }),
+            (2_865, Act::Post { device: 2 }),
+            (28_796, Act::Crowd { posts: 131 }),
+            (20_967, Act::Post { device: 2 }),
+            (10_861, Act::PostAside { device: 3 }),
+            (30_933, Act::Move { device: 1 }),
+            (70_383, Act::Post { device: 2 }),
+            (35_039, Act::Post { device: 3 }),
+            (13_361, Act::Restore { records: 7, ms: 4_150 }),
+            (19_377, Act::Move { device: 0 }),
+            (3_756, Act::Stall { device: 1, way: sim::plan::Side::Both, ms: 33_202 }),
+        ],
+    ));
+}

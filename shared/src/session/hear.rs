@@ -16,7 +16,7 @@ use super::heartbeat::Heartbeat;
 use super::io::SessionEvent;
 use super::link::{Link, Pace, Sync, Up};
 use super::outbox::AfterRefusal;
-use super::resume::Verdict;
+use super::resume::{Heard, Verdict};
 use super::{Pending, Session};
 
 impl Session {
@@ -209,17 +209,18 @@ impl Session {
 
     pub(super) fn room_opened(&mut self, opened: Opened, now: Timestamp) {
         let room = opened.room;
-        let followed = self.resume.is_open(room);
-        if let Some(missed) = self.resume.opened(&opened)
-            && missed > 0
-        {
-            self.note(Happened::Resumed { missed }, now);
-        }
-        if let OpenOutcome::Reset { reason, .. } = &opened.outcome {
-            self.note(Happened::ResetRoom { room, reason: *reason }, now);
-        }
-        if followed {
-            self.emit(SessionEvent::Opened(opened));
+        match self.resume.opened(opened) {
+            Heard::NotFollowed => {}
+            Heard::Lost => self.ask_for_room(room),
+            Heard::Goes(opened, missed) => {
+                if missed > 0 {
+                    self.note(Happened::Resumed { missed }, now);
+                }
+                if let OpenOutcome::Reset { reason, .. } = &opened.outcome {
+                    self.note(Happened::ResetRoom { room, reason: *reason }, now);
+                }
+                self.emit(SessionEvent::Opened(opened));
+            }
         }
     }
 
@@ -228,6 +229,7 @@ impl Session {
         if self.outbox.settle(ack.client_id).is_some() {
             self.sent_since_loss += 1;
             self.remove_stored(ack.client_id);
+            self.resume.acknowledged(ack.room, ack.seq);
             self.emit(SessionEvent::Acked(ack));
         }
     }

@@ -10,7 +10,7 @@ use crate::cursor::{Cursor, Offer, Position};
 use crate::ids::{Lsn, RoomId, Seq};
 use crate::limits::OPEN_ROOMS;
 use crate::message::{Hello, OpenRoom, Welcome};
-use crate::model::{OpenOutcome, Opened, RoomEvent, UserEvent};
+use crate::model::{OpenOutcome, Opened, ResetReason, RoomEvent, UserEvent};
 
 /// One followed room.
 #[derive(Clone, Debug)]
@@ -24,6 +24,19 @@ struct Followed {
     phase: Phase,
     /// When the person opened it, as a count.
     opened: u64,
+    /// The room's log has lost what it acknowledged: the cursor is not to be offered again.
+    has_lost: bool,
+}
+
+/// What the answer to opening a room came to.
+#[derive(Clone, Debug)]
+pub(super) enum Heard {
+    /// The room is not followed.
+    NotFollowed,
+    /// It goes on from there; so many events are still to come.
+    Goes(Opened, u64),
+    /// The log has lost what it acknowledged: ask again, for a snapshot.
+    Lost,
 }
 
 /// Where a followed room stands on this connection.
@@ -56,6 +69,10 @@ pub(super) struct Resume {
     since: Option<Lsn>,
     rooms: BTreeMap<RoomId, Followed>,
     opened: u64,
+    /// The newest seq that was acknowledged on this connection, where the events have not come that far.
+    acknowledged: BTreeMap<RoomId, Seq>,
+    /// The same of earlier connections: a log that ends before it is not the one it was.
+    owed: BTreeMap<RoomId, Seq>,
     /// Events that came twice since last asked.
     pub(super) duplicates: u64,
 }
@@ -77,7 +94,8 @@ impl Resume {
         }
         let phase = if cursor.is_some() { Phase::Resuming } else { Phase::Asked };
         let cursor = cursor.map(Cursor::at);
-        self.rooms.insert(room, Followed { cursor, replay, posts: 0, posts_at_loss: 0, phase, opened });
+        self.rooms
+            .insert(room, Followed { cursor, replay, posts: 0, posts_at_loss: 0, phase, opened, has_lost: false });
         evicted
     }
 
@@ -94,7 +112,7 @@ impl Resume {
         let followed = self.rooms.get_mut(&room)?;
         let cursor = followed.cursor.as_ref().map(Cursor::position);
         followed.phase = if cursor.is_some() { Phase::Resuming } else { Phase::Asked };
-        Some(OpenRoom { room, cursor, replay: followed.replay })
+        Some(OpenRoom { room, cursor: cursor.filter(|_| !followed.has_lost), replay: followed.replay })
     }
 
     /// Fills in where everything stands.
@@ -114,32 +132,57 @@ impl Resume {
         self.since = Some(welcome.server.lsn);
     }
 
-    /// Takes over how a room goes on. Returns how many events are still to come, or nothing if the room is not followed.
-    pub(super) fn opened(&mut self, opened: &Opened) -> Option<u64> {
-        let followed = self.rooms.get_mut(&opened.room)?;
-        let snapshot = match &opened.outcome {
+    /// Notes that a send is stored. Until its event has come, the cursor alone does not say how far the log had got.
+    pub(super) fn acknowledged(&mut self, room: RoomId, seq: Seq) {
+        if self.position(room).is_none_or(|position| position.seq < seq) {
+            let newest = self.acknowledged.entry(room).or_default();
+            *newest = seq.max(*newest);
+        }
+    }
+
+    /// Takes over how a room goes on. A log that ends before what it acknowledged on an earlier connection has lost it,
+    /// even if it holds the cursor: the room is then reset, as it is for a cursor that is ahead.
+    pub(super) fn opened(&mut self, mut opened: Opened) -> Heard {
+        let room = opened.room;
+        let Some(followed) = self.rooms.get_mut(&room) else { return Heard::NotFollowed };
+        let has_lost = |head: Seq| self.owed.get(&room).is_some_and(|owed| *owed > head);
+        opened.outcome = match opened.outcome {
+            OpenOutcome::Recovered { head, .. } if has_lost(head) => {
+                followed.has_lost = true;
+                return Heard::Lost;
+            }
+            OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. }
+                if followed.has_lost || has_lost(snapshot.as_of.seq) =>
+            {
+                OpenOutcome::Reset { reason: ResetReason::Ahead, snapshot }
+            }
+            as_it_is => as_it_is,
+        };
+        self.owed.remove(&room);
+        let (snapshot, is_reset) = match &opened.outcome {
             OpenOutcome::Recovered { head, missed } => {
                 followed.phase = Phase::Following { target: *head };
-                return Some(*missed);
+                let missed = *missed;
+                return Heard::Goes(opened, missed);
             }
             OpenOutcome::Refused { .. } => {
-                self.rooms.remove(&opened.room);
-                return None;
+                self.rooms.remove(&room);
+                return Heard::Goes(opened, 0);
             }
-            OpenOutcome::Fresh { snapshot }
-            | OpenOutcome::Jumped { snapshot, .. }
-            | OpenOutcome::Reset { snapshot, .. } => snapshot,
+            OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => (snapshot, false),
+            OpenOutcome::Reset { snapshot, .. } => (snapshot, true),
         };
-        if matches!(opened.outcome, OpenOutcome::Reset { .. }) {
+        if is_reset {
             followed.posts_at_loss = followed.posts_at_loss.min(snapshot.total);
         }
         if followed.cursor.is_none() {
             followed.posts_at_loss = snapshot.total;
         }
         followed.cursor = Some(Cursor::at(snapshot.as_of));
+        followed.has_lost = false;
         followed.posts = snapshot.total;
         followed.phase = Phase::Following { target: snapshot.as_of.seq };
-        Some(0)
+        Heard::Goes(opened, 0)
     }
 
     /// Judges a room's event and moves the cursor if it is to be delivered.
@@ -152,6 +195,9 @@ impl Resume {
             Offer::Deliver => {
                 cursor.advance(event.seq, event.check);
                 followed.posts = event.posts;
+                if self.acknowledged.get(&event.room).is_some_and(|seq| *seq <= event.seq) {
+                    self.acknowledged.remove(&event.room);
+                }
                 Verdict::Deliver
             }
             Offer::Duplicate => {
@@ -200,6 +246,10 @@ impl Resume {
 
     /// Notes that the connection is gone: every answer still awaited will not come.
     pub(super) fn lost(&mut self, first: FirstLoss) {
+        for (room, seq) in std::mem::take(&mut self.acknowledged) {
+            let owed = self.owed.entry(room).or_default();
+            *owed = seq.max(*owed);
+        }
         for followed in self.rooms.values_mut() {
             followed.phase = if followed.cursor.is_some() { Phase::Resuming } else { Phase::Asked };
             match first {

@@ -358,6 +358,47 @@ fn s02_the_socket_being_open_is_not_yet_live() {
 }
 
 #[test]
+fn a_log_that_ends_before_what_it_acknowledged_is_reset_although_it_holds_the_cursor() {
+    let mut world = World::live(1);
+    world.acks = false;
+    world.post(1);
+    let attempt = world.open.expect("a socket is open");
+    let id = world.sent.iter().find_map(|(_, message)| match &message.body {
+        Body::Command(WireCommand::Post(_)) => message.id,
+        _ => None,
+    });
+    let ack = Ack { client_id: key(1), room: ROOM, seq: Seq(1), ts: world.now, duplicate: false };
+    world.input(Input::Received { attempt, text: Message::reply(id, Reply::Ack(ack)).to_json() });
+    // The event does not get through, and what comes back is a backup without the post.
+    world.close(close::ABNORMAL);
+    world.run(5_000, |world| world.session.state() == ConnectionState::Live);
+    assert_eq!(world.session.state(), ConnectionState::Live);
+    let outcomes: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|(_, event)| match event {
+            SessionEvent::Opened(opened) => Some(&opened.outcome),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        matches!(outcomes[..], [OpenOutcome::Fresh { .. }, OpenOutcome::Reset { reason: ResetReason::Ahead, .. }]),
+        "{outcomes:?}"
+    );
+    // Said once: the log that is there now goes on from its own end.
+    world.other_posts();
+    world.close(close::ABNORMAL);
+    world.run(5_000, |world| world.session.state() == ConnectionState::Live);
+    assert!(matches!(
+        world.events.iter().rev().find_map(|(_, event)| match event {
+            SessionEvent::Opened(opened) => Some(&opened.outcome),
+            _ => None,
+        }),
+        Some(OpenOutcome::Recovered { .. })
+    ));
+}
+
+#[test]
 fn scenario_04_a_resend_after_a_day_settles_with_the_first_ack() {
     let mut world = World::live(1);
     world.stored.push((key(5), "post 5".to_owned()));

@@ -192,8 +192,10 @@ impl Timeline {
     pub fn opened(&mut self, opened: &Opened) {
         match &opened.outcome {
             OpenOutcome::Recovered { .. } | OpenOutcome::Refused { .. } => {}
-            OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => {
-                if self.epoch.is_some_and(|epoch| epoch != snapshot.as_of.epoch) {
+            OpenOutcome::Jumped { snapshot, .. } => self.snapshot(snapshot),
+            OpenOutcome::Fresh { snapshot } => {
+                // No cursor was compared: nothing says that what is shown here is of the same history.
+                if self.confirmed.head() > Seq(0) {
                     self.forget_committed();
                 }
                 self.snapshot(snapshot);

@@ -229,7 +229,7 @@ pub struct Upgraded {
 pub async fn serve(app: Arc<App>, listener: TcpListener, router: Router) {
     let connection = |upgraded: Upgraded| {
         let Upgraded { app, socket, unread, identity } = upgraded;
-        Connection::new(app, socket, unread, identity).run()
+        Box::new(Connection::new(app, socket, unread, identity)).run()
     };
     serve_to(app, listener, router, connection).await;
 }
@@ -282,8 +282,9 @@ where
         let pending = Pending { app: Arc::clone(&app), share, _slot: waiting };
         let (app, router, takeover) = (Arc::clone(&app), router.clone(), takeover.clone());
         tasks.spawn(async move {
-            if let Some(upgraded) = until_upgrade(app, socket, address, router, pending).await {
-                // Boxed, so that the space for a connection is taken only once there is one.
+            // Boxed, so that neither is the space for requests kept by a connection nor that for a connection taken before
+            // there is one.
+            if let Some(upgraded) = Box::pin(until_upgrade(app, socket, address, router, pending)).await {
                 Box::pin(takeover(upgraded)).await;
             }
             drop(slot);

@@ -427,8 +427,9 @@ impl<S: Socket> Connection<S> {
 }
 
 impl Connection {
-    /// Runs the connection to its end.
-    pub async fn run(mut self) {
+    /// Runs the connection to its end. Boxed, because a future keeps the space for an argument beside that for the value
+    /// it becomes.
+    pub async fn run(mut self: Box<Self>) {
         loop {
             self.work();
             if self.phase == Phase::Over {

@@ -19,6 +19,8 @@ use crate::wire::{Frame, decode, encode};
 const READ_BYTES: usize = 256 * 1024;
 /// Sockets looked at in one turn.
 const EVENTS: usize = 1_024;
+/// What the kernel keeps for a connection that does not read, in bytes.
+const DEAF_BYTES: usize = 4_096;
 /// How often due beats are looked for.
 const BEATS_EVERY: Duration = Duration::from_millis(250);
 
@@ -167,9 +169,24 @@ impl Crowd {
         Ok(())
     }
 
-    /// Makes a connection stop reading for good.
+    /// Makes a connection stop reading for good. Its kernel takes little more either, so that the server soon feels it.
     pub fn deafen(&mut self, at: usize) {
-        self.sockets.conns[at].is_deaf = true;
+        let conn = &mut self.sockets.conns[at];
+        conn.is_deaf = true;
+        // A kernel that keeps its buffer only makes the server feel it later.
+        let _ = socket2::SockRef::from(&conn.stream).set_recv_buffer_size(DEAF_BYTES);
+    }
+
+    /// Drops all connections without a word.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn hang_up(&mut self) -> io::Result<()> {
+        self.sockets.conns.clear();
+        self.sockets.poll = Poll::new()?;
+        self.sockets.closed.clear();
+        (self.sockets.bytes, self.sockets.strange, self.busy) = (0, 0, Duration::ZERO);
+        Ok(())
     }
 
     /// Waits for something to happen, at most so long, and deals with it.

@@ -22,7 +22,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run workloads and print what came of them.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Be one process of a load; orders come on standard input. Started by `run`.
     Load,
 }
@@ -30,7 +30,7 @@ enum Command {
 /// What to run.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RunArgs {
-    /// What to measure; everything but the ladder where none is named
+    /// What to measure; all but those for the plots where none is named
     #[arg(value_enum)]
     workloads: Vec<Workload>,
     /// The server's binary
@@ -42,6 +42,9 @@ pub(crate) struct RunArgs {
     /// The program that writes batches straight into the tables
     #[arg(long, value_name = "FILE")]
     raw: Option<PathBuf>,
+    /// The program that fills a room with posts
+    #[arg(long, value_name = "FILE")]
+    fill: Option<PathBuf>,
     /// Where data and logs of the servers go
     #[arg(long, value_name = "FOLDER")]
     folder: PathBuf,

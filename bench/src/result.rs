@@ -43,6 +43,8 @@ pub struct PhaseResult {
     pub busy_s: f64,
     /// Bytes it read.
     pub bytes: u64,
+    /// Events that somebody who came back is still owed.
+    pub owed: u64,
 }
 
 impl PhaseResult {
@@ -101,6 +103,8 @@ pub struct Outcome {
     pub strange: u64,
     /// Connections that closed meanwhile, by code.
     pub closed: BTreeMap<u16, usize>,
+    /// Changes received, posts and others.
+    pub events: u64,
     /// Bytes read, in all.
     pub bytes: u64,
     /// From the intended time (closed loop: from sending) to the acknowledgement.
@@ -135,6 +139,8 @@ impl Outcome {
             whole.gaps += result.gaps;
             whole.strange += result.strange;
             whole.bytes += result.bytes;
+            whole.lost += result.owed;
+            whole.events += result.events;
             for (code, times) in &result.refused {
                 *whole.refused.entry(code.clone()).or_default() += times;
             }

@@ -17,7 +17,7 @@ use crate::process::{announce, binary, cargo, root, run as run_program, shown, t
 /// What `cargo xtask bench` can be told.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// What to measure; `--list` says what there is. Everything but the ladder where none is named
+    /// What to measure; `--list` says what there is. All but those for the plots where none is named
     workloads: Vec<String>,
     /// Measure other servers in the same sitting: a C program that does nothing else, Bun, ws, Socket.IO, gorilla
     #[arg(long)]
@@ -25,7 +25,7 @@ pub(crate) struct Options {
     /// Write everything that was found there, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw docs/plots anew
+    /// Draw docs/plots anew, from the workloads ladder, bursts and memory
     #[arg(long)]
     plots: bool,
     /// How often each is run, in turn with the others
@@ -50,7 +50,7 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     machine::c_compiler()?;
     announce("Building the server and the load");
     let built = ["build", "--release", "--locked", "--package", "server", "--package", "bench"];
-    run_program(cargo(&built).args(["--bins", "--example", "raw_batches"]))?;
+    run_program(cargo(&built).args(["--bins", "--example", "raw_batches", "--example", "fill_room"]))?;
     let release = target().join("release");
     let mut bench = Command::new(release.join(binary("holdfast-bench")));
     bench.arg("run");
@@ -60,6 +60,7 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     }
     bench.arg("--server").arg(release.join(binary("server")));
     bench.arg("--raw").arg(release.join("examples").join(binary("raw_batches")));
+    bench.arg("--fill").arg(release.join("examples").join(binary("fill_room")));
     bench.arg("--folder").arg(target().join("bench"));
     bench.args(["--runs", &options.runs.to_string(), "--seconds", &options.seconds.to_string()]);
     bench.args(["--server-cores", &options.server_cores.to_string()]);

@@ -6,10 +6,13 @@
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
+use serde::{Deserialize, Serialize};
 use shared::error::ErrorCode;
-use shared::ids::{ClientId, RequestId, RoomId, SessionId};
+use shared::ids::{ClientId, RequestId, RoomId, Seq, SessionId};
 use shared::limits::PROTOCOL_VERSION;
-use shared::message::{Beat, Body, Command, CreateRoom, Event, FindRoom, Hello, Membership, Message, OpenRoom, Reply};
+use shared::message::{
+    Beat, Body, Command, CreateRoom, Event, EventsAfter, FindRoom, Hello, History, Membership, Message, OpenRoom, Reply,
+};
 use shared::model::{OpenOutcome, RoomChange};
 
 use crate::board::{Board, leading_number};
@@ -38,6 +41,21 @@ pub struct Setup {
     pub refusal: Option<(ErrorCode, String)>,
 }
 
+/// What is asked of a room again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Question {
+    /// A page of [`PAGE`] posts before some place.
+    History,
+    /// A page of [`PAGE`] events after some place, as whoever resumes reads them.
+    Events,
+    /// The newest of the room, as whoever enters is shown it.
+    Open,
+}
+
+/// Posts of a page that is asked for.
+pub const PAGE: u64 = 50;
+
 /// What is known of the connections.
 pub struct Holdfast {
     name: String,
@@ -45,6 +63,12 @@ pub struct Holdfast {
     pub rooms: Vec<Option<RoomId>>,
     /// The seq due next, by connection and room.
     due: Vec<Vec<(RoomId, u64)>>,
+    /// Where each connection began to follow, for whoever comes back from there.
+    began: Vec<Option<OpenRoom>>,
+    /// Where each connection that comes back has caught up; 0 where it has, or need not.
+    target: Vec<u64>,
+    /// When each connection that came back had caught up.
+    pub caught_up: Vec<u64>,
     /// Random bytes all keys of this process share.
     key: [u8; 10],
     /// How far everybody has come.
@@ -52,32 +76,35 @@ pub struct Holdfast {
 }
 
 impl Holdfast {
-    /// For so many rooms; a single one is called `name`, several are numbered.
+    /// For so many rooms, and more that nobody follows; the first is called `name`, the others are numbered.
     #[must_use]
-    pub fn new(name: &str, rooms: usize) -> Self {
+    pub fn new(name: &str, rooms: usize, more: usize) -> Self {
         Self {
             name: name.to_lowercase(),
-            rooms: vec![None; rooms],
+            rooms: vec![None; rooms + more],
             due: Vec::new(),
+            began: Vec::new(),
+            target: Vec::new(),
+            caught_up: Vec::new(),
             key: random(),
             setup: Setup::default(),
         }
     }
 
     fn name_of(&self, room: usize) -> String {
-        if self.rooms.len() == 1 { self.name.clone() } else { format!("{}-{room}", self.name) }
+        if room == 0 { self.name.clone() } else { format!("{}-{room}", self.name) }
     }
 
-    /// The first message of a connection.
+    /// The first message of a connection, which follows these rooms from where they say.
     #[must_use]
-    pub fn hello() -> String {
+    pub fn hello(rooms: Vec<OpenRoom>) -> String {
         let hello = Hello {
             protocol: PROTOCOL_VERSION,
             client: concat!("holdfast-bench/", env!("CARGO_PKG_VERSION")).into(),
             session: SessionId::from_parts(wall(), random()),
             hidden: false,
             user: None,
-            rooms: Vec::new(),
+            rooms,
             since: None,
         };
         Message::command(RequestId(0), Command::Hello(hello)).to_json()
@@ -101,8 +128,57 @@ impl Holdfast {
         send(sockets, at, 2, Command::Open(OpenRoom { room, cursor: None, replay: false }));
     }
 
+    /// Asks something whose answer is noted as that of post `number`.
+    pub fn ask(&self, sockets: &mut Sockets, at: usize, number: usize, question: Question, place: u64) {
+        let Some(room) = self.rooms[0] else { return };
+        let limit = Some(PAGE as u32);
+        let command = match question {
+            Question::History => Command::History(History { room, before: Seq(place + PAGE + 1), limit }),
+            Question::Events => Command::Events(EventsAfter { room, after: Seq(place), limit }),
+            Question::Open => Command::Open(OpenRoom { room, cursor: None, replay: false }),
+        };
+        send(sockets, at, POSTS_FROM + number as u64, command);
+    }
+
+    /// Forgets all connections but for where they began to follow; they are to come back from there. Returns their rooms.
+    ///
+    /// # Errors
+    /// Words where one never followed a room.
+    pub fn come_back(&mut self) -> Result<Vec<OpenRoom>, String> {
+        let rooms: Option<Vec<_>> = self.began.iter().cloned().collect();
+        let rooms = rooms.ok_or("somebody who is to come back never followed a room")?;
+        self.due = rooms.iter().map(|open| vec![(open.room, open.cursor.map_or(0, |at| at.seq.0) + 1)]).collect();
+        self.target = vec![u64::MAX; rooms.len()];
+        (self.caught_up, self.setup) = (vec![0; rooms.len()], Setup::default());
+        Ok(rooms)
+    }
+
+    /// How many events connections that came back are still owed; one of whom nothing is known is owed [`PAGE`].
+    #[must_use]
+    pub fn owed(&self) -> u64 {
+        let owed = |at: usize| match self.target[at] {
+            0 => 0,
+            u64::MAX => PAGE,
+            target => self.due[at].first().map_or(PAGE, |(_, due)| (target + 1).saturating_sub(*due)),
+        };
+        (0..self.target.len()).map(owed).sum()
+    }
+
+    /// Notes that a connection may have caught up.
+    fn look(&mut self, at: usize, now: u64) {
+        if let (Some(&target), [(_, due)]) = (self.target.get(at), self.due[at].as_slice())
+            && target > 0
+            && *due > target
+        {
+            (self.target[at], self.caught_up[at]) = (0, now);
+            self.setup.following += 1;
+        }
+    }
+
     pub(super) fn joined(&mut self, at: usize) {
-        self.due.resize_with(self.due.len().max(at + 1), Vec::new);
+        let count = self.due.len().max(at + 1);
+        self.due.resize_with(count, Vec::new);
+        self.began.resize(count, None);
     }
 
     pub(super) fn beat(sockets: &mut Sockets, at: usize) {
@@ -128,10 +204,11 @@ impl Holdfast {
             && let Some(seq) = number_after(rest, br#""seq":"#)
         {
             sockets.last_news = Instant::now();
-            return match self.due_in(at, rest) {
+            match self.due_in(at, rest) {
                 Some(due) => delivered(board, due, seq, text, now),
                 None => sockets.strange += 1,
-            };
+            }
+            return self.look(at, now);
         } else if let Some(rest) = text.strip_prefix(br#"{"id":"#.as_slice())
             && memmem::find(&text[..text.len().min(64)], br#""reply":"ack""#).is_some()
             && let Some(number) = leading_number(rest).and_then(post_number)
@@ -177,13 +254,28 @@ impl Holdfast {
                 sockets.last_news = Instant::now();
                 match opened.outcome {
                     OpenOutcome::Fresh { snapshot } => {
-                        let rooms = &mut self.due[at];
-                        let place = rooms.partition_point(|(room, _)| *room < opened.room);
-                        rooms.insert(place, (opened.room, snapshot.as_of.seq.0 + 1));
-                        self.setup.following += 1;
+                        let (rooms, due) = (&mut self.due[at], snapshot.as_of.seq.0 + 1);
+                        match rooms.binary_search_by_key(&opened.room, |(room, _)| *room) {
+                            Ok(place) => rooms[place].1 = due,
+                            Err(place) => rooms.insert(place, (opened.room, due)),
+                        }
+                        let cursor = Some(snapshot.as_of);
+                        self.began[at] = Some(OpenRoom { room: opened.room, cursor, replay: false });
+                        match post_number(id) {
+                            Some(number) => board.acked(at, number, now),
+                            None => self.setup.following += 1,
+                        }
                     }
                     OpenOutcome::Refused { error } => self.refused(error.code, error.message),
-                    OpenOutcome::Recovered { .. } | OpenOutcome::Jumped { .. } | OpenOutcome::Reset { .. } => {
+                    OpenOutcome::Recovered { head, missed } => {
+                        // Whoever comes back was left exactly so many behind.
+                        board.gaps += PAGE.saturating_sub(missed);
+                        if let Some(target) = self.target.get_mut(at) {
+                            *target = head.0;
+                        }
+                        self.look(at, now);
+                    }
+                    OpenOutcome::Jumped { .. } | OpenOutcome::Reset { .. } => {
                         sockets.strange += 1;
                     }
                 }
@@ -193,6 +285,8 @@ impl Holdfast {
                     board.acked(at, number, now);
                 }
             }
+            Body::Reply(Reply::History(page)) => answered(board, at, id, page.posts.len(), now),
+            Body::Reply(Reply::Events(page)) => answered(board, at, id, page.events.len(), now),
             Body::Refusal(error) => match (post_number(id), asked_room, error.code) {
                 (Some(number), _, code) => board.refused(at, number, code.to_string()),
                 (None, Some(place), ErrorCode::NotFound) => {
@@ -213,6 +307,7 @@ impl Holdfast {
                     Some((_, due)) => delivered(board, due, event.seq.0, body.as_bytes(), now),
                     None => sockets.strange += 1,
                 }
+                self.look(at, now);
             }
             Body::Event(Event::Beat(asked)) => {
                 send(sockets, at, 1, Command::Beat(Beat { hidden: false, answers: Some(asked.n) }));
@@ -249,6 +344,14 @@ fn delivered(board: &mut Board, due: &mut u64, seq: u64, text: &[u8], now: u64) 
     }
 }
 
+/// Notes the answer to a question; a page that is not full is one with a gap.
+fn answered(board: &mut Board, at: usize, id: u64, posts: usize, now: u64) {
+    if let Some(number) = post_number(id) {
+        board.gaps += PAGE.saturating_sub(posts as u64);
+        board.acked(at, number, now);
+    }
+}
+
 /// Reads the digits that follow a pattern.
 fn number_after(text: &[u8], pattern: &[u8]) -> Option<u64> {
     leading_number(&text[memmem::find(text, pattern)? + pattern.len()..])
@@ -258,6 +361,8 @@ fn number_after(text: &[u8], pattern: &[u8]) -> Option<u64> {
 mod tests {
     use super::*;
     use crate::board::{PostFate, Seating};
+    use shared::cursor::{Check, Position};
+    use shared::ids::Epoch;
 
     #[test]
     fn a_seq_that_is_not_due_is_counted() {
@@ -282,9 +387,29 @@ mod tests {
     }
 
     #[test]
+    fn whoever_comes_back_is_owed_what_they_missed_until_they_have_it() {
+        let room = RoomId::from_parts(shared::time::Timestamp(1), [1; 10]);
+        let mut board = Board::new(*b"abcd1234", Seating::of(1, 1, 1));
+        let mut holdfast = Holdfast::new("x", 1, 0);
+        holdfast.joined(0);
+        assert!(holdfast.come_back().is_err());
+        let cursor = Position { epoch: Epoch::from_bytes([1; 16]), seq: Seq(7), check: Check::default() };
+        holdfast.began[0] = Some(OpenRoom { room, cursor: Some(cursor), replay: false });
+        assert_eq!(holdfast.come_back().unwrap().len(), 1);
+        assert_eq!(holdfast.owed(), PAGE);
+        holdfast.target[0] = 7 + PAGE;
+        for seq in 8..=7 + PAGE {
+            assert_eq!((holdfast.owed(), holdfast.caught_up[0]), (8 + PAGE - seq, 0));
+            delivered(&mut board, &mut holdfast.due[0][0].1, seq, b"", 3);
+            holdfast.look(0, 3);
+        }
+        assert_eq!((holdfast.owed(), holdfast.caught_up[0], holdfast.setup.following), (0, 3, 1));
+    }
+
+    #[test]
     fn whoever_follows_many_rooms_has_a_seq_due_in_each() {
         let room = |n: u8| RoomId::from_parts(shared::time::Timestamp(u64::from(n)), [n; 10]);
-        let mut holdfast = Holdfast::new("x", 3);
+        let mut holdfast = Holdfast::new("x", 3, 0);
         holdfast.joined(0);
         holdfast.due[0] = vec![(room(1), 10), (room(2), 20), (room(3), 30)];
         assert_eq!(holdfast.due_in(0, room(2).to_string().as_bytes()), Some(&mut 20));

@@ -6,7 +6,7 @@
 mod holdfast;
 mod plain;
 
-pub use holdfast::{Holdfast, Setup};
+pub use holdfast::{Holdfast, PAGE, Question, Setup};
 pub use plain::{Plain, Wrapping};
 
 use crate::board::Board;

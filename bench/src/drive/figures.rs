@@ -57,8 +57,44 @@ pub(crate) fn columns(telling: Telling) -> &'static [Column] {
         column("server_cpu_percent", "server %", 0, false),
         WRONG,
     ];
+    const STALLED: [Column; 5] = [
+        column("cpu_us_per_delivery", "CPU µs/delivery", 2, true),
+        column("last_p50_ms", "last p50 ms", 1, false),
+        column("last_p99_ms", "last p99 ms", 1, true),
+        column("last_p99_over_before", "p99 over none stalled", 2, false),
+        WRONG,
+    ];
+    const RESUMED: [Column; 7] = [
+        column("server_cpu_s", "server CPU s", 2, false),
+        column("wall_s", "all back s", 2, false),
+        column("ack_p50_ms", "one back p50 ms", 0, false),
+        column("ack_p99_ms", "p99 ms", 0, false),
+        column("events", "events", 0, false),
+        column("listen_overflows", "listen overflows", 0, false),
+        WRONG,
+    ];
+    const SCALE: [Column; 6] = [
+        column("cpu_us_per_delivery", "CPU µs/delivery", 2, true),
+        column("cpu_us_per_post", "CPU µs/post", 0, false),
+        column("last_p99_ms", "last p99 ms", 1, false),
+        column("ack_p99_ms", "ack p99 ms", 1, false),
+        column("rss_kib_per_connection", "RSS KiB each", 2, false),
+        WRONG,
+    ];
+    const ASKED: [Column; 6] = [
+        column("posts_per_s", "answers/s", 0, false),
+        column("ack_p50_ms", "p50 ms", 3, false),
+        column("ack_p99_ms", "p99 ms", 3, false),
+        column("cpu_us_per_post", "CPU µs/answer", 1, false),
+        column("server_cpu_percent", "server %", 0, false),
+        WRONG,
+    ];
     match telling {
         Telling::Nothing => &[],
+        Telling::Stalled => &STALLED,
+        Telling::Resumed => &RESUMED,
+        Telling::Scale => &SCALE,
+        Telling::Asked => &ASKED,
         Telling::Delivery => &DELIVERY,
         Telling::Idle | Telling::Used => &IDLE,
         Telling::Durable => &DURABLE,
@@ -82,6 +118,10 @@ pub(crate) struct Readings {
     pub(crate) after: Reading,
     /// The kernel's small memory before anybody connected and at the end, in bytes.
     pub(crate) slab: Option<(u64, u64)>,
+    /// Connections that nobody accepted in time, on the whole machine.
+    pub(crate) overflows: Option<u64>,
+    /// Of the phase that was told before: how long the last receivers waited, p99 in milliseconds.
+    pub(crate) last_p99_before: Option<f64>,
     /// Connections.
     pub(crate) connections: usize,
 }
@@ -97,11 +137,17 @@ pub(crate) fn of(telling: Telling, outcome: &Outcome, readings: &Readings) -> BT
     let closed: usize = outcome.closed.values().sum();
     let has_acks = outcome.ack_us.count > 0;
     let has_last = outcome.last_receiver_us.count > 0;
+    let last_p99 = has_last.then(|| ms(outcome.last_receiver_us.p99));
     let all = [
         ("cpu_us_per_delivery", per(cpu * 1e6, outcome.deliveries)),
         ("cpu_us_per_post", per(cpu * 1e6, outcome.acked)),
         ("last_p50_ms", has_last.then(|| ms(outcome.last_receiver_us.p50))),
-        ("last_p99_ms", has_last.then(|| ms(outcome.last_receiver_us.p99))),
+        ("last_p99_ms", last_p99),
+        ("last_p99_over_before", last_p99.zip(readings.last_p99_before).map(|(now, before)| now / before)),
+        ("server_cpu_s", Some(cpu)),
+        ("wall_s", Some(outcome.wall_s)),
+        ("events", Some(outcome.events as f64)),
+        ("listen_overflows", readings.overflows.map(|times| times as f64)),
         ("ack_p50_ms", has_acks.then(|| ms(outcome.ack_us.p50))),
         ("ack_p99_ms", has_acks.then(|| ms(outcome.ack_us.p99))),
         ("server_cpu_percent", Some(cpu / outcome.wall_s * 100.0)),
@@ -131,6 +177,8 @@ mod tests {
             before: reading(1_000, 3 << 20),
             after: reading(1_500, 11 << 20),
             slab: None,
+            overflows: None,
+            last_p99_before: None,
             connections: 1_024,
         };
         let outcome = Outcome { deliveries: 100_000, acked: 100, seconds: 5.0, wall_s: 5.0, ..Outcome::default() };

@@ -5,13 +5,15 @@
 //! one begins each time.
 
 mod figures;
+mod plots;
 mod servers;
 mod table;
 mod workers;
 mod workloads;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use bench::board::Seating;
 use bench::clock::{now_ns, random};
@@ -24,13 +26,15 @@ use self::servers::{Contestant, Cores, OURS, Server};
 use self::table::{Row, Run, Sheet};
 use self::workers::Workers;
 pub(crate) use self::workloads::Workload;
-use self::workloads::{Act, SIZE, Scene, Telling};
+use self::workloads::{Act, SIZE, Scene, Step, Telling};
 use crate::RunArgs;
 
 /// How long before the first post is due, in nanoseconds: the order must have reached every process.
 const LEAD_NS: u64 = 100_000_000;
 /// The row of the store alone.
 const RAW: &str = "raw SQLite";
+/// Where the last receivers wait so long, p99 in milliseconds, more load tells nothing more.
+const BROKEN_MS: f64 = 1_000.0;
 /// Most runs and longest time of one phase: a sitting ends.
 const RUNS_MOST: usize = 100;
 const SECONDS_MOST: f64 = 600.0;
@@ -75,7 +79,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<bool, Fail> {
             }
         }
     }
-    let ours = sheets.iter().flat_map(|sheet| &sheet.rows).filter(|(name, _)| name == OURS);
+    if let Some(folder) = &args.plots {
+        for file in plots::draw(&sheets, folder)? {
+            println!("drew {}", file.display());
+        }
+    }
+    let ours =
+        sheets.iter().filter(|sheet| !sheet.may_break).flat_map(|sheet| &sheet.rows).filter(|(name, _)| name == OURS);
     let is_clean = |row: &Row| {
         row.failures.is_empty() && row.runs.iter().all(|run| run.outcome.as_ref().is_none_or(Outcome::is_clean))
     };
@@ -123,15 +133,16 @@ impl Sitting<'_> {
         let mut names: Vec<String> = contestants.iter().map(|one| one.name.clone()).collect();
         let raw = self.args.raw.as_deref().zip(scene.raw_batch);
         names.extend(raw.map(|_| RAW.to_owned()));
-        let tellings = scene.steps.iter().map(|step| step.telling).filter(|telling| *telling != Telling::Nothing);
-        let mut sheets: Vec<Sheet> = tellings
-            .map(|telling| Sheet {
-                workload: workload.name(),
-                title: scene.title.clone(),
-                telling,
-                rows: names.iter().map(|name| (name.clone(), Row::default())).collect(),
-            })
-            .collect();
+        let told = scene.steps.iter().filter(|step| step.telling != Telling::Nothing);
+        let sheet = |step: &Step| Sheet {
+            workload: workload.name(),
+            title: format!("{}{}", scene.title, step.label.as_ref().map_or("", |(label, _)| label)),
+            telling: step.telling,
+            x: step.label.as_ref().map(|(_, x)| *x),
+            may_break: scene.until_broken,
+            rows: names.iter().map(|name| (name.clone(), Row::default())).collect(),
+        };
+        let mut sheets: Vec<Sheet> = told.map(sheet).collect();
         for run in 0..self.args.runs {
             for turn in 0..names.len() {
                 let at = (turn + run) % names.len();
@@ -160,8 +171,15 @@ impl Sitting<'_> {
 
     /// Plays a scene once.
     fn measure(&self, contestant: &Contestant, scene: &Scene) -> Result<Vec<Found>, Fail> {
-        let server = Server::start(contestant, &self.args.folder, &self.cores)?;
-        let reading = || process::read(server.pid).map_err(Fail::Local);
+        let data = match scene.filled {
+            Some(posts) => self.filled(posts)?,
+            None => self.args.folder.join("data"),
+        };
+        if scene.filled.is_none() {
+            servers::empty(&data)?;
+        }
+        let start = || Server::start(contestant, &self.args.folder, &data, &self.cores);
+        let mut server = start()?;
         let whole = Share {
             kind: contestant.kind,
             run: format!("{:08x}", u32::from_le_bytes(random())),
@@ -172,40 +190,80 @@ impl Sitting<'_> {
             senders: scene.senders,
             follow: scene.follow,
             room: "bench".into(),
+            more_rooms: scene.more_rooms,
         };
         let seating = Seating::of(scene.clients, scene.rooms, scene.senders);
         let mut workers = Workers::start(&whole, &server.url)?;
         workers.sign_in()?;
-        let (at_rest, slab) = (reading()?, process::slab());
+        let (at_rest, slab) = (server.reading()?, process::slab());
         workers.connect()?;
         workers.settle()?;
         let mut found = Vec::new();
+        let mut last_p99_before = None;
         for step in &scene.steps {
+            let (mut before, overflows) = (server.reading()?, process::listen_overflows());
             let seconds = self.args.seconds * step.time;
-            let phase = match step.act {
+            let results = match step.act {
                 Act::Enter => {
                     workers.enter()?;
                     workers.settle()?;
                     continue;
                 }
-                Act::Hold => Phase::Hold { seconds },
-                Act::Open { rate, burst } => {
-                    Phase::Open { start_ns: now_ns() + LEAD_NS, rate, burst, size: SIZE, seconds, deaf: 0 }
+                Act::ComeBack => {
+                    drop(server);
+                    server = start()?;
+                    before.cpu = Duration::ZERO;
+                    workers.come_back(&server.url)?
                 }
-                Act::Closed => Phase::Closed { size: SIZE, seconds },
+                Act::Hold => workers.phase(Phase::Hold { seconds })?,
+                Act::Missed { rate, seconds } => workers.phase(on_the_clock(rate, 1, 0, seconds))?,
+                Act::Open { rate, burst, deaf } => workers.phase(on_the_clock(rate, burst, deaf, seconds))?,
+                Act::Closed => workers.phase(Phase::Closed { size: SIZE, seconds })?,
+                Act::Ask(question) => {
+                    let posts = scene.filled.unwrap_or_default();
+                    workers.phase(Phase::Ask { question, posts, seconds })?
+                }
             };
-            let before = reading()?;
-            let results = workers.phase(phase)?;
-            let after = reading()?;
+            let after = server.reading()?;
+            let outcome = Outcome::of(&results, seating, seconds);
+            if matches!(step.act, Act::Missed { .. }) && outcome.acked < outcome.posts {
+                let (acked, posts, refused) = (outcome.acked, outcome.posts, &outcome.refused);
+                return Err(Fail::Refused(format!("{acked} of {posts} posts to be missed were stored: {refused:?}")));
+            }
             if step.telling == Telling::Nothing {
                 continue;
             }
-            let outcome = Outcome::of(&results, seating, seconds);
             let slab = slab.zip(process::slab());
-            let readings = Readings { at_rest, before, after, slab, connections: scene.clients };
-            found.push((figures::of(step.telling, &outcome, &readings), Some(outcome)));
+            let overflows = process::listen_overflows().zip(overflows).map(|(now, then)| now - then);
+            let connections = scene.clients;
+            let readings = Readings { at_rest, before, after, slab, overflows, last_p99_before, connections };
+            let figures = figures::of(step.telling, &outcome, &readings);
+            last_p99_before = figures.get("last_p99_ms").copied();
+            let is_broken = outcome.lost > 0 || last_p99_before.is_none_or(|ms| ms > BROKEN_MS);
+            found.push((figures, Some(outcome)));
+            if scene.until_broken && is_broken {
+                break;
+            }
         }
         Ok(found)
+    }
+
+    /// The folder of a database with so many posts in the room; filled once, and kept for the next time.
+    fn filled(&self, posts: u64) -> Result<PathBuf, Fail> {
+        let folder = self.args.folder.join(format!("filled-{posts}"));
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        let program = self.args.fill.as_ref().ok_or_else(|| Fail::Usage("--fill is missing".into()))?;
+        eprintln!("  filling a room with {posts} posts");
+        let aside = self.args.folder.join("filling");
+        servers::empty(&aside)?;
+        let status = Command::new(program).arg(posts.to_string()).arg(&aside).stdout(Stdio::null()).status()?;
+        if !status.success() {
+            return Err(Fail::Local(format!("{} failed ({status})", program.display())));
+        }
+        std::fs::rename(&aside, &folder)?;
+        Ok(folder)
     }
 
     /// Measures the store alone: batches of one size, straight into the tables.
@@ -223,6 +281,10 @@ impl Sitting<'_> {
         let posts_per_s: f64 = figure.ok_or_else(|| Fail::Local(format!("{} said {text:?}", program.display())))?;
         Ok(vec![([("posts_per_s", posts_per_s)].into(), None)])
     }
+}
+
+fn on_the_clock(rate: f64, burst: usize, deaf: usize, seconds: f64) -> Phase {
+    Phase::Open { start_ns: now_ns() + LEAD_NS, rate, burst, size: SIZE, seconds, deaf }
 }
 
 /// Figures of one phase, and where they come from.

@@ -1,6 +1,6 @@
 //! The servers that are measured: how each is started, and where it said it listens.
 //!
-//! Must not live here: what is measured. Invariant: every run has a fresh process, ours an empty database as well.
+//! Must not live here: what is measured. Invariant: every run has a fresh process.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use bench::load::Kind;
+use bench::process::Reading;
 use bench::{Fail, process};
 
 /// Every sender posts far more than a person may; every other limit is the default.
@@ -95,26 +96,15 @@ pub(crate) struct Server {
     child: Child,
     /// Where it said it listens.
     pub(crate) url: String,
-    /// Its process.
-    pub(crate) pid: u32,
+    pid: u32,
 }
 
 impl Server {
-    /// Starts one, ours with an empty database.
+    /// Starts one, ours on the data of a folder.
     ///
     /// # Errors
     /// It does not start, or does not say where it listens.
-    pub(crate) fn start(contestant: &Contestant, folder: &Path, cores: &Cores) -> Result<Self, Fail> {
-        let data = folder.join("data");
-        empty(&data)?;
-        Self::start_on(contestant, folder, &data, cores)
-    }
-
-    /// Starts one on the data that is there.
-    ///
-    /// # Errors
-    /// It does not start, or does not say where it listens.
-    pub(crate) fn start_on(contestant: &Contestant, folder: &Path, data: &Path, cores: &Cores) -> Result<Self, Fail> {
+    pub(crate) fn start(contestant: &Contestant, folder: &Path, data: &Path, cores: &Cores) -> Result<Self, Fail> {
         let log = File::create(folder.join(format!("{}.log", contestant.name)))?;
         let mut command = Command::new(&contestant.command[0]);
         command.args(&contestant.command[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
@@ -137,6 +127,16 @@ impl Server {
             Some(Ok(line)) => Err(Fail::Local(format!("{} says {line:?}, not where it listens", contestant.name))),
             Some(Err(_)) | None => Err(Fail::Local(format!("{} ended before it listened", contestant.name))),
         }
+    }
+}
+
+impl Server {
+    /// What the kernel says of it now.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn reading(&self) -> Result<Reading, Fail> {
+        process::read(self.pid).map_err(Fail::Local)
     }
 }
 

@@ -42,6 +42,10 @@ pub(crate) struct Sheet {
     pub(crate) title: String,
     /// What is told of it.
     pub(crate) telling: Telling,
+    /// Where it stands in a plot.
+    pub(crate) x: Option<f64>,
+    /// A server that cannot hold it is no failure.
+    pub(crate) may_break: bool,
     /// By server, in the order they are shown.
     pub(crate) rows: Vec<(String, Row)>,
 }
@@ -117,7 +121,7 @@ impl Sheet {
             })
             .collect();
         serde_json::json!({
-            "workload": self.workload, "title": self.title, "of": format!("{:?}", self.telling), "servers": rows,
+            "workload": self.workload, "title": self.title, "x": self.x, "of": format!("{:?}", self.telling), "servers": rows,
         })
     }
 }
@@ -165,6 +169,8 @@ mod tests {
             workload: "fanout".into(),
             title: "one by one".into(),
             telling: Telling::Delivery,
+            x: None,
+            may_break: false,
             rows: vec![
                 (OURS.into(), row(&[(0, 4.0), (1, 6.0), (2, 8.0)])),
                 ("floor".into(), row(&[(0, 2.0), (1, 2.0), (2, 8.0)])),

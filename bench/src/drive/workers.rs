@@ -28,6 +28,8 @@ enum Order {
     Enter,
     Settle,
     Phase(Phase),
+    /// To the server that was started again, at this address.
+    ComeBack(String),
 }
 
 /// What it answers.
@@ -73,6 +75,7 @@ fn obey(load: &mut Option<Load>, order: Order) -> Result<Option<PhaseResult>, Fa
         Order::Enter => load.enter()?,
         Order::Settle => load.settle()?,
         Order::Phase(phase) => return load.phase(&phase).map(Some),
+        Order::ComeBack(url) => return load.come_back(&url).map(Some),
     }
     Ok(None)
 }
@@ -162,6 +165,14 @@ impl Workers {
     /// What one of them says.
     pub(crate) fn phase(&mut self, phase: Phase) -> Result<Vec<PhaseResult>, Fail> {
         self.all(&Order::Phase(phase))
+    }
+
+    /// Has everybody come back to a server that was started again.
+    ///
+    /// # Errors
+    /// What one of them says.
+    pub(crate) fn come_back(&mut self, url: &str) -> Result<Vec<PhaseResult>, Fail> {
+        self.all(&Order::ComeBack(url.to_owned()))
     }
 
     /// A step that asks the server for something goes through the processes in turn: the crush is another workload.

@@ -94,6 +94,7 @@ fn measure(args: &BenchArgs, target: Target) -> Result<Report, End> {
         senders: args.senders,
         follow: is_open,
         room: args.room.clone(),
+        more_rooms: 0,
     };
     let mut load = Load::new(share, target)?;
     note(&format!("signing in {clients} people …"));

@@ -2,94 +2,13 @@
 
 mod common;
 
+use common::device::Device;
 use common::{Room, client_id, room, user};
-use shared::cursor::{Check, Position};
 use shared::error::{ErrorCode, WireError};
-use shared::ids::{AttemptId, ClientId, ConnectionId, Lsn, RequestId, RoomId, Seq, SessionId};
-use shared::message::{Body, Command as WireCommand, Event, HeartbeatTerms, Live, Message, Reply, Welcome, WireLimits};
-use shared::model::{OpenOutcome, Opened, Person, ServerInfo};
-use shared::session::{Command, ConnectionState, Input, Output, SendOp, Session, SessionConfig};
-use shared::time::Timestamp;
-
-const ATTEMPT: AttemptId = AttemptId(1);
-
-/// A session that is live on its first connection.
-struct Device {
-    session: Session,
-    now: u64,
-}
-
-impl Device {
-    fn live(model: &Room) -> Self {
-        let config = SessionConfig {
-            client: "a test".to_owned(),
-            session: SessionId::from_bytes([1; 16]),
-            user: user(1),
-            seed: 1,
-            hidden: false,
-            online: true,
-        };
-        let mut device = Self { session: Session::new(config), now: 1_000 };
-        device.input(Input::Command(Command::Open { room: room(), cursor: None, replay: false }));
-        device.input(Input::Command(Command::Start));
-        let hello = device.input(Input::Opened { attempt: ATTEMPT });
-        let nothing = Position { epoch: common::epoch(), seq: Seq(0), check: Check::default() };
-        let welcome = Welcome {
-            protocol: 1,
-            server: ServerInfo { epoch: common::epoch(), build: String::new(), lsn: Lsn(0) },
-            connection: ConnectionId(1),
-            you: Person { id: user(1), name: "me".to_owned() },
-            now: Timestamp(0),
-            heartbeat: HeartbeatTerms::default(),
-            reconnect_spread_ms: 0,
-            limits: WireLimits::default(),
-            draining: false,
-            user: nothing,
-            user_recovered: true,
-            rooms_complete: true,
-            rooms: Vec::new(),
-        };
-        device.hear(&Message::reply(hello[0].id, Reply::Welcome(Box::new(welcome))));
-        let outcome = OpenOutcome::Fresh { snapshot: model.snapshot(10) };
-        device.hear(&Message::event(Event::Opened(Opened { room: room(), outcome, roster: Vec::new(), members: 0 })));
-        device.hear(&Message::event(Event::Live(Live {})));
-        device
-    }
-
-    /// Gives an input and returns what was written to the socket.
-    fn input(&mut self, input: Input) -> Vec<Message> {
-        let outputs = self.session.handle(input, Timestamp(self.now));
-        let sent = outputs.into_iter().filter_map(|output| match output {
-            Output::Send { text, .. } => Some(Message::parse(&text).unwrap()),
-            _ => None,
-        });
-        sent.collect()
-    }
-
-    fn hear(&mut self, message: &Message) -> Vec<Message> {
-        self.input(Input::Received { attempt: ATTEMPT, text: message.to_json() })
-    }
-
-    fn refuse(&mut self, id: Option<RequestId>, error: WireError) -> Vec<Message> {
-        self.hear(&Message::refusal(id, error))
-    }
-
-    fn write(&mut self, key: u64) -> Message {
-        let op = SendOp::Post { body: format!("post {key}") };
-        let send = Command::Send { client_id: client_id(key), room: room(), op, at: Timestamp(self.now) };
-        let sent = self.input(Input::Command(send));
-        assert_eq!(sent.len(), 1);
-        sent[0].clone()
-    }
-
-    /// Lets time pass up to the next deadline and returns the posts that were written.
-    fn wait(&mut self) -> Vec<Message> {
-        let (at, _) = self.session.next_deadline().unwrap();
-        assert!(at.0 > self.now, "it does not wait at all");
-        self.now = at.0;
-        self.input(Input::DeadlineReached)
-    }
-}
+use shared::ids::{ClientId, RoomId, Seq};
+use shared::message::{Body, Command as WireCommand, Event, Message};
+use shared::model::{OpenOutcome, Opened};
+use shared::session::{Command, ConnectionState, Deadline, Input};
 
 fn numbers(messages: &[Message]) -> Vec<(u64, ClientId)> {
     let post = |message: &Message| match &message.body {
@@ -132,6 +51,32 @@ fn the_same_holds_when_its_event_comes_before_the_refusal() {
     device.refuse(first.id, too_fast());
     device.refuse(second.id, behind());
     assert_eq!(numbers(&device.wait()), [(1, client_id(2))]);
+}
+
+#[test]
+fn a_number_is_taken_over_only_by_what_comes_after_it() {
+    let mut model = Room::default();
+    let mut device = Device::live(&model);
+    let (first, second, third) = (device.write(1), device.write(2), device.write(3));
+    device.refuse(first.id, too_fast());
+    device.refuse(second.id, behind());
+    device.refuse(third.id, behind());
+    model.post(user(1), client_id(2), "post 2");
+    device.hear(&Message::event(Event::Room(model.event(Seq(1)).clone())));
+    let again = device.wait();
+    assert_eq!(numbers(&again)[0], (1, client_id(1)), "the server waits for number 1");
+}
+
+#[test]
+fn what_was_refused_while_another_is_on_its_way_does_not_wake_anybody_for_nothing() {
+    let mut device = Device::live(&Room::default());
+    let (first, second) = (device.write(1), device.write(2));
+    device.refuse(first.id, too_fast());
+    // The window is full, so nothing can be sent when the wait is over.
+    assert_ne!(device.session.next_deadline().unwrap().1, Deadline::Resend);
+    assert_eq!(numbers(&device.wait()), []);
+    let again = device.refuse(second.id, behind());
+    assert_eq!(numbers(&again), [(1, client_id(1))]);
 }
 
 #[test]

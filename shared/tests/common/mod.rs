@@ -1,11 +1,12 @@
 //! What the tests of the pure crate share: a seed that can be given back, and a server of one room made of a `Vec`.
 //!
-//! Lives here: the seed; [`room`] is the server, [`check`] what must be true of a timeline, [`reader`] one client of
-//! the room. The last three know no test framework: the fuzzer drives them, too. Invariant: the model knows nothing of
+//! Lives here: the seed; [`device`] is one session at its socket, [`room`] the server, [`check`] what must be true of a
+//! timeline, [`reader`] one client of the room. The last three know no test framework: the fuzzer drives them, too. Invariant: the model knows nothing of
 //! the code under test; it replays the whole history for every question.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 pub(crate) mod check;
+pub(crate) mod device;
 pub(crate) mod reader;
 pub(crate) mod room;
 

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 
 use server::log::GENERAL;
+use shared::close;
+use shared::error::{ErrorCode, WireError};
 use shared::ids::{ClientId, RoomId, Seq};
 use shared::limits::OUTBOUND_MESSAGE_BYTES;
 use shared::message::Ack;
@@ -92,6 +94,22 @@ pub(crate) fn acked(world: &World, number: usize, ack: &Ack) -> Held {
             "device {number}: {} was acknowledged at seq {} and is not there",
             ack.client_id, ack.seq
         ));
+    }
+    Ok(())
+}
+
+/// A refusal for good is for what was said, never because something else had been said under its key.
+pub(crate) fn refused(number: usize, key: ClientId, error: &WireError) -> Held {
+    if error.code == ErrorCode::IdConflict {
+        return broken(format!("device {number}: what stands behind {key} was changed"));
+    }
+    Ok(())
+}
+
+/// Who sends as fast as the server lets them is slowed down, and never thrown out for it.
+pub(crate) fn closed(number: usize, code: u16) -> Held {
+    if code == close::FLOOD {
+        return broken(format!("device {number} was closed for a flood"));
     }
     Ok(())
 }

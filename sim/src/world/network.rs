@@ -154,6 +154,7 @@ impl World {
             return Ok(());
         }
         let (device, attempt, life) = (link.device, link.attempt, link.life);
+        crate::check::closed(device, code)?;
         if self.devices[device].life == life && matches!(self.devices[device].awake, Awake::No { .. }) {
             // Learnt when it wakes.
             self.after(1_000, Happening::Closed { link: number, code, reason });

@@ -395,6 +395,7 @@ impl World {
                 device.tell_timeline(ack.room, |timeline| timeline.acked(&ack));
             }
             SessionEvent::Refused { client_id, error } => {
+                crate::check::refused(number, client_id, &error)?;
                 self.tell(|_| format!("device {number}: a send was refused: {}", error.message));
                 self.devices[number].each_timeline(|timeline| timeline.refused(client_id, &error));
             }

@@ -8,7 +8,7 @@ const SCENARIOS: [u32; 22] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16,
 /// The rows of the ground: S1 to this.
 const GROUND: u32 = 19;
 /// Crates whose tests may be named.
-const CRATES: [&str; 4] = ["shared", "server", "cli", "e2e"];
+const CRATES: [&str; 5] = ["shared", "server", "sim", "cli", "e2e"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("e2e lies in the workspace")

@@ -1,7 +1,7 @@
 //! Any inputs in any order into a client's session: commands, sockets that open and close out of turn, clocks that
 //! jump, and a server that says anything.
 //!
-//! Must not live here: what a good server does (`shared/tests/bad_days.rs` has one). Invariant checked, after every
+//! Must not live here: what a good server does (the simulator has the real one). Invariant checked, after every
 //! input: outputs name the socket that is open, storage writes are counted, what is delivered of a room is dense, an
 //! item leaves the outbox only with a word, no more sends are under way than the window holds, the state is never more
 //! hopeful than what was heard, and no deadline comes back at once for ever.

@@ -4,8 +4,9 @@
 //! first minute, and the count starts over only after a connection has lasted [`STABLE_MS`].
 //!
 //! The wait after the n-th failure is drawn from `[x/2, x]`, `x = min(30 s, 1 s · 2ⁿ)`: a variant of "equal jitter"
-//! (Brooker, "Exponential backoff and jitter", 2015). Full jitter from `[0, x]` broke the invariant in simulation. The
-//! first wait is spread over what the server asked for, so that a restart does not bring everybody back in one second.
+//! (Brooker, "Exponential backoff and jitter", 2015). Full jitter from `[0, x]` broke the invariant in simulation. No wait
+//! is drawn from less than what the server asked for, so that a restart does not bring everybody back in one second: also
+//! not one that takes longer than that, when everybody has failed once or twice and would be back within a second or two.
 
 use super::jitter::Jitter;
 use crate::planted::{Bug, is_planted};
@@ -57,8 +58,9 @@ impl Backoff {
     pub(super) fn draw(&self, jitter: &mut Jitter) -> u64 {
         let doublings = self.attempts.saturating_sub(1).min(16);
         let x = (BACKOFF_BASE_MS << doublings).min(BACKOFF_CAP_MS);
-        if self.attempts <= 1 && self.spread_ms > x {
-            return jitter.between(BACKOFF_BASE_MS / 2, self.spread_ms);
+        if self.spread_ms > x {
+            let least = if self.attempts <= 1 { BACKOFF_BASE_MS / 2 } else { self.spread_ms / 2 };
+            return jitter.between(least, self.spread_ms);
         }
         if is_planted(Bug::NoJitter) {
             return x;

@@ -362,6 +362,34 @@ fn scenario_10_ten_thousand_returns_spread_over_more_than_10_s_and_no_second_see
 }
 
 #[test]
+fn scenario_10_a_server_that_is_away_for_longer_is_not_stormed_either() {
+    let clients = 2_000;
+    for down_ms in [3_000, 10_000, 15_000, 20_000, 25_000, 30_000, 60_000] {
+        let mut seconds = vec![0_u32; 60];
+        for seed in 0..clients {
+            let mut world = World::new(seed);
+            world.spread_ms = 20_000;
+            world.input(Input::Command(Command::Start));
+            world.run(20_000, |_| false);
+            world.link = Link::Refuses;
+            world.close(close::ABNORMAL);
+            world.run(down_ms, |_| false);
+            world.link = Link::Good;
+            let (back, tried) = (world.now, world.attempts.len());
+            world.run(60_000, |world| world.attempts.len() > tried);
+            seconds[(world.attempts[tried].since(back) / 1_000) as usize] += 1;
+        }
+        let busiest = seconds.iter().max().unwrap();
+        let used = seconds.iter().filter(|count| **count > 0).count();
+        assert!(
+            f64::from(*busiest) <= 0.15 * clients as f64,
+            "{busiest} in one second after {down_ms} ms: {seconds:?}"
+        );
+        assert!(used >= 10, "spread over {used} s only after {down_ms} ms: {seconds:?}");
+    }
+}
+
+#[test]
 fn scenario_11_a_draining_server_is_left_in_peace_for_as_long_as_it_asked() {
     let mut world = World::live(1);
     let attempt = world.open.unwrap();

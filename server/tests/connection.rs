@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::*;
 use server::Storage;
+use server::people::tokens::Token;
 use shared::close;
 use shared::error::ErrorCode;
 use shared::ids::{RoomId, Seq};
@@ -249,6 +250,25 @@ async fn a_revoked_session_is_silenced_and_an_expiring_one_renewed_while_it_is_u
         );
     }
     bob.connect(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_used_only_in_the_second_half_of_its_life_is_renewed() {
+    let life = Duration::from_secs(4);
+    let server = start(&[FAST, &["--session-ms=4000"]].concat()).await;
+    let begun = tokio::time::Instant::now();
+    let ann = server.sign_in("Ann").await;
+    let hash = Token::read(&ann.token).expect("a token").hash();
+    let expires = async || server.app.log.read(move |reads| reads.session(&hash)).await.unwrap().unwrap().expires;
+    let first = expires().await;
+    tokio::time::sleep_until(begun + life / 2 + Duration::from_millis(200)).await;
+    let _here = ann.connect(&[]).await;
+    let mut now = expires().await;
+    while now == first {
+        assert!(begun.elapsed() < life, "the session ended while it was used");
+        now = expires().await;
+    }
+    assert!(now > first);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -358,7 +358,7 @@ impl<S: Socket> Connection<S> {
                 self.follow_from(StreamId::Room(ask.room), plan.from, plan.head, None);
             }
             Done::Session(Some(expires)) if expires > self.app.ambient.wall_clock() => {
-                self.session_lasts_until(expires)
+                self.session_was_looked_at(expires)
             }
             Done::Session(_) => self.close_with(close::SESSION_EXPIRED),
             Done::Unknown => {}
@@ -417,12 +417,22 @@ impl<S: Socket> Connection<S> {
         self.tell_live();
     }
 
-    /// Plans to look at the session when half of its life is over, or when it ends.
+    /// Plans to look at the session when half of its life is over; at once where it is: whoever comes in its second half
+    /// uses it, too.
     fn session_lasts_until(&mut self, expires: Timestamp) {
         let left = expires.since(self.app.ambient.wall_clock());
-        let half = self.app.config.timing.session_ms / 2;
-        let wait = if left > half { left - half } else { left };
+        let wait = left.saturating_sub(self.app.config.timing.session_ms / 2);
         self.session_at = Some(self.app.ambient.now() + ms(wait.saturating_add(1)));
+    }
+
+    /// Plans the next look. A session that could not be renewed is looked at when that was planned, and when it ends.
+    fn session_was_looked_at(&mut self, expires: Timestamp) {
+        let left = expires.since(self.app.ambient.wall_clock());
+        if left > self.app.config.timing.session_ms / 2 {
+            return self.session_lasts_until(expires);
+        }
+        let end = self.app.ambient.now() + ms(left.saturating_add(1));
+        self.session_at = self.session_at.map(|again| again.min(end));
     }
 }
 

@@ -3,6 +3,8 @@
 //! Must not live here: sockets, or delivering what follows. Invariant: nothing is recovered half silently. The outcome
 //! names one of: everything follows, a snapshot is all there is, a hole that is counted, a reset with its reason.
 
+use std::collections::HashSet;
+
 use shared::cursor::Position;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{Epoch, Lsn, RoomId, Seq, UserId};
@@ -216,25 +218,17 @@ fn roster(
     let count = reads.member_count(room)?;
     let mut roster: Vec<Member> = Vec::new();
     if count > PAGE_PEOPLE as u64 {
-        for id in presence.in_room(room, PAGE_PEOPLE) {
-            if reads.member(room, id)?.is_some()
-                && let Some(person) = reads.user(id)?
-            {
-                roster.push(Member { id, name: person.name, online: true });
-            }
-        }
+        let here = reads.members_among(room, &presence.in_room(room, PAGE_PEOPLE))?;
+        roster.extend(here.into_iter().map(|person| Member { id: person.id, name: person.name, online: true }));
     }
-    for person in reads.members(room, None, PAGE_PEOPLE)? {
-        if roster.len() >= PAGE_PEOPLE {
-            break;
-        }
-        if !roster.iter().any(|member| member.id == person.id) {
-            roster.push(Member {
-                online: person.id == me || presence.is_here(person.id),
-                id: person.id,
-                name: person.name,
-            });
-        }
+    if roster.len() < PAGE_PEOPLE {
+        let listed: HashSet<UserId> = roster.iter().map(|member| member.id).collect();
+        let others = reads.members(room, None, PAGE_PEOPLE)?.into_iter().filter(|person| !listed.contains(&person.id));
+        roster.extend(others.take(PAGE_PEOPLE - listed.len()).map(|person| Member {
+            online: person.id == me || presence.is_here(person.id),
+            id: person.id,
+            name: person.name,
+        }));
     }
     roster.sort_by(|one, other| other.online.cmp(&one.online).then_with(|| one.name.cmp(&other.name)));
     Ok((roster, count))

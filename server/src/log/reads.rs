@@ -91,6 +91,8 @@ pub trait Reads {
     fn member(&self, room: RoomId, user: UserId) -> Result<Option<Membership>, StorageError>;
     /// Returns up to `limit` members whose name sorts after `after_name`, in order of name.
     fn members(&self, room: RoomId, after_name: Option<&str>, limit: usize) -> Result<Vec<Person>, StorageError>;
+    /// Returns those of some people who are members, in any order.
+    fn members_among(&self, room: RoomId, people: &[UserId]) -> Result<Vec<Person>, StorageError>;
     /// Returns how many members a room has.
     fn member_count(&self, room: RoomId) -> Result<u64, StorageError>;
     /// Returns up to `limit` members' ids above `after`, in order of id.

@@ -134,6 +134,14 @@ async fn members_are_listed_by_name_in_pages(world: World) {
         .await;
     people.sort();
     assert_eq!([ids, rest].concat(), people);
+    let (left, stranger) = (people[1], world.person("Fay").await);
+    world.ok(left, Op::Leave { room }).await;
+    let asked = [stranger, people[3], left, world.user_id(), people[0]];
+    let among = world.read(move |log| log.members_among(room, &asked)).await;
+    let mut among: Vec<_> = among.into_iter().map(|one| one.id).collect();
+    among.sort();
+    assert_eq!(among, [people[0], people[3]]);
+    assert!(world.read(move |log| log.members_among(room, &[])).await.is_empty());
 }
 
 async fn a_name_is_unique_by_what_it_looks_like(world: World) {

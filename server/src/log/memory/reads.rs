@@ -131,6 +131,16 @@ impl Reads for State {
         Ok(listed.map(|((_, name), id)| Person { id: *id, name: name.clone() }).collect())
     }
 
+    fn members_among(&self, room: RoomId, people: &[UserId]) -> Result<Vec<Person>, StorageError> {
+        let mut among = Vec::new();
+        for id in people {
+            if self.member(room, *id)?.is_some() {
+                among.extend(Reads::user(self, *id)?);
+            }
+        }
+        Ok(among)
+    }
+
     fn member_count(&self, room: RoomId) -> Result<u64, StorageError> {
         Ok(self.rooms.get(&room).map_or(0, |row| row.members))
     }

@@ -271,6 +271,19 @@ impl Reads for Moment<'_> {
         )
     }
 
+    fn members_among(&self, room: RoomId, people: &[UserId]) -> Result<Vec<Person>, StorageError> {
+        // One statement for all of them: a crowd that returns asks this of hundreds of people each.
+        let ids: Vec<String> = people.iter().map(ToString::to_string).collect();
+        let ids = serde_json::to_string(&ids).map_err(|error| StorageError::failed(error.to_string()))?;
+        all(
+            self.db,
+            "SELECT s.user, s.name FROM json_each(?2) asked
+             CROSS JOIN stays s ON s.room = ?1 AND s.user = unhex(asked.value, '-') AND s.to_seq IS NULL",
+            params![Sql(room), ids],
+            person,
+        )
+    }
+
     fn member_count(&self, room: RoomId) -> Result<u64, StorageError> {
         let found = one(self.db, "SELECT members FROM rooms WHERE id = ?1", params![Sql(room)], |row| get(row, 0))?;
         Ok(found.unwrap_or(0))

@@ -25,6 +25,7 @@ use std::time::Duration;
 use shared::ids::ClientId;
 use shared::time::Timestamp;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::ambient::{Ambient, System};
 use crate::app::{App, Parts};
@@ -118,13 +119,14 @@ impl Server {
         let Self { app, listener, mut writer } = self;
         let router = http::router(Arc::clone(&app));
         let serving = accept::serve(Arc::clone(&app), listener, router);
+        let mut keepers = keep(&app);
         let keeping = async {
-            tokio::join!(
-                app.hub.run_hints(),
-                app.hub.run_sweep(&app.log, ms(app.config.timing.sweep_ms)),
-                app.presence.run(&app.hub),
-                tidy(&app),
-            );
+            // They run until dropped; one that fails is a bug, and ends the server as one.
+            if let Some(Err(error)) = keepers.join_next().await
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
         };
         let ending = async {
             let failed = tokio::select! {
@@ -145,6 +147,7 @@ impl Server {
             () = serving => None,
             () = keeping => None,
         };
+        keepers.shutdown().await;
         match failed {
             Some(Err(fatal)) => Err(ServerError::Storage(fatal)),
             Some(Ok(())) => Err(ServerError::Storage(Fatal { message: "the log ended unasked".to_owned() })),
@@ -154,6 +157,18 @@ impl Server {
             }
         }
     }
+}
+
+/// Starts what keeps the connections informed. Each is a task of its own: telling a crowd who has come takes a while, in
+/// which the door must stay open.
+fn keep(app: &Arc<App>) -> JoinSet<()> {
+    let mut keepers = JoinSet::new();
+    let [hints, sweep, presence, tidies] = std::array::from_fn(|_| Arc::clone(app));
+    keepers.spawn(async move { hints.hub.run_hints().await });
+    keepers.spawn(async move { sweep.hub.run_sweep(&sweep.log, ms(sweep.config.timing.sweep_ms)).await });
+    keepers.spawn(async move { presence.presence.run(&presence.hub).await });
+    keepers.spawn(async move { tidy(&tidies).await });
+    keepers
 }
 
 /// Serves on a listener until `shutdown` ends.

@@ -3,8 +3,8 @@
 //! Must not live here: sockets, or people's names for good. Invariant: between two changes that are told of one person,
 //! at least one of their connections came, or all of them were gone for the whole grace period.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::ids::{RoomId, UserId};
@@ -165,10 +165,16 @@ impl Presence {
                 false
             });
         }
+        // By room, so that a crowd that returns takes each mailbox once and not once for each of them.
+        let mut by_room: BTreeMap<RoomId, Vec<Arc<Member>>> = BTreeMap::new();
         for (member, rooms) in told {
+            let member = Arc::new(member);
             for room in rooms {
-                hub.for_followers(room, |peer| peer.mailbox.presence(&member));
+                by_room.entry(room).or_default().push(Arc::clone(&member));
             }
+        }
+        for (room, members) in by_room {
+            hub.for_followers(room, |peer| peer.mailbox.presence(&members));
         }
         next
     }
@@ -181,7 +187,6 @@ impl Presence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     use shared::ids::{ConnectionId, SessionId, StreamId};
 

@@ -142,7 +142,7 @@ impl<S: Socket> Connection<S> {
         for (room, posts) in reads {
             self.tell(Event::Read(ReadMark { room, posts }));
         }
-        let changes: Vec<Member> = presence.into_values().collect();
+        let changes: Vec<Member> = presence.into_values().map(Arc::unwrap_or_clone).collect();
         for changes in changes.chunks(PAGE_PEOPLE) {
             self.tell(Event::Presence(Presence { changes: changes.to_vec() }));
         }

@@ -4,7 +4,7 @@
 //! not read; what is dropped is either merged into something newer or ephemeral.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use shared::ids::{RoomId, UserId};
@@ -29,7 +29,7 @@ pub struct Letters {
     /// New heads of rooms that are not followed in full.
     pub heads: BTreeMap<RoomId, Head>,
     /// People who came or went.
-    pub presence: BTreeMap<UserId, Member>,
+    pub presence: BTreeMap<UserId, Arc<Member>>,
     /// Finished `typing` frames.
     pub typing: VecDeque<Bytes>,
     /// Read positions moved by another connection of the same user.
@@ -87,10 +87,12 @@ impl Mailbox {
     }
 
     /// Tells who came or went.
-    pub fn presence(&self, member: &Member) {
+    pub fn presence(&self, members: &[Arc<Member>]) {
         let mut letters = self.lock();
-        if letters.presence.len() < PRESENCE_LETTERS || letters.presence.contains_key(&member.id) {
-            letters.presence.insert(member.id, member.clone());
+        for member in members {
+            if letters.presence.len() < PRESENCE_LETTERS || letters.presence.contains_key(&member.id) {
+                letters.presence.insert(member.id, Arc::clone(member));
+            }
         }
         drop(letters);
         self.wake();
@@ -154,7 +156,7 @@ mod tests {
             mailbox.read(room, 1_000 - seq);
             let mut id = [0; 16];
             id[..8].copy_from_slice(&(seq * 7).to_be_bytes());
-            mailbox.presence(&Member { id: UserId::from_bytes(id), name: String::new(), online: true });
+            mailbox.presence(&[Arc::new(Member { id: UserId::from_bytes(id), name: String::new(), online: true })]);
         }
         mailbox.order(Order::Close(4500));
         mailbox.order(Order::Drain { reconnect_after_ms: 0, close_after_ms: 0 });

@@ -3,6 +3,8 @@
 //! Must not live here: faults. Invariant: chance comes from a seed that is printed, and the same seed gives the same
 //! choices.
 
+use std::time::Duration;
+
 /// Says how often a loop of faults goes round: `HOLDFAST_LOOPS`, or as often as the ordinary test does.
 ///
 /// # Panics
@@ -10,6 +12,25 @@
 #[must_use]
 pub fn loops(ordinary: usize) -> usize {
     number("HOLDFAST_LOOPS").map_or(ordinary, |loops| usize::try_from(loops).expect("fits this machine"))
+}
+
+/// Says how many clients a crowd has: `HOLDFAST_CLIENTS`, or as many as the ordinary test or a campaign has.
+///
+/// # Panics
+/// If the variable is not a number.
+#[must_use]
+pub fn clients(ordinary: usize, campaign: usize) -> usize {
+    let asked = number("HOLDFAST_CLIENTS").map(|clients| usize::try_from(clients).expect("fits this machine"));
+    asked.unwrap_or_else(|| measure(ordinary, campaign))
+}
+
+/// Says how long a soak lasts: `HOLDFAST_MINUTES`, or as long as the ordinary test does.
+///
+/// # Panics
+/// If the variable is not a number.
+#[must_use]
+pub fn soak(ordinary: Duration) -> Duration {
+    number("HOLDFAST_MINUTES").map_or(ordinary, |minutes| Duration::from_secs(minutes * 60))
 }
 
 /// Chooses between the ordinary measure of something and the one of a campaign.

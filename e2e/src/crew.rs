@@ -108,3 +108,19 @@ pub async fn judge_folder(data_dir: &Path, room: RoomId, devices: &[&Device]) {
     }
     oracle.verdict();
 }
+
+/// Lets this process, and the servers it starts, have a descriptor for each of so many connections.
+///
+/// # Panics
+/// If it may not; with the limit that stands in the way.
+pub fn raise_descriptors(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    /// What a process needs beside its connections.
+    const OTHERS: u64 = 1_000;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = connections as u64 + OTHERS;
+    let maximum = limit.maximum.map(|maximum| maximum.max(wanted));
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    // Only root may go beyond the maximum.
+    raised.unwrap_or_else(|error| panic!("{connections} connections need {wanted} descriptors, {limit:?}: {error}"));
+}

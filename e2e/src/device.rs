@@ -17,12 +17,14 @@ use shared::session::{
     Command, ConnectionState, Input, OutboxItem, Output, Persist, SendOp, Session, SessionConfig, SessionEvent,
 };
 use shared::time::Timestamp;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep_until, timeout};
-use tokio_tungstenite::client_async;
+use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{self, Error as SocketError};
 
 use crate::client::{new_id, now};
@@ -33,6 +35,8 @@ use crate::wait;
 const OUTGOING: usize = 4_096;
 /// Commands and socket events on their way to the session.
 const INCOMING: usize = 4_096;
+/// What one socket reads at once; thousands of devices fit into one process.
+const READ_BYTES: usize = 8 * 1024;
 /// How long a socket may take to open before the device calls the attempt failed.
 const DIAL_DEADLINE: Duration = Duration::from_secs(15);
 
@@ -72,6 +76,29 @@ pub struct Seen {
     pub happened: Vec<String>,
     /// The last change of the room that was seen.
     pub last_event: u64,
+    /// When a socket was asked for, each time.
+    pub tried: Vec<Instant>,
+    /// When an upgrade was accepted, each time.
+    pub opened: Vec<Instant>,
+    /// How many attempts have ended.
+    pub closed: usize,
+    /// How many beats were answered.
+    pub beats: usize,
+}
+
+/// How a device is switched on, beyond where and as whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// Which running client it is: the second of two supersedes the first.
+    pub session: SessionId,
+    /// Whether its sockets are reset when it crashes, as by a machine that restarts, and not closed by the kernel.
+    pub resets: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Self {
+        Self { session: SessionId(new_id().0), resets: false }
+    }
 }
 
 impl Seen {
@@ -122,6 +149,7 @@ impl Seen {
                 OpenOutcome::Refused { error } => self.faults.push(format!("the room was refused: {error}")),
             },
             SessionEvent::Diagnostic(line) => self.happened.push(format!("{} ms: {:?}", line.at.0, line.what)),
+            SessionEvent::RoundTrip { .. } => self.beats += 1,
             SessionEvent::Acked(ack) => self.acked.push((ack.client_id, ack.seq.0)),
             _ => {}
         }
@@ -142,11 +170,23 @@ impl Device {
     /// Switches it on before a server (or a proxy), with what its disk holds, and follows a room.
     #[must_use]
     pub fn start(address: SocketAddr, who: &SignedIn, room: RoomId, disk: BTreeMap<ClientId, OutboxItem>) -> Self {
+        Self::start_as(Manner::default(), address, who, room, disk)
+    }
+
+    /// As [`Self::start`], in a manner of the test's choice.
+    #[must_use]
+    pub fn start_as(
+        manner: Manner,
+        address: SocketAddr,
+        who: &SignedIn,
+        room: RoomId,
+        disk: BTreeMap<ClientId, OutboxItem>,
+    ) -> Self {
         let (inputs, incoming) = mpsc::channel(INCOMING);
         let seed = u64::from_le_bytes(new_id().as_bytes()[8..].try_into().expect("eight bytes"));
         let config = SessionConfig {
             client: "e2e-device".to_owned(),
-            session: SessionId(new_id().0),
+            session: manner.session,
             user: who.user.id,
             seed,
             hidden: false,
@@ -158,6 +198,7 @@ impl Device {
             session: Session::new(config),
             address,
             token: who.token.clone(),
+            resets: manner.resets,
             origin: Instant::now(),
             inputs: inputs.clone(),
             sockets: BTreeMap::new(),
@@ -185,6 +226,12 @@ impl Device {
         client_id
     }
 
+    /// Returns the room it follows.
+    #[must_use]
+    pub fn room(&self) -> RoomId {
+        self.room
+    }
+
     /// Tells the session something.
     ///
     /// # Panics
@@ -208,7 +255,7 @@ impl Device {
     pub async fn wait(&self, what: &str, deadline: Duration, good: impl Fn(&Seen) -> bool) {
         // The words are made only where they will be read: what happened in a long test is long.
         let look = || self.look(|seen| if good(seen) { None } else { Some(SummaryOf(&self.seen)) });
-        wait::see(what, deadline, async || look(), Option::is_none).await;
+        wait::while_some(what, deadline, look).await;
     }
 
     /// Waits until everything it was told to post is acknowledged.
@@ -264,6 +311,7 @@ struct Driver {
     session: Session,
     address: SocketAddr,
     token: String,
+    resets: bool,
     origin: Instant,
     inputs: mpsc::Sender<Input>,
     sockets: BTreeMap<AttemptId, mpsc::Sender<Outgoing>>,
@@ -298,6 +346,11 @@ impl Driver {
     fn handle(&mut self, input: Input) {
         let mut todo = vec![input];
         while let Some(input) = todo.pop() {
+            match input {
+                Input::Opened { .. } => lock(&self.seen).opened.push(Instant::now()),
+                Input::Closed { .. } => lock(&self.seen).closed += 1,
+                _ => {}
+            }
             let at = Timestamp(u64::try_from(self.origin.elapsed().as_millis()).expect("a short test"));
             for output in self.session.handle(input, at) {
                 match output {
@@ -334,31 +387,39 @@ impl Driver {
     }
 
     fn open(&mut self, attempt: AttemptId) {
+        lock(&self.seen).tried.push(Instant::now());
         let (outgoing, queue) = mpsc::channel(OUTGOING);
         self.sockets.insert(attempt, outgoing);
-        self.tasks.spawn(serve(attempt, self.address, self.token.clone(), queue, self.inputs.clone()));
+        let way = Way { address: self.address, token: self.token.clone(), resets: self.resets };
+        self.tasks.spawn(serve(attempt, way, queue, self.inputs.clone()));
+        // What ended is forgotten, or a long test would keep every socket there ever was.
+        while self.tasks.try_join_next().is_some() {}
     }
 }
 
 /// Lives as long as one socket and ends by telling how it closed.
-async fn serve(
-    attempt: AttemptId,
-    address: SocketAddr,
-    token: String,
-    mut queue: mpsc::Receiver<Outgoing>,
-    inputs: mpsc::Sender<Input>,
-) {
-    let (code, reason) = converse(attempt, address, &token, &mut queue, &inputs).await;
+async fn serve(attempt: AttemptId, way: Way, mut queue: mpsc::Receiver<Outgoing>, inputs: mpsc::Sender<Input>) {
+    let (code, reason) = converse(attempt, &way, &mut queue, &inputs).await;
     // Fails only where the device was switched off.
     inputs.send(Input::Closed { attempt, code, reason }).await.ok();
 }
 
 type Ended = (u16, String);
 
+fn small() -> WebSocketConfig {
+    WebSocketConfig::default().read_buffer_size(READ_BYTES)
+}
+
+/// How a socket is opened.
+struct Way {
+    address: SocketAddr,
+    token: String,
+    resets: bool,
+}
+
 async fn converse(
     attempt: AttemptId,
-    address: SocketAddr,
-    token: &str,
+    Way { address, token, resets }: &Way,
     queue: &mut mpsc::Receiver<Outgoing>,
     inputs: &mpsc::Sender<Input>,
 ) -> Ended {
@@ -367,7 +428,10 @@ async fn converse(
     request.headers_mut().insert("Authorization", format!("Bearer {token}").parse().expect("a token is visible ASCII"));
     let dial = async {
         let stream = TcpStream::connect(address).await.map_err(|error| broken(&error))?;
-        match client_async(request, stream).await {
+        if *resets {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).map_err(|error| broken(&error))?;
+        }
+        match client_async_with_config(request, stream, Some(small())).await {
             Ok((socket, _)) => Ok(socket),
             Err(SocketError::Http(answer)) if answer.status() == 401 => Err((close::SESSION_EXPIRED, "401".to_owned())),
             Err(error) => Err(broken(&error)),

@@ -7,11 +7,13 @@
 pub mod browser;
 pub mod campaign;
 pub mod cgroup;
+pub mod churn;
 pub mod client;
 pub mod clock;
 pub mod crew;
 pub mod device;
 pub mod disk;
+pub mod gauge;
 pub mod holder;
 pub mod http;
 pub mod load;

@@ -42,6 +42,19 @@ where
     }
 }
 
+/// As [`see`], where looking itself takes no time: `look` says what is still in the way, or nothing.
+///
+/// # Panics
+/// If something still is within `deadline`, with what was seen last.
+pub async fn while_some<T: Debug>(what: &str, deadline: Duration, mut look: impl FnMut() -> Option<T>) {
+    let end = Instant::now() + deadline;
+    while let Some(seen) = look() {
+        assert!(Instant::now() < end, "waited {deadline:?} in vain: {what}; last seen: {seen:?}");
+        drop(seen);
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 /// Watches for a while that something does not happen.
 ///
 /// # Panics

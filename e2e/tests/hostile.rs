@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::campaign::{figure, is_campaign, measure};
-use e2e::crew::enter;
+use e2e::crew::{enter, raise_descriptors};
 use e2e::load::{Attack, Target, assert_costs_the_others_nothing};
 use e2e::network::Network;
 use e2e::raw::{self, RawSocket, opcode};
@@ -160,7 +160,7 @@ fn fault_26_a_crowd_that_returns_at_once_is_let_in_whole() {
     /// For all of them to be back.
     const BACK: Duration = Duration::from_secs(90);
     let crowd = measure(500, 10_000);
-    raise_descriptors();
+    raise_descriptors(crowd);
     let network = Network::connect();
     network.run(async || {
         // They are one person at one address here; every other limit is the default.
@@ -206,11 +206,4 @@ fn fault_26_a_crowd_that_returns_at_once_is_let_in_whole() {
             took.as_secs_f32()
         ));
     });
-}
-
-/// Lets this process have as many descriptors as it may.
-fn raise_descriptors() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit }).expect("up to the limit");
 }

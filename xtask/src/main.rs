@@ -1,5 +1,5 @@
 //! Everything the project does to itself: `cargo xtask run`, `page`, `test`, `dist`, `bench`,
-//! `autobahn`, `fuzz`, `faults`, `sim`.
+//! `autobahn`, `fuzz`, `faults`, `soak`, `sim`.
 //!
 //! Lives here: the commands, and what each needs from the machine. Must not live here: anything the server, the page
 //! or the command line need at run time. Invariant: a command either does what it says or ends with a non-zero code
@@ -17,6 +17,7 @@ mod page;
 mod process;
 mod run;
 mod sim;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -51,6 +52,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Cause every fault and attack of the list for real, against the release binary.
     Faults(faults::Options),
+    /// Let the server live among people who come and go for an hour, and look whether anything of it grows.
+    Soak(soak::Options),
     /// Live through bad days in virtual time: the real session, server and log on made-up networks, clocks and disks.
     Sim(sim::Options),
 }
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::Autobahn(options) => autobahn::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Faults(options) => faults::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Sim(options) => sim::run(&options),
     };
     match outcome {

@@ -37,6 +37,8 @@ pub(super) struct Info {
     weather: bool,
     /// Sockets upgraded now.
     connections: usize,
+    /// Tasks of the runtime that have not ended: a few of the server's own, and one or two for each socket.
+    tasks: usize,
     /// Reports of pages that broke their Content-Security-Policy since the start.
     csp_reports: u64,
 }
@@ -48,6 +50,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Json<Info> {
         protocol: shared::limits::PROTOCOL_VERSION,
         weather: app.config.allow_weather || cfg!(debug_assertions),
         connections: app.sockets(),
+        tasks: tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         csp_reports: app.csp_reports.load(Ordering::Relaxed),
     })
 }

@@ -6,7 +6,7 @@
 
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ const ROW_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// What one turn of a loop of faults may take at most, beyond that.
 const LOOP_LIMIT: Duration = Duration::from_secs(20);
 /// How a test says what it counted and measured.
-const FIGURE: &str = "figure: ";
+pub(crate) const FIGURE: &str = "figure: ";
 
 /// What `cargo xtask faults` can be told.
 #[derive(Args)]
@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// The seed of whatever a row leaves to chance (default: the one of the ordinary test).
     #[arg(long)]
     seed: Option<u64>,
+    /// How many clients a crowd has, such as that of storm (default: 10,000).
+    #[arg(long)]
+    clients: Option<u32>,
 }
 
 /// What became of a row.
@@ -64,12 +67,18 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let rows = chosen(options)?;
     let environment = prepare(options, &rows)?;
     announce("Building the end-to-end tests");
-    let suites = Suites::build_end_to_end()?;
+    let (optimised, ordinary): (Vec<_>, Vec<_>) =
+        rows.iter().copied().partition(|row| row.needs.contains(&Need::Optimised));
+    let ordinary = if ordinary.is_empty() { None } else { Some(Suites::build_end_to_end()?) };
+    let files: BTreeSet<&str> = optimised.iter().flat_map(|row| row.files()).collect();
+    let optimised = if files.is_empty() { None } else { Some(Suites::build_optimised(&files)?) };
     let limit = ROW_LIMIT + LOOP_LIMIT * options.loops.unwrap_or(0);
     let mut lines = Vec::new();
     for row in rows {
         announce(&format!("{} {}: {}", row.number, row.name, row.fault));
-        lines.push(perform(row, &suites, &environment, limit)?);
+        let suites = if row.needs.contains(&Need::Optimised) { &optimised } else { &ordinary };
+        let suites = suites.as_ref().expect("what is run was built");
+        lines.push(perform(row, suites, &environment, limit)?);
     }
     Ok(summary(&lines))
 }
@@ -81,6 +90,7 @@ fn show(row: &Row) {
         .map(|need| match need {
             Need::Root => "root",
             Need::Browser => "Chromium",
+            Need::Optimised => "time to build its tests anew",
         })
         .collect();
     println!("{:>2}  {}", row.number, row.name);
@@ -139,6 +149,9 @@ fn prepare(options: &Options, rows: &[&Row]) -> Outcome<Environment> {
     if let Some(seed) = options.seed {
         environment.set("HOLDFAST_SEED", seed.to_string());
     }
+    if let Some(clients) = options.clients {
+        environment.set("HOLDFAST_CLIENTS", clients.to_string());
+    }
     Ok(environment)
 }
 
@@ -193,7 +206,7 @@ mod tests {
 
     fn options(names: &[&str]) -> Options {
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        Options { names, list: false, all: false, loops: None, seed: None }
+        Options { names, list: false, all: false, loops: None, seed: None, clients: None }
     }
 
     #[test]

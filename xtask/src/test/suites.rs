@@ -4,7 +4,7 @@
 //! here: what the tests need from the machine. Invariant: an executable that ends without a result, runs too long or
 //! ignores a test counts as failed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -126,6 +126,16 @@ impl Suites {
     /// Something does not compile.
     pub(crate) fn build_end_to_end() -> Outcome<Suites> {
         Suites::built_with(&["--package", "e2e", "--tests"])
+    }
+
+    /// Builds some files of the end-to-end tests, optimised and with every check of a debug build.
+    ///
+    /// # Errors
+    /// Something does not compile.
+    pub(crate) fn build_optimised(files: &BTreeSet<&str>) -> Outcome<Suites> {
+        let tests = files.iter().flat_map(|file| ["--test", file]);
+        let what: Vec<&str> = ["--package", "e2e", "--profile", "sim"].into_iter().chain(tests).collect();
+        Suites::built_with(&what)
     }
 
     fn built_with(what: &[&str]) -> Outcome<Suites> {

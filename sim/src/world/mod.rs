@@ -11,6 +11,7 @@ mod hours;
 mod network;
 mod people;
 mod serving;
+mod view;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use shared::session::Happened;
 
 use self::device::{Device, Shelf};
 use self::host::{Host, Phase};
-use self::wire::{DeviceEnd, Link, Weather};
+use self::wire::Link;
 use crate::chance::Chance;
 use crate::explore::{Choices, Chosen, TOGETHER_MS};
 use crate::plan::{DEVICES, KINDS, Plan};
@@ -456,75 +457,6 @@ impl World {
     fn check_states(&self) -> Held {
         crate::check::states(self)
     }
-
-    /// Returns for how long nothing has been wrong for a device, in milliseconds; zero while something is.
-    pub(crate) fn calm_for(&self, number: usize) -> u64 {
-        let device = &self.devices[number];
-        let link = self.current_link(number);
-        let is_fair = link.is_some_and(|link| !link.still)
-            && device.has_network
-            && device.is_up()
-            && self.now >= device.thin_until
-            && self.now >= self.paused_until
-            && self.host.phase == Phase::Serving
-            && self.is_served(number);
-        let last = self.disturbed_at[number].max(device.thin_until).max(self.paused_until);
-        if is_fair { self.now.saturating_sub(last) } else { 0 }
-    }
-
-    /// Tells whether the server that runs now serves a device's current connection.
-    pub(crate) fn is_served(&self, number: usize) -> bool {
-        let link = self.devices[number].links.last_key_value().map(|(_, link)| *link);
-        let running = self.host.running.as_ref();
-        link.is_some_and(|link| running.is_some_and(|running| running.conns.contains_key(&link)))
-    }
-
-    /// Returns where a room stood at a moment of the last while.
-    pub(crate) fn head_at(&self, room: RoomId, moment: u64) -> Seq {
-        let before = self.heads.iter().rev().find(|(at, _)| *at <= moment);
-        before.and_then(|(_, heads)| heads.get(&room)).copied().unwrap_or_default()
-    }
-
-    /// Tells whether any device was told that a send is stored: a sibling may have sent it.
-    pub(crate) fn is_acked_by_anybody(&self, key: shared::ids::ClientId) -> bool {
-        self.devices.iter().any(|device| device.acked.contains_key(&key))
-    }
-
-    /// Tells whether it was discarded on any device: a sibling may have taken it over.
-    pub(crate) fn is_discarded_by_anybody(&self, key: shared::ids::ClientId) -> bool {
-        self.devices.iter().any(|device| device.discarded.contains(&key))
-    }
-
-    /// Returns a number that depends on all that has happened.
-    pub(crate) fn fingerprint(&self) -> u64 {
-        let mut chance = self.chance.clone();
-        chance.any() ^ self.counts.events.rotate_left(32) ^ self.now.rotate_left(48)
-    }
-
-    /// Returns the link that the session of a device is on, if it is there.
-    pub(crate) fn current_link(&self, number: usize) -> Option<LinkView> {
-        let device = &self.devices[number];
-        let (_, link) = device.links.last_key_value()?;
-        let link = self.links.get(link)?;
-        Some(LinkView {
-            history: link.history,
-            welcomed: link.welcomed,
-            live: link.live,
-            heard_at: link.heard_at,
-            gone: link.device_end == DeviceEnd::Gone,
-            still: link.up.weather == Weather::Still || link.down.weather == Weather::Still,
-        })
-    }
-}
-
-/// What checks need to know of a link.
-pub(crate) struct LinkView {
-    pub(crate) history: usize,
-    pub(crate) welcomed: bool,
-    pub(crate) live: bool,
-    pub(crate) heard_at: u64,
-    pub(crate) gone: bool,
-    pub(crate) still: bool,
 }
 
 /// Returns what a room is called in a story.

@@ -107,6 +107,16 @@ pub(crate) fn footnote(telling: Telling) -> Option<&'static str> {
         .then_some("* the kernel's small memory of the whole machine, so both ends of each connection")
 }
 
+/// Later than this, p99 in milliseconds, posts were not sent when they were due.
+const LATE_MS: u64 = 20;
+/// Busier than this, of one core, the load had no time left.
+const BUSY: f64 = 0.9;
+
+/// Whether the load was the limit of a run, so that it says little of the server.
+pub(crate) fn is_load_bound(outcome: &Outcome) -> bool {
+    outcome.lateness_us.p99 > LATE_MS * 1_000 || outcome.load_busy_share > BUSY
+}
+
 /// Readings around a phase.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Readings {
@@ -188,6 +198,16 @@ mod tests {
         assert!(!delivery.contains_key("last_p99_ms"), "nobody received anything");
         assert_eq!(of(Telling::Idle, &outcome, &readings)["rss_kib_per_connection"], 10.0);
         assert_eq!(of(Telling::Durable, &outcome, &readings)["posts_per_s"], 20.0);
+    }
+
+    #[test]
+    fn a_run_whose_load_was_late_or_busy_is_told_from_others() {
+        let with = |p99, load_busy_share| {
+            let lateness_us = bench::stats::Percentiles { p99, ..Default::default() };
+            Outcome { lateness_us, load_busy_share, ..Outcome::default() }
+        };
+        assert!(!is_load_bound(&with(1_000, 0.5)));
+        assert!(is_load_bound(&with(50_000, 0.1)) && is_load_bound(&with(0, 0.95)));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<bool, Fail> {
     for workload in chosen {
         for scene in workload.scenes() {
             let found = sitting.play(workload, &scene);
-            found.iter().for_each(|sheet| println!("\n{}", sheet.text()));
+            found.iter().filter(|sheet| sheet.has_news()).for_each(|sheet| println!("\n{}", sheet.text()));
             sheets.extend(found);
             // Written as it grows: a sitting is long.
             if let Some(file) = &args.json {

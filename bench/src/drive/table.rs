@@ -9,7 +9,7 @@ use bench::result::Outcome;
 use bench::stats::Spread;
 use serde::Serialize;
 
-use super::figures::{columns, footnote};
+use super::figures::{columns, footnote, is_load_bound};
 use super::servers::OURS;
 use super::workloads::Telling;
 
@@ -69,6 +69,11 @@ impl Sheet {
         }))
     }
 
+    /// Whether any server has anything to tell.
+    pub(crate) fn has_news(&self) -> bool {
+        self.rows.iter().any(|(_, row)| !row.runs.is_empty() || !row.failures.is_empty())
+    }
+
     /// Lays it out for people.
     pub(crate) fn text(&self) -> String {
         let columns = columns(self.telling);
@@ -76,14 +81,13 @@ impl Sheet {
         let mut table = vec![vec![String::new()]];
         table[0].extend(columns.iter().map(|column| column.heading.to_owned()));
         table[0].extend(compared.iter().map(|column| format!("ours/its {}", column.heading)));
-        for (name, row) in &self.rows {
+        // A server that broke before has nothing to tell here.
+        let told = |row: &Row| !self.may_break || !row.runs.is_empty();
+        for (name, _) in self.rows.iter().filter(|(_, row)| told(row)) {
             let mut line = vec![name.clone()];
             line.extend(columns.iter().map(|column| cell(self.spread(name, column.key), column.digits)));
             let others = |key| if name == OURS { None } else { self.ratio(name, key) };
             line.extend(compared.iter().map(|column| cell(others(column.key), 2)));
-            if row.runs.is_empty() {
-                line.truncate(1);
-            }
             table.push(line);
         }
         let mut text = format!("{}: {}{}\n", self.workload, self.title, self.telling.suffix());
@@ -91,6 +95,13 @@ impl Sheet {
         for (name, row) in &self.rows {
             for failure in &row.failures {
                 text.push_str(&format!("  {name}: {failure}\n"));
+            }
+            let bound = row.runs.iter().filter(|run| run.outcome.as_ref().is_some_and(is_load_bound)).count();
+            if bound > 0 {
+                let runs = row.runs.len();
+                text.push_str(&format!(
+                    "  {name}: in {bound} of {runs} runs the load was late or busy, and the limit\n"
+                ));
             }
         }
         if let Some(note) = footnote(self.telling) {
@@ -193,6 +204,11 @@ mod tests {
         assert!(text.contains("6.00 (4.00–8.00)"), "{text}");
         assert!(text.contains("2.00 (1.00–3.00)"), "{text}");
         assert!(text.contains("gone: it ended"), "{text}");
+        assert!(!text.contains("the load was late"), "{text}");
+        let mut late = sheet();
+        let lateness_us = bench::stats::Percentiles { p99: 1_000_000, ..Default::default() };
+        late.rows[0].1.runs[1].outcome = Some(Outcome { lateness_us, ..Outcome::default() });
+        assert!(late.text().contains("holdfast: in 1 of 3 runs the load was late"), "{}", late.text());
         let json = sheet().json();
         assert_eq!(json["servers"]["floor"]["ours_over_this"]["cpu_us_per_delivery"]["median"], 2.0);
     }

@@ -269,7 +269,7 @@ fn stalled() -> Scene {
 
 fn resume(rooms: usize) -> Scene {
     // At most so many posts a second, so that nobody is cut off for being slow.
-    let rate = if rooms == 1 { 10.0 } else { 5_000.0 };
+    let rate = if rooms == 1 { 10.0 } else { 2_000.0 };
     let posts = (rooms as u64 * PAGE) as f64;
     let missed = Step::new(Act::Missed { rate, seconds: posts / rate }, 0.0, Telling::Nothing);
     let steps = vec![ENTER, missed, Step::new(Act::ComeBack, 1.0, Telling::Resumed)];

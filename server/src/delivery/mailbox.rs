@@ -156,7 +156,10 @@ mod tests {
             mailbox.read(room, 1_000 - seq);
             let mut id = [0; 16];
             id[..8].copy_from_slice(&(seq * 7).to_be_bytes());
-            mailbox.presence(&[Arc::new(Member { id: UserId::from_bytes(id), name: String::new(), online: true })]);
+            for last in [0, 1] {
+                id[15] = last;
+                mailbox.presence(&[Arc::new(Member { id: UserId::from_bytes(id), name: String::new(), online: true })]);
+            }
         }
         mailbox.order(Order::Close(4500));
         mailbox.order(Order::Drain { reconnect_after_ms: 0, close_after_ms: 0 });
@@ -164,7 +167,7 @@ mod tests {
         assert!(left && letters.heads.is_empty());
         assert_eq!(letters.typing.len(), TYPING_LETTERS);
         assert_eq!(letters.reads.get(&room), Some(&999));
-        assert_eq!(letters.presence.len(), 1_000);
+        assert_eq!(letters.presence.len(), PRESENCE_LETTERS);
         assert_eq!(letters.order, Some(Order::Close(4500)));
         let (letters, left) = mailbox.take(true);
         assert!(!left);

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{TryRecvError, sync_channel};
 
 use bench::Fail;
 use bench::load::{Load, Phase, Share};
@@ -13,6 +14,9 @@ use serde::{Deserialize, Serialize};
 
 /// Connections of one process: well below the files it may have open.
 const CLIENTS_PER_PROCESS: usize = 10_000;
+
+/// Orders that may wait; the next is given when the one before is answered.
+const ORDERS: usize = 4;
 
 /// What a process is told to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -47,8 +51,24 @@ enum Answer {
 /// What this machine says; everything else is answered.
 pub(crate) fn serve() -> Result<(), Fail> {
     let mut load: Option<Load> = None;
-    for line in std::io::stdin().lines() {
-        let order = serde_json::from_str(&line?).map_err(|error| Fail::Usage(error.to_string()))?;
+    let (lines, orders) = sync_channel(ORDERS);
+    // Ends with standard input, or with this process.
+    std::thread::spawn(move || std::io::stdin().lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+    loop {
+        let line = match (orders.try_recv(), &mut load) {
+            (Ok(line), _) => line,
+            (Err(TryRecvError::Disconnected), _) => return Ok(()),
+            // Who waits for an order must not be taken for dead.
+            (Err(TryRecvError::Empty), Some(load)) => {
+                load.wait()?;
+                continue;
+            }
+            (Err(TryRecvError::Empty), None) => match orders.recv() {
+                Ok(line) => line,
+                Err(_) => return Ok(()),
+            },
+        };
+        let order = serde_json::from_str(&line).map_err(|error| Fail::Usage(error.to_string()))?;
         let answer = match obey(&mut load, order) {
             Ok(None) => Answer::Done,
             Ok(Some(found)) => Answer::Found(Box::new(found)),
@@ -59,7 +79,6 @@ pub(crate) fn serve() -> Result<(), Fail> {
         writeln!(out, "{text}")?;
         out.flush()?;
     }
-    Ok(())
 }
 
 fn obey(load: &mut Option<Load>, order: Order) -> Result<Option<PhaseResult>, Fail> {

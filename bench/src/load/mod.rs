@@ -203,6 +203,14 @@ impl Load {
         Ok(())
     }
 
+    /// Deals with what comes for a moment, and sends the heartbeats that are due.
+    ///
+    /// # Errors
+    /// What this machine says.
+    pub fn wait(&mut self) -> Result<(), Fail> {
+        Ok(self.crowd.turn(TURN)?)
+    }
+
     /// Waits until nothing but heartbeats has come for a while.
     ///
     /// # Errors
@@ -237,12 +245,15 @@ impl Load {
     fn until(&mut self, what: &str, done: impl Fn(&Crowd) -> bool) -> Result<(), Fail> {
         let until = Instant::now() + STEP_LIMIT;
         let crowd = &mut self.crowd;
-        while !done(crowd) {
+        loop {
+            if let Some((code, times)) = crowd.sockets.closed.first_key_value() {
+                return Err(Fail::Refused(format!("could not {what}: the server closed {times} with {code}")));
+            }
+            if done(crowd) {
+                return Ok(());
+            }
             if Instant::now() > until {
                 return Err(Fail::TimedOut(format!("could not {what} within {STEP_LIMIT:?}")));
-            }
-            if let Some((code, _)) = crowd.sockets.closed.first_key_value() {
-                return Err(Fail::Refused(format!("could not {what}: the server closed with {code}")));
             }
             if let Dialect::Holdfast(Holdfast { setup, .. }) = &mut crowd.dialect
                 && let Some((code, words)) = setup.refusal.take()
@@ -251,6 +262,5 @@ impl Load {
             }
             crowd.turn(TURN)?;
         }
-        Ok(())
     }
 }

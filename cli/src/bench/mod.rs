@@ -1,7 +1,7 @@
 //! `holdfast bench`: many lean clients against a server of one's own.
 //!
 //! Lives here: which workload the arguments mean, and the report. Must not live here: the load, which is the crate
-//! [`bench`]'s. Invariant: a server elsewhere is not loaded unless its owner says so.
+//! [`mod@bench`]'s. Invariant: a server elsewhere is not loaded unless its owner says so.
 
 mod report;
 

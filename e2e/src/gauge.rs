@@ -251,9 +251,9 @@ mod tests {
     #[test]
     fn each_kind_of_leak_is_found() {
         let leaks: [fn(f64, &mut Sample); 5] = [
-            |minute, sample| sample.anonymous_kib += 200.0 * minute,
+            |minute, sample| sample.anonymous_kib += 300.0 * minute,
             |minute, sample| sample.tasks += 2.0 * minute,
-            |minute, sample| sample.sockets += minute,
+            |minute, sample| sample.sockets += 2.0 * minute,
             |minute, sample| sample.descriptors += 2.0 * minute,
             |minute, sample| sample.database_bytes += 100.0 * minute * minute,
         ];

@@ -252,10 +252,10 @@ mod tests {
     fn each_kind_of_leak_is_found() {
         let leaks: [fn(f64, &mut Sample); 5] = [
             |minute, sample| sample.anonymous_kib += 300.0 * minute,
-            |minute, sample| sample.tasks += 2.0 * minute,
-            |minute, sample| sample.sockets += 2.0 * minute,
-            |minute, sample| sample.descriptors += 2.0 * minute,
-            |minute, sample| sample.database_bytes += 100.0 * minute * minute,
+            |minute, sample| sample.tasks += 4.0 * minute,
+            |minute, sample| sample.sockets += 4.0 * minute,
+            |minute, sample| sample.descriptors += 4.0 * minute,
+            |minute, sample| sample.database_bytes += 1_000.0 * minute * minute,
         ];
         for leak in leaks {
             assert_eq!(judged(&hour(leak)).len(), 1);

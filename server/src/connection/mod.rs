@@ -497,9 +497,10 @@ async fn news(
     };
     let has_send = sends.is_in_flight();
     tokio::select! {
-        // No chance here. Mail is last: in a busy room there is always some, and what it is there for is done after every
-        // wake. The others come to an end each, and the next of them begins only after that.
+        // No chance here. News that are there are written before an answer that may be about them: whoever leaves hears
+        // of it, then that it is done. Most news are walked around and do not come this way.
         biased;
+        () = mail => Wake::Mail,
         done = poll_fn(|context| match job {
             Some((_, job)) => job.as_mut().poll(context),
             None => Poll::Pending,
@@ -509,6 +510,5 @@ async fn news(
             Some(page) => page.as_mut().poll(context),
             None => Poll::Pending,
         }) => Wake::Paged(read),
-        () = mail => Wake::Mail,
     }
 }

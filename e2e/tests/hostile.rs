@@ -140,10 +140,11 @@ fn fault_25_subscribers_that_never_read_are_closed_and_cost_the_others_nothing()
         let opened = slow.ask(5, "open", &json!({ "room": target.room }));
         assert_eq!(opened["success"], true, "{opened}");
         // The room is busy by the others' posts; where nobody posts there is nothing not to read.
+        const LOOK_EVERY: Duration = Duration::from_millis(20);
         let patience = slow_deadline() + measure(SLACK * 3, SLACK * 2);
         let began = Instant::now();
         while !target.is_over() && began.elapsed() < patience {
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK_EVERY);
         }
         if target.is_used && !target.is_over() {
             let ending = slow.ending(SOON);
@@ -159,6 +160,8 @@ fn fault_25_subscribers_that_never_read_are_closed_and_cost_the_others_nothing()
 fn fault_26_a_crowd_that_returns_at_once_is_let_in_whole() {
     /// For all of them to be back.
     const BACK: Duration = Duration::from_secs(90);
+    /// Less patient than any client of ours.
+    const AGAIN_AFTER: Duration = Duration::from_millis(500);
     let crowd = measure(500, 10_000);
     raise_descriptors(crowd);
     let network = Network::connect();
@@ -190,8 +193,7 @@ fn fault_26_a_crowd_that_returns_at_once_is_let_in_whole() {
                         return (client, refused);
                     }
                     refused += 1;
-                    // Less patient than any client of ours.
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(AGAIN_AFTER).await;
                 }
             });
         }

@@ -15,13 +15,15 @@ use server::people::tokens::Token;
 use server::socket::Socket;
 use server::ws::frame;
 use shared::ids::RequestId;
-use shared::message::{Beat, Body, Command, Event, Message, RoomRef};
-use shared::model::RoomEvent;
+use shared::message::{Beat, Body, Command, Event, Message, OpenRoom, RoomRef};
+use shared::model::{OpenOutcome, Opened, RoomEvent};
 use shared::time::Timestamp;
 
 /// Posts that wait behind the link: more than a connection hands out at once.
 const POSTS: usize = 60;
 const POST_BYTES: usize = 2_000;
+/// Posts that are missed: more than a person is sent one by one.
+const MISSED: u64 = 700;
 /// What the link carries between two steps once it carries anything.
 const TRICKLE_BYTES: usize = 700;
 
@@ -102,6 +104,8 @@ struct Reader {
     link: Link,
     connection: Connection<Link>,
     posts: Vec<RoomEvent>,
+    /// What was told instead of posts: the room as it is by now.
+    jumps: Vec<Opened>,
     typing: usize,
     live: bool,
 }
@@ -109,13 +113,17 @@ struct Reader {
 impl Reader {
     /// Says hello, follows `general`, and is live.
     async fn enter(server: &Running, user: &User) -> Self {
+        Self::enter_with(server, user, fresh(GENERAL)).await
+    }
+
+    async fn enter_with(server: &Running, user: &User, ask: OpenRoom) -> Self {
         let token = Token::read(&user.token).unwrap().hash();
         let identity = Identity { user: user.person.id, token, expires: Timestamp(u64::MAX >> 12) };
         let link = Link::default();
         let app = Arc::clone(&server.app);
         let connection = Connection::new(app, link.clone(), bytes::Bytes::new(), Ok(identity));
-        let mut reader = Self { link, connection, posts: Vec::new(), typing: 0, live: false };
-        let hello = Message::command(RequestId(1), Command::Hello(hello(&[fresh(GENERAL)])));
+        let mut reader = Self { link, connection, posts: Vec::new(), jumps: Vec::new(), typing: 0, live: false };
+        let hello = Message::command(RequestId(1), Command::Hello(hello(&[ask])));
         reader.link.ends().up.extend(frame::masked(0x81, [7; 4], hello.to_json().as_bytes()));
         reader.link.allow(usize::MAX);
         eventually("the reader is live", || reader.step().live).await;
@@ -130,6 +138,7 @@ impl Reader {
                 Body::Event(Event::Live(_)) => self.live = true,
                 Body::Event(Event::Typing(_)) => self.typing += 1,
                 Body::Event(Event::Room(event)) => self.posts.push(event),
+                Body::Event(Event::Opened(opened)) if self.live => self.jumps.push(opened),
                 Body::Event(Event::Closing(closing)) => panic!("closed: {closing:?}"),
                 _ => {}
             }
@@ -184,4 +193,45 @@ async fn over_a_thin_link_typing_is_shed_first_and_every_post_arrives() {
     reader.link.allow(usize::MAX);
     types(&bob).await;
     eventually("with room there is typing again", || reader.step().typing == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn far_behind_on_a_standing_link_a_person_jumps_and_a_program_gets_every_event() {
+    let server = start(&[FAST, &["--slow-timeout-ms=60000"]].concat()).await;
+    let ann = server.sign_in("Ann").await;
+    let mut person = Reader::enter(&server, &server.sign_in("Bob").await).await;
+    let replay = OpenRoom { replay: true, ..fresh(GENERAL) };
+    let mut program = Reader::enter_with(&server, &server.sign_in("Cid").await, replay).await;
+    let (mut a, _) = ann.enter().await;
+    let at = a.post(post("before")).await.unwrap().seq;
+    for reader in [&mut person, &mut program] {
+        eventually("both stand at the head", || reader.step().posts.last().is_some_and(|event| event.seq == at)).await;
+        reader.posts.clear();
+        reader.link.allow(0);
+    }
+
+    let mut last = at;
+    for n in 0..MISSED {
+        last = a.post(post(&format!("{n}"))).await.unwrap().seq;
+        person.step();
+        program.step();
+    }
+    for reader in [&person, &program] {
+        reader.link.allow(usize::MAX);
+    }
+    eventually("the person is told where the room stands", || !person.step().jumps.is_empty()).await;
+    match &person.jumps[..] {
+        [Opened { outcome: OpenOutcome::Jumped { snapshot, hole }, .. }] => {
+            assert_eq!(snapshot.as_of.seq, last);
+            let told = person.posts.len() as u64 + hole + snapshot.posts.len() as u64;
+            assert_eq!(told, MISSED, "the hole is as large as what is not shown");
+        }
+        other => panic!("not one jump but {other:?}"),
+    }
+    eventually("the program has come to the head", || {
+        program.step().posts.last().is_some_and(|event| event.seq == last)
+    })
+    .await;
+    assert!(program.posts.iter().zip(at.0 + 1..).all(|(event, seq)| event.seq.0 == seq), "the seqs are dense");
+    assert_eq!((program.posts.len() as u64, program.jumps.len()), (MISSED, 0));
 }

@@ -36,8 +36,13 @@ const SESSION_SLACK: usize = 2 * 1024;
 const PAGE_SLACK: usize = 32 * 1024;
 /// By how much keys may grow faster or slower per post from one quarter to another, in percent.
 const KEYS_PERCENT: f64 = 10.0;
-/// The same for records. How many sends share one is chance: over nine short spans, quarters differed by up to 10.3.
-const RECORDS_PERCENT: f64 = 25.0;
+/// The same for records over a long day.
+const RECORDS_PERCENT: f64 = 10.0;
+/// The same over a short span. How many sends share a record is chance: over nine of them, quarters differed by up to
+/// 10.3.
+const RECORDS_PERCENT_SHORT: f64 = 25.0;
+/// Hours of so much or more make a long day, in milliseconds.
+const LONG_HOUR_MS: u64 = 3_600_000;
 /// Between the bytes of a log per key at one time and at another: its maps double.
 const DOUBLING: f64 = 2.0;
 
@@ -58,7 +63,7 @@ impl Span {
     /// A day of so many hours, one thing every three seconds.
     #[must_use]
     pub const fn of_hours(seed: u64, hours: usize) -> Self {
-        Self { seed, hours, hour_ms: 3_600_000, pause_ms: 3_000 }
+        Self { seed, hours, hour_ms: LONG_HOUR_MS, pause_ms: 3_000 }
     }
 
     /// Eight stretches of eight minutes, a thing every second.
@@ -72,6 +77,10 @@ impl Span {
     #[must_use]
     pub const fn quarter(&self) -> usize {
         self.hours / 4
+    }
+
+    const fn records_percent(&self) -> f64 {
+        if self.hour_ms < LONG_HOUR_MS { RECORDS_PERCENT_SHORT } else { RECORDS_PERCENT }
     }
 }
 
@@ -155,7 +164,7 @@ pub fn live(span: &Span, mut each: impl FnMut(&Hour)) -> Result<Vec<Hour>, Viola
         each(&hour);
         hours.push(hour);
     }
-    judge(&hours, span.quarter())?;
+    judge(&hours, span)?;
     Ok(hours)
 }
 
@@ -166,7 +175,8 @@ type Figure<T> = fn(&Hour) -> T;
 ///
 /// # Errors
 /// What does, in words.
-pub fn judge(hours: &[Hour], quarter: usize) -> Result<(), Violation> {
+pub fn judge(hours: &[Hour], span: &Span) -> Result<(), Violation> {
+    let quarter = span.quarter();
     for hour in hours {
         at_rest(hour).map_err(|words| Violation(format!("after hour {}: {words}", hour.number + 1)))?;
     }
@@ -187,7 +197,7 @@ pub fn judge(hours: &[Hour], quarter: usize) -> Result<(), Violation> {
         }
     }
     let slopes: [(&str, f64, Figure<u64>); 2] =
-        [("keys", KEYS_PERCENT, |hour| hour.keys), ("records", RECORDS_PERCENT, |hour| hour.records)];
+        [("keys", KEYS_PERCENT, |hour| hour.keys), ("records", span.records_percent(), |hour| hour.records)];
     let before_second = hours[quarter - 1];
     let before_last = hours[hours.len() - quarter - 1];
     for (name, percent, what) in slopes {

@@ -52,7 +52,7 @@ fn what_gathers_is_told() {
     let judged = |change: fn(&mut Hour)| {
         let mut hours: Vec<Hour> = (0..24).map(hour).collect();
         hours.iter_mut().for_each(change);
-        hours::judge(&hours, 6).map_err(|violation| violation.0).err().unwrap_or_default()
+        hours::judge(&hours, &Span::of_hours(0, 24)).map_err(|violation| violation.0).err().unwrap_or_default()
     };
     assert_eq!(judged(|_| {}), "");
     assert!(judged(|hour| hour.server_bytes += hour.number * 1_000).contains("server's heap"));

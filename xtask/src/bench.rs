@@ -5,7 +5,7 @@
 //! measured.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
@@ -14,39 +14,26 @@ use crate::error::{Context, Outcome};
 use crate::machine;
 use crate::process::{announce, binary, cargo, root, run as run_program, shown, target};
 
-/// What `cargo xtask bench` can be told.
+/// What `cargo xtask bench` can be told; `cargo xtask bench -- --help` lists it.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// What to measure; `--list` says what there is. All but those for the plots where none is named
-    workloads: Vec<String>,
-    /// Measure other servers in the same sitting: a C program that does nothing else, Bun, ws, Socket.IO, gorilla
-    #[arg(long)]
-    peers: bool,
-    /// Write everything that was found there, as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw docs/plots anew, from the workloads ladder, bursts and memory
-    #[arg(long)]
-    plots: bool,
-    /// How often each is run, in turn with the others
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    runs: usize,
-    /// How long each run is measured
-    #[arg(long, default_value_t = 10.0, value_name = "S")]
-    seconds: f64,
-    /// Cores the server is kept to, the load has the others; 0 lets both use all
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    server_cores: usize,
-    /// List the workloads
-    #[arg(long)]
-    list: bool,
+    /// Workloads, --peers (other servers in the same sitting: a C program that does nothing else, Bun, ws, Socket.IO,
+    /// gorilla), --plots (draws docs/plots anew, from the workloads ladder, bursts and memory), and what the bench knows
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
 }
+
+/// Asks for the other servers.
+const PEERS: &str = "--peers";
+/// Asks for the plots.
+const PLOTS: &str = "--plots";
 
 /// Runs the command.
 ///
 /// # Errors
 /// Ours could not be built or started, or the measuring failed.
 pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
+    let asks_for = |what: &str| options.arguments.iter().any(|argument| argument == what);
     machine::c_compiler()?;
     announce("Building the server and the load");
     let built = ["build", "--release", "--locked", "--package", "server", "--package", "bench"];
@@ -54,29 +41,20 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     let release = target().join("release");
     let mut bench = Command::new(release.join(binary("holdfast-bench")));
     bench.arg("run");
-    if options.list {
-        run_program(bench.arg("--help"))?;
-        return Ok(ExitCode::SUCCESS);
-    }
     bench.arg("--server").arg(release.join(binary("server")));
     bench.arg("--raw").arg(release.join("examples").join(binary("raw_batches")));
     bench.arg("--fill").arg(release.join("examples").join(binary("fill_room")));
     bench.arg("--folder").arg(target().join("bench"));
-    bench.args(["--runs", &options.runs.to_string(), "--seconds", &options.seconds.to_string()]);
-    bench.args(["--server-cores", &options.server_cores.to_string()]);
-    if let Some(file) = &options.json {
-        bench.arg("--json").arg(file);
-    }
-    if options.plots {
+    if asks_for(PLOTS) {
         bench.arg("--plots").arg(root().join("docs").join("plots"));
     }
-    if options.peers {
+    if asks_for(PEERS) {
         for (name, command) in peers()? {
             let command = serde_json::to_string(&command).context("write a command line")?;
             bench.arg("--peer").arg(format!("{name}={command}"));
         }
     }
-    bench.args(&options.workloads);
+    bench.args(options.arguments.iter().filter(|argument| ![PEERS, PLOTS].contains(&argument.as_str())));
     announce("Measuring");
     let status = bench.stdin(Stdio::null()).status().context(format!("start `{}`", shown(&bench)))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -23,6 +23,8 @@ struct Arguments {
 enum Command {
     /// Run workloads and print what came of them.
     Run(Box<RunArgs>),
+    /// Count what the server does for a delivery, a post, a heartbeat and an arrival, and judge it by a budget.
+    Count(CountArgs),
     /// Be one process of a load; orders come on standard input. Started by `run`.
     Load,
 }
@@ -65,9 +67,24 @@ pub(crate) struct RunArgs {
     plots: Option<PathBuf>,
 }
 
+/// What to count.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CountArgs {
+    /// The server's binary
+    #[arg(long, value_name = "FILE")]
+    server: PathBuf,
+    /// What each figure may be
+    #[arg(long, value_name = "FILE")]
+    budget: PathBuf,
+    /// Where data, logs and what the instruments wrote go
+    #[arg(long, value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Run(args) => drive::run(&args),
+        Command::Count(args) => drive::count(&args),
         Command::Load => drive::worker(),
     };
     match outcome {

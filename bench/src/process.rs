@@ -114,6 +114,26 @@ pub fn keep_to(_cores: &[usize]) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Asks a process to end in good order.
+///
+/// # Errors
+/// What the system says.
+#[cfg(unix)]
+pub fn ask_to_end(pid: u32) -> std::io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or(std::io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::kill_process(pid, rustix::process::Signal::TERM)?)
+}
+
+/// Asks a process to end in good order; not known how on this system.
+///
+/// # Errors
+/// Always.
+#[cfg(not(unix))]
+pub fn ask_to_end(_pid: u32) -> std::io::Result<()> {
+    Err(std::io::ErrorKind::Unsupported.into())
+}
+
 /// Raises this process's limit of open files to what it may have, and returns it.
 #[cfg(unix)]
 pub fn raise_open_files() -> u64 {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: how fast Holdfast is, alone or beside other servers.
+//! `cargo xtask bench`: how fast Holdfast is, alone or beside other servers; and the step `cost` of `cargo xtask test`.
 //!
 //! Lives here: building and installing what is measured. Must not live here: measuring (the crate `bench` does).
 //! Invariant: what the other servers need is in the target folder; one that cannot be had is named, and the rest is
@@ -13,6 +13,7 @@ use clap::Args;
 use crate::error::{Context, Outcome};
 use crate::machine;
 use crate::process::{announce, binary, cargo, root, run as run_program, shown, target};
+use crate::test::Tally;
 
 /// What `cargo xtask bench` can be told; `cargo xtask bench -- --help` lists it.
 #[derive(Args)]
@@ -58,6 +59,34 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
     announce("Measuring");
     let status = bench.stdin(Stdio::null()).status().context(format!("start `{}`", shown(&bench)))?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Counts what the release server does, and judges it by bench/budget.txt.
+///
+/// # Errors
+/// It could not be built.
+pub(crate) fn cost() -> Outcome<Tally> {
+    if !cfg!(target_os = "linux") {
+        eprintln!("  counted on Linux only");
+        return Ok(Tally::default());
+    }
+    run_program(&mut cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "server",
+        "--package",
+        "bench",
+        "--bins",
+    ]))?;
+    let release = target().join("release");
+    let mut count = Command::new(release.join(binary("holdfast-bench")));
+    count.arg("count").arg("--server").arg(release.join(binary("server")));
+    count.arg("--budget").arg(root().join("bench").join("budget.txt"));
+    count.arg("--folder").arg(target().join("cost"));
+    run_program(&mut count)?;
+    Ok(Tally::PASSED)
 }
 
 /// The name of a server in tables, and its command line.

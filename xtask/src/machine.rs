@@ -81,6 +81,8 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 const BROWSER_PACKAGES: [&str; 2] = ["chromium", "fonts-noto-cjk"];
 /// Debian's names of what real faults need: of system calls, of links, of the clock, of disks.
 const FAULT_PACKAGES: [&str; 5] = ["strace", "nftables", "iproute2", "libfaketime", "e2fsprogs"];
+/// Debian's names of what counts instructions and system calls.
+const COUNTING_PACKAGES: [&str; 2] = ["valgrind", "strace"];
 
 /// Finds a Chromium and a font with Chinese characters; on Debian as root it installs what is missing.
 ///
@@ -102,6 +104,14 @@ pub(crate) fn fault_tools() -> Outcome {
     packages(&FAULT_PACKAGES)
 }
 
+/// Finds the programs that instructions and system calls are counted with; on Debian as root it installs what is missing.
+///
+/// # Errors
+/// Something is missing and could not be installed; the words say what to install.
+pub(crate) fn counting_tools() -> Outcome {
+    packages(&COUNTING_PACKAGES)
+}
+
 fn packages(wanted: &[&'static str]) -> Outcome {
     let missing = |packages: &[&'static str]| -> Vec<&'static str> {
         packages.iter().copied().filter(|package| !has_package(package)).collect()
@@ -120,7 +130,7 @@ fn packages(wanted: &[&'static str]) -> Outcome {
     if lacking.is_empty() {
         return Ok(());
     }
-    fail(format!("the end-to-end tests need {}. Install:\n\n    {}", lacking.join(", "), install_words(&lacking)))
+    fail(format!("the tests need {}. Install:\n\n    {}", lacking.join(", "), install_words(&lacking)))
 }
 
 /// Whether a package is there, by what it brings. What only Linux has is asked for on Linux alone.
@@ -161,9 +171,10 @@ fn install_words(missing: &[&str]) -> String {
     } else {
         format!(
             "Chromium or Google Chrome (or set HOLDFAST_CHROMIUM to its binary), a font with Chinese characters \
-             (Noto Sans CJK), strace, nftables, iproute2, libfaketime, e2fsprogs\n    Fedora: sudo dnf install \
-             chromium google-noto-sans-cjk-fonts strace nftables iproute iproute-tc libfaketime e2fsprogs\n    \
-             Arch: sudo pacman -S chromium noto-fonts-cjk strace nftables iproute2 libfaketime e2fsprogs\n\n\
+             (Noto Sans CJK), strace, valgrind, nftables, iproute2, libfaketime, e2fsprogs\n    Fedora: sudo dnf \
+             install chromium google-noto-sans-cjk-fonts strace valgrind nftables iproute iproute-tc libfaketime \
+             e2fsprogs\n    Arch: sudo pacman -S chromium noto-fonts-cjk strace valgrind nftables iproute2 \
+             libfaketime e2fsprogs\n\n\
              missing here: {}",
             missing.join(", ")
         )

@@ -37,6 +37,8 @@ pub struct Setup {
     pub following: usize,
     /// Rooms that were found or made.
     pub found: usize,
+    /// Heartbeats that were answered.
+    pub beats: usize,
     /// The first refusal.
     pub refusal: Option<(ErrorCode, String)>,
 }
@@ -181,7 +183,7 @@ impl Holdfast {
         self.began.resize(count, None);
     }
 
-    pub(super) fn beat(sockets: &mut Sockets, at: usize) {
+    pub(crate) fn beat(sockets: &mut Sockets, at: usize) {
         send(sockets, at, 1, Command::Beat(Beat::default()));
     }
 
@@ -285,6 +287,7 @@ impl Holdfast {
                     board.acked(at, number, now);
                 }
             }
+            Body::Reply(Reply::Beat(_)) => self.setup.beats += 1,
             Body::Reply(Reply::History(page)) => answered(board, at, id, page.posts.len(), now),
             Body::Reply(Reply::Events(page)) => answered(board, at, id, page.events.len(), now),
             Body::Refusal(error) => match (post_number(id), asked_room, error.code) {

@@ -4,6 +4,7 @@
 //! measured (workloads.rs), layout (table.rs). Invariant: within a run the servers follow each other at once, and another
 //! one begins each time.
 
+mod count;
 mod figures;
 mod plots;
 mod servers;
@@ -21,6 +22,7 @@ use bench::load::{Phase, Share};
 use bench::result::Outcome;
 use bench::{Fail, process};
 
+pub(crate) use self::count::run as count;
 use self::figures::Readings;
 use self::servers::{Contestant, Cores, OURS, Server};
 use self::table::{Row, Run, Sheet};

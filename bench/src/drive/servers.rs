@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bench::load::Kind;
 use bench::process::Reading;
@@ -34,7 +35,8 @@ pub(crate) struct Contestant {
     pub(crate) name: String,
     /// What it speaks.
     pub(crate) kind: Kind,
-    command: Vec<String>,
+    /// Its command line.
+    pub(crate) command: Vec<String>,
 }
 
 impl Contestant {
@@ -138,7 +140,27 @@ impl Server {
     pub(crate) fn reading(&self) -> Result<Reading, Fail> {
         process::read(self.pid).map_err(Fail::Local)
     }
+
+    /// Asks it to end, and waits until it has.
+    ///
+    /// # Errors
+    /// It does not end in time, or not in good order.
+    pub(crate) fn end(mut self, limit: Duration) -> Result<(), Fail> {
+        process::ask_to_end(self.pid)?;
+        let until = Instant::now() + limit;
+        loop {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(Fail::Local(format!("the server ended with {status}"))),
+                None if Instant::now() > until => return Err(Fail::TimedOut("the server does not end".into())),
+                None => std::thread::sleep(LOOK_EVERY),
+            }
+        }
+    }
 }
+
+/// Between two looks whether a server has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Drop for Server {
     /// Its data is of no use to anybody, so it need not drain; already gone is as good as killed.

@@ -5,6 +5,7 @@
 
 mod open;
 mod phases;
+mod rounds;
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};

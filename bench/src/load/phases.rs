@@ -110,7 +110,7 @@ impl Load {
         Ok(())
     }
 
-    fn begin(&mut self, posts: Vec<PostFate>) {
+    pub(super) fn begin(&mut self, posts: Vec<PostFate>) {
         let numbers_before = self.crowd.board.posts.len();
         self.crowd.board.begin(posts, numbers_before);
         self.crowd.dialect.begin(&self.crowd.board);
@@ -156,7 +156,7 @@ impl Load {
         Ok(())
     }
 
-    fn post(&mut self, at: usize, room: usize, place: usize, size: usize) {
+    pub(super) fn post(&mut self, at: usize, room: usize, place: usize, size: usize) {
         let board = &mut self.crowd.board;
         let number = board.base + place;
         board.posts[place].sent = now_ns();

@@ -54,11 +54,13 @@ enum Step {
     Page,
     /// The real server, command line and browser: bad input, faults, pages.
     EndToEnd,
+    /// What the release server does for a delivery, a post, a heartbeat and an arrival, counted and not timed.
+    Cost,
     /// `trunk serve` beside the server, from the same index.html.
     Trunk,
 }
 
-const STEPS: [Step; 13] = [
+const STEPS: [Step; 14] = [
     Step::Fmt,
     Step::Clippy,
     Step::ClippyWasm,
@@ -71,6 +73,7 @@ const STEPS: [Step; 13] = [
     Step::Doctest,
     Step::Page,
     Step::EndToEnd,
+    Step::Cost,
     Step::Trunk,
 ];
 
@@ -89,6 +92,7 @@ impl Step {
             Step::Doctest => "doctest",
             Step::Page => "page",
             Step::EndToEnd => "e2e",
+            Step::Cost => "cost",
             Step::Trunk => "trunk",
         }
     }
@@ -107,6 +111,7 @@ impl Step {
             Step::Doctest => "examples in the documentation",
             Step::Page => "the page builds",
             Step::EndToEnd => "real server, real command line, real Chromium: bad input, faults, pages",
+            Step::Cost => "instructions and system calls of the release server, by a budget",
             Step::Trunk => "trunk serve beside the server, from the same index.html",
         }
     }
@@ -123,7 +128,8 @@ impl Step {
             | Step::Doc
             | Step::Build
             | Step::Doctest
-            | Step::Page => &[],
+            | Step::Page
+            | Step::Cost => &[],
         }
     }
 }
@@ -228,6 +234,9 @@ fn prepare(selection: &Selection) -> Outcome<Environment> {
     if selection.has(Step::EndToEnd) {
         machine::fault_tools()?;
     }
+    if selection.has(Step::Cost) {
+        machine::counting_tools()?;
+    }
     Ok(environment)
 }
 
@@ -323,6 +332,7 @@ impl Run {
                 Ok(Tally::PASSED)
             }
             Step::EndToEnd => self.suites(&Group::EndToEnd(self.selection.end_to_end.clone())),
+            Step::Cost => crate::bench::cost(),
             Step::Trunk => {
                 tools::trunk(&mut self.environment)?;
                 self.suites(&Group::Trunk)

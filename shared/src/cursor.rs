@@ -9,6 +9,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::ids::{Epoch, Seq};
+use crate::object::object;
 
 /// A short piece of a stream's hash chain at some seq. Two logs that agree on it agree on everything before it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -49,7 +50,7 @@ impl<'de> Deserialize<'de> for Check {
 }
 
 /// A place in a stream that can be compared between two logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Position {
     /// Which log.
     pub epoch: Epoch,
@@ -58,6 +59,8 @@ pub struct Position {
     /// The stream's hash chain at `seq`.
     pub check: Check,
 }
+
+object!(Position { epoch, seq, check });
 
 /// What a cursor says of an event it is offered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

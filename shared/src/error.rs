@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::object::object;
+
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal, retryable: $retryable:literal;)*) => {
         /// Why a request was refused.
@@ -104,22 +106,23 @@ impl<'de> Deserialize<'de> for ErrorCode {
 }
 
 /// A refusal as it travels.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WireError {
     /// What is wrong, for programs.
     pub code: ErrorCode,
     /// What is wrong and what to do next, in English, for developers and logs.
     pub message: String,
     /// Whether the same request may succeed later. Sent so that unknown codes are understood.
-    #[serde(default)]
     pub retryable: bool,
     /// How long to wait before trying again, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// A value that would be accepted, such as a free name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub suggestion: Option<String>,
 }
+
+object!(WireError { code, message, retryable = default, retry_after_ms, suggestion });
 
 impl WireError {
     /// Makes a refusal; whether it is retryable follows from its code.

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 pub mod model;
+pub mod object;
 pub mod planted;
 pub mod roster;
 pub mod session;

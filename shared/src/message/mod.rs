@@ -15,12 +15,13 @@ mod command;
 mod event;
 mod reply;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::error::{ErrorCode, WireError};
 use crate::ids::RequestId;
 use crate::model::{Empty, EventPage, HistoryPage, Opened, RoomEvent, RoomSummary, UserEvent};
+use crate::object::object;
 use crate::tagged::{self, tagged};
 
 pub use command::{
@@ -73,37 +74,40 @@ impl std::fmt::Display for BadMessage {
 impl std::error::Error for BadMessage {}
 
 /// The envelope as it is laid out in JSON.
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize)]
 struct Envelope<'a> {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<RequestId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     success: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    payload: Option<Box<RawValue>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<WireError>,
 }
 
+object!(Envelope<'a> { id, command, success, reply, event, payload, error });
+
 impl Envelope<'_> {
-    fn write(mut self, payload: Option<Result<Box<RawValue>, serde_json::Error>>) -> String {
-        self.payload = payload.map(|written| written.expect("our own payloads are JSON"));
-        serde_json::to_string(&self).expect("an envelope of strings and JSON is JSON")
+    fn write(self, payload: Option<Result<Box<RawValue>, serde_json::Error>>) -> String {
+        let payload = payload.map(|written| written.expect("our own payloads are JSON"));
+        let envelope = Envelope { payload: payload.as_deref(), ..self };
+        serde_json::to_string(&envelope).expect("an envelope of strings and JSON is JSON")
     }
 }
 
 /// Just enough of a malformed message to answer it.
-#[derive(Deserialize)]
 struct IdOnly {
-    #[serde(default)]
     id: Option<RequestId>,
 }
+
+object!(IdOnly { id });
 
 /// The most that is said of why a message cannot be read, in bytes.
 const WHY_BYTES: usize = 200;
@@ -175,7 +179,7 @@ impl Message {
             refuse(id, &error)
         })?;
         let id = envelope.id;
-        let payload = envelope.payload.as_deref();
+        let payload = envelope.payload;
         let body = match (envelope.command, envelope.success, envelope.event) {
             (Some(tag), None, None) => read_command(&tag, payload).map(Body::Command),
             (None, Some(true), None) => {

@@ -3,15 +3,16 @@
 //! Must not live here: pages of posts and events ([`crate::model`]), which events carry too. Invariant: nothing here
 //! says that something was done before it was committed.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::cursor::Position;
 use crate::ids::{ClientId, ConnectionId, RoomId, Seq};
 use crate::model::{Member, Person, RoomSummary, ServerInfo};
+use crate::object::object;
 use crate::time::Timestamp;
 
 /// Payload of `welcome`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Welcome {
     /// The protocol both sides use from here on.
     pub protocol: u16,
@@ -30,7 +31,6 @@ pub struct Welcome {
     /// What the server takes.
     pub limits: WireLimits,
     /// The server is about to restart.
-    #[serde(default)]
     pub draining: bool,
     /// Where my own stream stands now. Events up to here follow if my cursor was good, and are in `rooms` if not.
     pub user: Position,
@@ -42,8 +42,10 @@ pub struct Welcome {
     pub rooms: Vec<RoomSummary>,
 }
 
+object!(Welcome { protocol, server, connection, you, now, heartbeat, reconnect_spread_ms, limits, draining = default, user, user_recovered, rooms_complete, rooms });
+
 /// How heartbeats go. Milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct HeartbeatTerms {
     /// Between beats of a visible page.
     pub interval_ms: u64,
@@ -53,6 +55,8 @@ pub struct HeartbeatTerms {
     pub answer_ms: u64,
 }
 
+object!(HeartbeatTerms { interval_ms, hidden_interval_ms, answer_ms });
+
 impl Default for HeartbeatTerms {
     fn default() -> Self {
         Self { interval_ms: 10_000, hidden_interval_ms: 30_000, answer_ms: 4_000 }
@@ -60,7 +64,7 @@ impl Default for HeartbeatTerms {
 }
 
 /// What the server takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct WireLimits {
     /// Largest message a client may send, in bytes.
     pub message_bytes: u64,
@@ -75,6 +79,8 @@ pub struct WireLimits {
     /// Rooms a client may follow in full.
     pub open_rooms: u64,
 }
+
+object!(WireLimits { message_bytes, post_bytes, post_graphemes, posts_burst, posts_per_s, open_rooms });
 
 impl Default for WireLimits {
     fn default() -> Self {
@@ -91,7 +97,7 @@ impl Default for WireLimits {
 }
 
 /// Payload of the `beat` reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct BeatAnswer {
     /// The server's wall clock.
     pub now: Timestamp,
@@ -99,8 +105,10 @@ pub struct BeatAnswer {
     pub reconnect_spread_ms: u64,
 }
 
+object!(BeatAnswer { now, reconnect_spread_ms });
+
 /// Payload of `ack`: the request is committed. A duplicate gets the first one's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Ack {
     /// The key of the request.
     pub client_id: ClientId,
@@ -111,12 +119,13 @@ pub struct Ack {
     /// When the server took it.
     pub ts: Timestamp,
     /// It was committed before; this is the first answer again.
-    #[serde(default)]
     pub duplicate: bool,
 }
 
+object!(Ack { client_id, room, seq, ts, duplicate = default });
+
 /// Payload of the `rooms` reply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoomList {
     /// In order of name.
     pub rooms: Vec<RoomSummary>,
@@ -124,8 +133,10 @@ pub struct RoomList {
     pub more: bool,
 }
 
+object!(RoomList { rooms, more });
+
 /// Payload of the `people` reply.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PeopleList {
     /// Which room.
     pub room: RoomId,
@@ -134,3 +145,5 @@ pub struct PeopleList {
     /// There are more after the last.
     pub more: bool,
 }
+
+object!(PeopleList { room, people, more });

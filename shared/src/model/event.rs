@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use super::{Empty, Person};
 use crate::cursor::Check;
 use crate::ids::{ClientId, RoomId, Seq};
+use crate::object::object;
 use crate::tagged::tagged;
 use crate::time::Timestamp;
 
@@ -62,34 +63,40 @@ tagged! {
 }
 
 /// Payload of `posted`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Posted {
     /// The key its author sent it under.
     pub client_id: ClientId,
     /// The text. Absent where the post has been deleted since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
 }
 
+object!(Posted { client_id, body });
+
 /// Payload of `edited`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Edited {
     /// Which post.
     pub post: Seq,
     /// The new text. Absent where the post has been deleted since.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
 }
 
+object!(Edited { post, body });
+
 /// Payload of `deleted`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Deleted {
     /// Which post.
     pub post: Seq,
 }
 
+object!(Deleted { post });
+
 /// Payload of `reacted`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reacted {
     /// Which post.
     pub post: Seq,
@@ -99,32 +106,39 @@ pub struct Reacted {
     pub on: bool,
 }
 
+object!(Reacted { post, emoji, on });
+
 /// Payload of `created` and `set`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoomTitle {
     /// The name in addresses: lower case, unique.
     pub name: String,
     /// What the room is about; may be empty.
-    #[serde(default)]
     pub title: String,
 }
 
+object!(RoomTitle { name, title = default });
+
 /// Payload of `kicked`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Kicked {
     /// Who had to leave.
     pub user: Person,
 }
 
+object!(Kicked { user });
+
 /// Payload of `renamed`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Renamed {
     /// The name before.
     pub was: String,
 }
 
+object!(Renamed { was });
+
 /// How a [`RoomEvent`] is laid out in JSON: the change's tag and payload beside the rest.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct RoomEventForm {
     room: RoomId,
     seq: Seq,
@@ -133,9 +147,11 @@ struct RoomEventForm {
     ts: Timestamp,
     by: Person,
     change: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Box<RawValue>>,
 }
+
+object!(RoomEventForm { room, seq, check, posts, ts, by, change, detail });
 
 impl Serialize for RoomEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -195,14 +211,13 @@ tagged! {
 }
 
 /// Payload of `room_added`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoomAdded {
     /// Which room.
     pub room: RoomId,
     /// Its name then.
     pub name: String,
     /// Its title then.
-    #[serde(default)]
     pub title: String,
     /// The seq at which I became a member.
     pub from: Seq,
@@ -210,29 +225,37 @@ pub struct RoomAdded {
     pub posts: u64,
 }
 
+object!(RoomAdded { room, name, title = default, from, posts });
+
 /// Payload of `room_removed`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoomRemoved {
     /// Which room.
     pub room: RoomId,
 }
 
+object!(RoomRemoved { room });
+
 /// Payload of `named`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Named {
     /// The name.
     pub name: String,
 }
 
-#[derive(Serialize, Deserialize)]
+object!(Named { name });
+
+#[derive(Serialize)]
 struct UserEventForm {
     seq: Seq,
     check: Check,
     ts: Timestamp,
     change: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Box<RawValue>>,
 }
+
+object!(UserEventForm { seq, check, ts, change, detail });
 
 impl Serialize for UserEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -8,10 +8,11 @@
 mod event;
 mod opened;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::cursor::Position;
 use crate::ids::{ClientId, Epoch, Lsn, RoomId, Seq, UserId};
+use crate::object::object;
 use crate::time::Timestamp;
 
 pub use event::{
@@ -21,7 +22,7 @@ pub use event::{
 pub use opened::{OpenOutcome, Opened, ResetReason};
 
 /// Somebody, under the name they go by.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Person {
     /// Who.
     pub id: UserId,
@@ -29,8 +30,10 @@ pub struct Person {
     pub name: String,
 }
 
+object!(Person { id, name });
+
 /// Somebody in a room, and whether they are here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Member {
     /// Who.
     pub id: UserId,
@@ -40,8 +43,10 @@ pub struct Member {
     pub online: bool,
 }
 
+object!(Member { id, name, online });
+
 /// One chat line as it stands now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Post {
     /// Its place in the room.
     pub seq: Seq,
@@ -56,18 +61,20 @@ pub struct Post {
     /// When the server took it. Never decreases within a room; order is by seq only.
     pub ts: Timestamp,
     /// The text; absent once deleted.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
     /// When it was last edited.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub edited: Option<Timestamp>,
     /// Who reacted with what, in the order the first of each came.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reactions: Vec<Reaction>,
 }
 
+object!(Post { seq, rev, ordinal, by, client_id, ts, body, edited, reactions = default });
+
 /// One emoji under a post.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reaction {
     /// The emoji.
     pub emoji: String,
@@ -75,12 +82,16 @@ pub struct Reaction {
     pub by: Vec<UserId>,
 }
 
+object!(Reaction { emoji, by });
+
 /// A payload with nothing in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Empty {}
 
+object!(Empty {});
+
 /// The newest posts of a room as they stood at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Snapshot {
     /// The moment: every event up to here is in it, every later one follows.
     pub as_of: Position,
@@ -92,6 +103,8 @@ pub struct Snapshot {
     pub people: Vec<Person>,
 }
 
+object!(Snapshot { as_of, total, posts, people });
+
 impl Snapshot {
     /// Returns how many posts lie before the first one here.
     #[must_use]
@@ -101,7 +114,7 @@ impl Snapshot {
 }
 
 /// A page of older posts, as they stand at `as_of`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HistoryPage {
     /// Which room.
     pub room: RoomId,
@@ -115,8 +128,10 @@ pub struct HistoryPage {
     pub earlier: u64,
 }
 
+object!(HistoryPage { room, as_of, posts, people, earlier });
+
 /// A page of events after a cursor, for readers that want every one.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EventPage {
     /// Which room.
     pub room: RoomId,
@@ -126,15 +141,16 @@ pub struct EventPage {
     pub head: Seq,
 }
 
+object!(EventPage { room, events, head });
+
 /// A room as a list shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RoomSummary {
     /// Which room.
     pub room: RoomId,
     /// The name in addresses.
     pub name: String,
     /// What it is about; may be empty.
-    #[serde(default)]
     pub title: String,
     /// Whether I am a member.
     pub joined: bool,
@@ -148,8 +164,10 @@ pub struct RoomSummary {
     pub read: u64,
 }
 
+object!(RoomSummary { room, name, title = default, joined, members, head, posts, read });
+
 /// What a room I do not follow in full has come to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Head {
     /// Which room.
     pub room: RoomId,
@@ -159,8 +177,10 @@ pub struct Head {
     pub posts: u64,
 }
 
+object!(Head { room, seq, posts });
+
 /// The server's side of the welcome.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServerInfo {
     /// Names the log this server keeps.
     pub epoch: Epoch,
@@ -169,3 +189,5 @@ pub struct ServerInfo {
     /// The last change in the whole log that the welcome's summaries include.
     pub lsn: Lsn,
 }
+
+object!(ServerInfo { epoch, build, lsn });

@@ -7,21 +7,22 @@ use serde::{Deserialize, Serialize};
 use super::{Member, Snapshot};
 use crate::error::WireError;
 use crate::ids::{RoomId, Seq};
+use crate::object::object;
 
 /// What became of one room the client asked to follow.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Opened {
     /// Which room.
     pub room: RoomId,
     /// How the client gets from its cursor to the head.
     pub outcome: OpenOutcome,
     /// Members, those here first, at most [`crate::limits::PAGE_PEOPLE`]. Empty where refused.
-    #[serde(default)]
     pub roster: Vec<Member>,
     /// How many members there are in all.
-    #[serde(default)]
     pub members: u64,
 }
+
+object!(Opened { room, outcome, roster = default, members = default });
 
 /// How a client gets from its cursor to the head of a room.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,22 +63,24 @@ pub enum OpenOutcome {
 
 /// How an [`OpenOutcome`] is laid out in JSON. By hand, for serde's own tagged enums read into a buffer of values first,
 /// and the page would download that code for nothing else.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize)]
 struct OutcomeForm {
     outcome: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     head: Option<Seq>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     missed: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<ResetReason>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     snapshot: Option<Snapshot>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     hole: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<WireError>,
 }
+
+object!(OutcomeForm { outcome, head, missed, reason, snapshot, hole, error });
 
 impl From<OpenOutcome> for OutcomeForm {
     fn from(outcome: OpenOutcome) -> Self {

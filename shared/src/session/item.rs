@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::WireError;
 use crate::ids::{ClientId, RoomId, Seq};
+use crate::object::object;
 use crate::time::Timestamp;
 
 /// A durable request, without its key.
@@ -42,18 +43,20 @@ pub enum SendOp {
 }
 
 /// How a [`SendOp`] is laid out in JSON. By hand, as [`crate::model::OpenOutcome`] is.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize)]
 struct OpForm {
     op: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     post: Option<Seq>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     emoji: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     on: Option<bool>,
 }
+
+object!(OpForm { op, post, body, emoji, on });
 
 impl From<SendOp> for OpForm {
     fn from(op: SendOp) -> Self {
@@ -92,7 +95,7 @@ impl TryFrom<OpForm> for SendOp {
 }
 
 /// A durable request on its way, as it is stored on the device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OutboxItem {
     /// Its key, for ever.
     pub client_id: ClientId,
@@ -105,9 +108,10 @@ pub struct OutboxItem {
     /// Its place among this device's items; grows.
     pub order: u64,
     /// It may have reached the server. From here on its content must not change.
-    #[serde(default)]
     pub attempted: bool,
     /// The server's refusal, if it was refused for good. Parked: the rest goes on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<WireError>,
 }
+
+object!(OutboxItem { client_id, room, op, queued_at, order, attempted = default, refused });

@@ -16,6 +16,7 @@ pub mod object;
 pub mod planted;
 pub mod roster;
 pub mod session;
+pub mod sorted;
 pub mod tagged;
 pub mod time;
 pub mod timeline;

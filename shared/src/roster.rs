@@ -4,12 +4,12 @@
 //! reading positions, or people of other rooms. Invariant: the list is always in order, those here first and then by
 //! name, and holds nobody twice; and a membership change that the roster already included is not counted again.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ids::{Seq, UserId};
 use crate::message::{PeopleList, TYPING_SHOWN_MS, TypingNow};
 use crate::model::{Member, OpenOutcome, Opened, RoomChange, RoomEvent};
+use crate::sorted::SortedMap;
 use crate::time::Timestamp;
 
 /// Members one room lists. Of a larger room it lists the first it was told of, and counts the rest.
@@ -25,11 +25,11 @@ type Place = (bool, String, UserId);
 pub struct Roster {
     me: UserId,
     list: Vec<(Place, Arc<Member>)>,
-    places: BTreeMap<UserId, Place>,
+    places: SortedMap<UserId, Place>,
     members: u64,
     /// Membership changes up to here are in the list.
     as_of: Seq,
-    typing: BTreeMap<UserId, (Timestamp, Arc<str>)>,
+    typing: SortedMap<UserId, (Timestamp, Arc<str>)>,
     version: u64,
 }
 
@@ -40,10 +40,10 @@ impl Roster {
         Self {
             me,
             list: Vec::new(),
-            places: BTreeMap::new(),
+            places: SortedMap::default(),
             members: 0,
             as_of: Seq(0),
-            typing: BTreeMap::new(),
+            typing: SortedMap::default(),
             version: 0,
         }
     }

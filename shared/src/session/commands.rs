@@ -78,7 +78,7 @@ impl Session {
             }
             Command::Request { tag, command } => self.request(tag, command),
             Command::MarkRead { room, posts } => {
-                let read = self.reads.entry(room).or_default();
+                let read = self.reads.get_or_default(room);
                 if posts > *read {
                     *read = posts;
                     self.unsaid_reads.insert(room);

@@ -191,7 +191,7 @@ impl Session {
             self.emit(SessionEvent::Refused { client_id, error });
         }
         self.unsaid_reads.extend(self.reads.keys().copied());
-        for pending in std::mem::take(&mut self.pending).into_values() {
+        for (_, pending) in std::mem::take(&mut self.pending) {
             if let Pending::Caller(tag) = pending {
                 self.emit(SessionEvent::Answer { tag, result: Err(not_connected()) });
             }

@@ -34,7 +34,6 @@ mod resume;
 mod tests;
 
 use crate::planted::{Bug, is_planted};
-use std::collections::{BTreeMap, BTreeSet};
 
 pub use backoff::{AT_ONCE_JITTER_MS, BACKOFF_BASE_MS, BACKOFF_CAP_MS, SPREAD_CAP_MS, STABLE_MS};
 pub use diagnostic::{Diagnostic, Happened};
@@ -48,6 +47,7 @@ use crate::cursor::Position;
 use crate::error::{ErrorCode, WireError};
 use crate::ids::{AttemptId, ClientId, RequestId, RoomId};
 use crate::message::{Command as WireCommand, Message, WireLimits};
+use crate::sorted::{SortedMap, SortedSet, sort_few};
 use crate::time::Timestamp;
 
 use backoff::Backoff;
@@ -81,20 +81,20 @@ pub struct Session {
     backoff: Backoff,
     resume: Resume,
     outbox: Outbox,
-    pending: BTreeMap<RequestId, Pending>,
+    pending: SortedMap<RequestId, Pending>,
     farewell: Farewell,
     restarting: bool,
     limits: WireLimits,
-    reads: BTreeMap<RoomId, u64>,
-    unsaid_reads: BTreeSet<RoomId>,
-    typed: BTreeMap<RoomId, Timestamp>,
+    reads: SortedMap<RoomId, u64>,
+    unsaid_reads: SortedSet<RoomId>,
+    typed: SortedMap<RoomId, Timestamp>,
     sent_since_loss: u64,
     serial: u64,
     storage_ok: bool,
     told: ConnectionState,
-    dirty: BTreeSet<ClientId>,
+    dirty: SortedSet<ClientId>,
     /// Items whose newest form the device did not take; at most the outbox.
-    unwritten: BTreeSet<ClientId>,
+    unwritten: SortedSet<ClientId>,
     out: Vec<Output>,
 }
 
@@ -114,19 +114,19 @@ impl Session {
             backoff: Backoff::new(),
             resume: Resume::default(),
             outbox: Outbox::default(),
-            pending: BTreeMap::new(),
+            pending: SortedMap::default(),
             farewell: Farewell::default(),
             restarting: false,
             limits: WireLimits::default(),
-            reads: BTreeMap::new(),
-            unsaid_reads: BTreeSet::new(),
-            typed: BTreeMap::new(),
+            reads: SortedMap::default(),
+            unsaid_reads: SortedSet::default(),
+            typed: SortedMap::default(),
             sent_since_loss: 0,
             serial: 0,
             storage_ok: true,
             told: ConnectionState::Idle,
-            dirty: BTreeSet::new(),
-            unwritten: BTreeSet::new(),
+            dirty: SortedSet::default(),
+            unwritten: SortedSet::default(),
             out: Vec::new(),
             config,
         }
@@ -239,16 +239,16 @@ impl Session {
         }
         // A device that takes something again is asked for the rest: until then its healing would be half a truth.
         if ok {
-            self.dirty.append(&mut self.unwritten);
+            self.dirty.extend(std::mem::take(&mut self.unwritten));
         }
     }
 
     fn handle_restored(&mut self, mut items: Vec<OutboxItem>) {
         // By the order they were written in, not by the wall clock, which may have jumped between two of them. Items of
         // two tabs that died have no order among each other; the clock is good enough for that.
-        items.sort_by_key(|item| (item.order, item.queued_at, item.client_id));
+        items = sort_few(items, |item| (item.order, item.queued_at, item.client_id));
         if is_planted(Bug::ClockOrder) {
-            items.sort_by_key(|item| item.queued_at);
+            items = sort_few(items, |item| item.queued_at);
         }
         let mut moved = Vec::new();
         for item in items {
@@ -273,9 +273,8 @@ impl Session {
     }
 
     fn flush_puts(&mut self) {
-        let mut dirty: Vec<_> = std::mem::take(&mut self.dirty).into_iter().collect();
-        dirty.sort_by_key(|client_id| self.outbox.get(*client_id).map(|item| item.order));
-        for client_id in dirty {
+        let dirty = std::mem::take(&mut self.dirty);
+        for client_id in sort_few(dirty, |client_id| self.outbox.get(*client_id).map(|item| item.order)) {
             self.put(client_id);
         }
     }

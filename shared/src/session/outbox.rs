@@ -12,13 +12,12 @@
 //!    └──forget──▶ gone
 //! ```
 
-use crate::planted::{Bug, is_planted};
-use std::collections::BTreeMap;
-
 use crate::error::{ErrorCode, WireError};
 use crate::ids::{ClientId, RequestId};
 use crate::limits::{OUTBOX_ITEMS, SEND_WINDOW};
 use crate::message::{Command as WireCommand, SendDelete, SendEdit, SendPost, SendReact};
+use crate::planted::{Bug, is_planted};
+use crate::sorted::SortedMap;
 use crate::time::Timestamp;
 
 use super::item::{OutboxItem, SendOp};
@@ -68,8 +67,8 @@ pub(super) enum AfterRefusal {
 /// All unsent items of one client, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
-    entries: BTreeMap<u64, Entry>,
-    by_id: BTreeMap<ClientId, u64>,
+    entries: SortedMap<u64, Entry>,
+    by_id: SortedMap<ClientId, u64>,
     next_order: u64,
     next_n: u64,
     /// The lowest number that was refused retryably and whose item has left: the server waits for it to come again, so
@@ -86,8 +85,8 @@ pub(super) struct Outbox {
 impl Default for Outbox {
     fn default() -> Self {
         Self {
-            entries: BTreeMap::new(),
-            by_id: BTreeMap::new(),
+            entries: SortedMap::default(),
+            by_id: SortedMap::default(),
             next_order: 0,
             next_n: 0,
             vacant: None,
@@ -156,7 +155,7 @@ impl Outbox {
 
     /// Tells whether nothing before an item is on its way.
     fn is_first(&self, order: u64) -> bool {
-        self.entries.range(..order).all(|(_, entry)| entry.flight == Flight::Parked)
+        self.entries.iter().take_while(|(other, _)| **other < order).all(|(_, entry)| entry.flight == Flight::Parked)
     }
 
     /// Takes an item out that is committed. Returns it once; later answers to it find nothing.

@@ -4,7 +4,7 @@
 //! order, across any number of connections; a hole appears only with an explicit snapshot.
 
 use crate::planted::{Bug, is_planted};
-use std::collections::BTreeMap;
+use crate::sorted::SortedMap;
 
 use crate::cursor::{Cursor, Offer, Position};
 use crate::ids::{Lsn, RoomId, Seq};
@@ -67,12 +67,12 @@ pub(super) struct Resume {
     user: Option<Cursor>,
     user_target: Seq,
     since: Option<Lsn>,
-    rooms: BTreeMap<RoomId, Followed>,
+    rooms: SortedMap<RoomId, Followed>,
     opened: u64,
     /// The newest seq that was acknowledged on this connection, where the events have not come that far.
-    acknowledged: BTreeMap<RoomId, Seq>,
+    acknowledged: SortedMap<RoomId, Seq>,
     /// The same of earlier connections: a log that ends before it is not the one it was.
-    owed: BTreeMap<RoomId, Seq>,
+    owed: SortedMap<RoomId, Seq>,
     /// Events that came twice since last asked.
     pub(super) duplicates: u64,
 }
@@ -135,7 +135,7 @@ impl Resume {
     /// Notes that a send is stored. Until its event has come, the cursor alone does not say how far the log had got.
     pub(super) fn acknowledged(&mut self, room: RoomId, seq: Seq) {
         if self.position(room).is_none_or(|position| position.seq < seq) {
-            let newest = self.acknowledged.entry(room).or_default();
+            let newest = self.acknowledged.get_or_default(room);
             *newest = seq.max(*newest);
         }
     }
@@ -247,7 +247,7 @@ impl Resume {
     /// Notes that the connection is gone: every answer still awaited will not come.
     pub(super) fn lost(&mut self, first: FirstLoss) {
         for (room, seq) in std::mem::take(&mut self.acknowledged) {
-            let owed = self.owed.entry(room).or_default();
+            let owed = self.owed.get_or_default(room);
             *owed = seq.max(*owed);
         }
         for followed in self.rooms.values_mut() {

@@ -16,7 +16,7 @@ mod confirmed;
 mod local;
 mod row;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use self::confirmed::Confirmed;
@@ -28,6 +28,7 @@ use crate::ids::{ClientId, Epoch, Seq, UserId};
 use crate::message::Ack;
 use crate::model::{HistoryPage, OpenOutcome, Opened, Person, Post, RoomChange, RoomEvent, Snapshot};
 use crate::session::OutboxItem;
+use crate::sorted::{SortedMap, SortedSet};
 
 /// Committed rows one room keeps. Above it, the rows farthest from where the person looks are let go, and are counted as
 /// a hole or as earlier posts again.
@@ -50,7 +51,7 @@ pub struct Timeline {
     /// Changes after `seen_since` to posts that were not loaded, or stale, when they came; oldest first.
     changes: Arc<VecDeque<Change>>,
     /// Names, and the seq they were first told at.
-    names: Arc<BTreeMap<UserId, (Seq, Arc<str>)>>,
+    names: Arc<SortedMap<UserId, (Seq, Arc<str>)>>,
     /// The server shows nothing before this seq.
     floor: Seq,
     /// The oldest row the person looks at; absent while they follow the end.
@@ -442,7 +443,7 @@ impl Timeline {
 
     fn forget_names(&mut self) {
         let authors = self.rows().filter_map(|row| row.as_post().map(|post| post.by));
-        let needed: BTreeSet<UserId> = authors.chain([self.me]).collect();
+        let needed: SortedSet<UserId> = authors.chain([self.me]).collect();
         Arc::make_mut(&mut self.names).retain(|user, _| needed.contains(user));
     }
 

@@ -4,10 +4,10 @@
 //! focus and scroll stay.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use shared::ids::RoomId;
+use shared::sorted::SortedMap;
 use yew::prelude::*;
 
 use super::composer::Composer;
@@ -47,7 +47,7 @@ pub fn Shell(props: &ShellProps) -> Html {
     let state = &props.state;
     let pane = use_state_eq(|| Pane::Room);
     let people = use_state_eq(|| false);
-    let places = use_mut_ref(HashMap::<RoomId, Places>::new);
+    let places = use_mut_ref(SortedMap::<RoomId, Places>::default);
     let current = state.current();
     // Where the person went elsewhere, a phone shows it.
     {
@@ -123,7 +123,7 @@ fn place_key(place: &Place) -> String {
     }
 }
 
-fn main_pane(state: &State, places: &Rc<RefCell<HashMap<RoomId, Places>>>) -> Html {
+fn main_pane(state: &State, places: &Rc<RefCell<SortedMap<RoomId, Places>>>) -> Html {
     match (&state.place, &state.view) {
         (Place::Room(room), Some(view)) => {
             let name = state.room(*room).map(|row| row.summary.name.clone()).unwrap_or_default();

@@ -4,13 +4,13 @@
 //! asked for; while the shelf is still being opened they wait, and never more than the session's own bounds allow.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use gloo_timers::callback::{Interval, Timeout};
 use gloo_timers::future::TimeoutFuture;
 use shared::ids::{ClientId, RoomId, UserId};
 use shared::session::{Input, Persist, SendOp};
+use shared::sorted::{SortedMap, SortedSet};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 
 use super::{Driver, Inner, random};
@@ -34,12 +34,12 @@ pub(super) struct Keeper {
     tab: String,
     shelf: ShelfState,
     /// Drafts to be written.
-    drafts: BTreeMap<RoomId, String>,
+    drafts: SortedMap<RoomId, String>,
     draft_timer: Option<Timeout>,
     /// Items this tab has begun to keep.
-    kept: BTreeSet<ClientId>,
+    kept: SortedSet<ClientId>,
     /// Tabs whose lock is waited for.
-    watched: Rc<RefCell<BTreeSet<String>>>,
+    watched: Rc<RefCell<SortedSet<String>>>,
     /// Held as long as the page lives.
     lock: Option<Held>,
     /// Looks for orphans; says that this tab is alive, where there are no locks.
@@ -66,9 +66,9 @@ impl Keeper {
         Self {
             tab: random::<8>().iter().map(|byte| format!("{byte:02x}")).collect(),
             shelf: ShelfState::Closed,
-            drafts: BTreeMap::new(),
+            drafts: SortedMap::default(),
             draft_timer: None,
-            kept: BTreeSet::new(),
+            kept: SortedSet::default(),
             watched: Rc::default(),
             lock: None,
             interval: None,
@@ -99,7 +99,7 @@ impl Inner {
         });
     }
 
-    fn shelf_opened(&mut self, opened: Option<(Shelf, BTreeMap<RoomId, String>)>) {
+    fn shelf_opened(&mut self, opened: Option<(Shelf, SortedMap<RoomId, String>)>) {
         let ShelfState::Opening(waiting) = std::mem::replace(&mut self.keeper.shelf, ShelfState::Failed) else {
             return;
         };
@@ -279,7 +279,7 @@ impl Inner {
 }
 
 /// Opens a shelf and reads its drafts, or gives up.
-async fn open_in_time(user: UserId, tab: &str) -> Option<(Shelf, BTreeMap<RoomId, String>)> {
+async fn open_in_time(user: UserId, tab: &str) -> Option<(Shelf, SortedMap<RoomId, String>)> {
     let open = Box::pin(async {
         let shelf = Shelf::open(user, tab).await.ok()?;
         let drafts = shelf.drafts().await.ok()?;
@@ -296,7 +296,7 @@ async fn take_over(
     driver: Driver,
     shelf: Shelf,
     tab: String,
-    watched: Rc<RefCell<BTreeSet<String>>>,
+    watched: Rc<RefCell<SortedSet<String>>>,
     era: u64,
     found: Found,
 ) {

@@ -13,7 +13,6 @@ mod rooms;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use shared::error::WireError;
@@ -21,6 +20,7 @@ use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::message::WireLimits;
 use shared::model::Person;
 use shared::session::{Command, ConnectionState, OutboxItem, RequestTag, SendOp};
+use shared::sorted::{SortedMap, sort_few};
 use shared::time::Timestamp;
 
 use crate::status::Facts;
@@ -158,15 +158,15 @@ pub struct Model {
     language: Language,
     theme: Theme,
     me: Option<Person>,
-    rooms: BTreeMap<RoomId, Room>,
+    rooms: SortedMap<RoomId, Box<Room>>,
     rooms_known: bool,
     place: Place,
     /// The room an address asked for, not yet resolved.
     wanted: Option<Wanted>,
     /// Rooms followed, the last visited last.
     followed: Vec<RoomId>,
-    items: BTreeMap<ClientId, Item>,
-    asked: BTreeMap<RequestTag, Asked>,
+    items: SortedMap<ClientId, Item>,
+    asked: SortedMap<RequestTag, Asked>,
     next_tag: u64,
     facts: Facts,
     storage: StorageState,
@@ -178,7 +178,7 @@ pub struct Model {
     /// When the page last looked for a newer version of itself; never before its first welcome.
     version_checked: Option<Timestamp>,
     hidden: bool,
-    drafts: BTreeMap<RoomId, String>,
+    drafts: SortedMap<RoomId, String>,
     draft_version: u64,
     effects: Vec<Effect>,
     shown_rooms: Rc<Vec<RoomRow>>,
@@ -207,13 +207,13 @@ impl Model {
             language: birth.language,
             theme: birth.theme,
             me: None,
-            rooms: BTreeMap::new(),
+            rooms: SortedMap::default(),
             rooms_known: false,
             place: Place::Nowhere,
             wanted: Some(wanted),
             followed: Vec::new(),
-            items: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            items: SortedMap::default(),
+            asked: SortedMap::default(),
             next_tag: 0,
             facts: Facts {
                 state: ConnectionState::Idle,
@@ -234,7 +234,7 @@ impl Model {
             next_notice: 0,
             version_checked: None,
             hidden: birth.hidden,
-            drafts: BTreeMap::new(),
+            drafts: SortedMap::default(),
             draft_version: 0,
             effects: Vec::new(),
             shown_rooms: Rc::default(),
@@ -270,7 +270,7 @@ impl Model {
     /// Returns what a draft is now, to be stored together with the post it became.
     #[must_use]
     pub fn draft_to_store(&self, room: RoomId) -> &str {
-        self.rooms.get(&room).map_or_else(|| self.drafts.get(&room).map_or("", String::as_str), Room::own_draft)
+        self.rooms.get(&room).map_or_else(|| self.drafts.get(&room).map_or("", String::as_str), |room| room.own_draft())
     }
 
     /// Tells whether closing the page now would lose something.
@@ -298,8 +298,8 @@ impl Model {
     }
 
     /// Takes in the drafts found on the device. What is being written meanwhile is newer.
-    pub fn drafts_found(&mut self, drafts: BTreeMap<RoomId, String>) {
-        for (id, text) in &drafts {
+    pub fn drafts_found(&mut self, drafts: SortedMap<RoomId, String>) {
+        for (id, text) in drafts.iter() {
             if let Some(room) = self.rooms.get_mut(id)
                 && room.own_draft().is_empty()
                 && room.draft.editing.is_none()
@@ -356,12 +356,12 @@ impl Model {
     /// Returns what was written here and cannot be sent once the session has ended: unsent texts in their order, then
     /// drafts.
     fn left_behind(&self) -> Vec<String> {
-        let mut items: Vec<&OutboxItem> = self.items.values().map(|item| &item.item).collect();
-        items.sort_by_key(|item| (item.queued_at, item.order));
-        let texts = items.into_iter().filter_map(|item| text_of(&item.op));
+        let items = self.items.values().map(|item| &item.item);
+        let texts =
+            sort_few(items, |item| (item.queued_at, item.order)).into_iter().filter_map(|item| text_of(&item.op));
         let unopened =
             self.drafts.iter().filter(|(room, _)| !self.rooms.contains_key(room)).map(|(_, text)| text.as_str());
-        let drafts = self.rooms.values().map(Room::own_draft).chain(unopened);
+        let drafts = self.rooms.values().map(|room| room.own_draft()).chain(unopened);
         texts.chain(drafts.filter(|text| !text.trim().is_empty())).map(str::to_owned).collect()
     }
 

@@ -55,7 +55,7 @@ impl Model {
     /// Returns the page's title.
     #[must_use]
     pub fn title(&self) -> String {
-        let unread: u64 = self.rooms.values().map(super::Room::unread).sum();
+        let unread: u64 = self.rooms.values().map(|room| room.unread()).sum();
         let name = match self.phase {
             Phase::Chat => self.place_name(),
             Phase::Loading | Phase::SignIn(_) => None,

@@ -132,7 +132,7 @@ impl Model {
         for item in self.items.values().filter(|item| item.item.room == id) {
             room.timeline.change().queued(&item.item);
         }
-        self.rooms.insert(id, room);
+        self.rooms.insert(id, Box::new(room));
     }
 
     /// Forgets a room I am no longer in.
@@ -157,8 +157,8 @@ impl Model {
     /// Turns what an address asked for into a place, as far as it is known.
     pub(super) fn resolve(&mut self, ctx: &mut Ctx<'_>) {
         let Some(wanted) = self.wanted.clone() else { return };
-        if let Some(room) = self.rooms.values().find(|room| room.summary.name == wanted.name) {
-            let id = room.summary.room;
+        let found = self.rooms.values().find(|room| room.summary.name == wanted.name).map(|room| room.summary.room);
+        if let Some(id) = found {
             self.wanted = None;
             self.show_room(id, wanted.by_default, ctx);
             return;

@@ -4,11 +4,10 @@
 //! with them. Invariant: every write is one transaction of strict durability, begun in the order of the calls; it is told
 //! as done only when it is complete. IndexedDB belongs to an origin, so a shelf never mixes two servers.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use js_sys::{Array, Promise, Reflect};
 use shared::ids::{ClientId, RoomId, UserId};
 use shared::session::{OutboxItem, SendOp};
+use shared::sorted::{SortedMap, SortedSet, sort_few};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast as _, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -153,7 +152,7 @@ impl Shelf {
     ///
     /// # Errors
     /// What the browser says.
-    pub async fn drafts(&self) -> Result<BTreeMap<RoomId, String>, JsValue> {
+    pub async fn drafts(&self) -> Result<SortedMap<RoomId, String>, JsValue> {
         let store = self.transaction(false)?.object_store(DRAFTS)?;
         let range = below(&[&self.user])?;
         let (keys, values) = (store.get_all_keys_with_key(&range)?, store.get_all_with_key(&range)?);
@@ -166,10 +165,10 @@ impl Shelf {
     ///
     /// # Errors
     /// What the browser says.
-    pub async fn other_tabs(&self) -> Result<BTreeSet<String>, JsValue> {
+    pub async fn other_tabs(&self) -> Result<SortedSet<String>, JsValue> {
         let store = self.transaction(false)?.object_store(OUTBOX)?;
         let keys = read(store.get_all_keys_with_key(&below(&[&self.user])?.into())?).await?;
-        let tabs = Array::from(&keys).iter().filter_map(|key| part(&key, 1)).collect::<BTreeSet<_>>();
+        let tabs = Array::from(&keys).iter().filter_map(|key| part(&key, 1)).collect::<SortedSet<_>>();
         Ok(tabs.into_iter().filter(|tab| *tab != self.tab).collect())
     }
 
@@ -205,14 +204,13 @@ impl Shelf {
         let store = self.transaction(false)?.object_store(OUTBOX)?;
         let values = Array::from(&read(store.get_all_with_key(&below(&[&self.user])?.into())?).await?);
         let read_item = |value: JsValue| serde_json::from_str::<OutboxItem>(&value.as_string()?).ok();
-        let mut items: Vec<OutboxItem> = values.iter().filter_map(read_item).collect();
-        items.sort_by_key(|item| (item.queued_at, item.order));
-        let texts = items.into_iter().filter_map(|item| match item.op {
+        let items = values.iter().filter_map(read_item);
+        let texts = sort_few(items, |item| (item.queued_at, item.order)).into_iter().filter_map(|item| match item.op {
             SendOp::Post { body } | SendOp::Edit { body, .. } => Some(body),
             SendOp::Delete { .. } | SendOp::React { .. } => None,
         });
         let texts: Vec<String> = texts.collect();
-        let drafts = self.drafts().await?.into_values().filter(|text| !text.trim().is_empty());
+        let drafts = self.drafts().await?.into_iter().map(|(_, text)| text).filter(|text| !text.trim().is_empty());
         Ok(texts.into_iter().chain(drafts).collect())
     }
 

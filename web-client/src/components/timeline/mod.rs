@@ -22,10 +22,10 @@ pub mod row;
 pub mod scroll;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use shared::ids::{RoomId, Seq, UserId};
+use shared::sorted::SortedMap;
 use shared::timeline::RowKey;
 use yew::prelude::*;
 
@@ -56,7 +56,7 @@ pub struct TimelineProps {
     /// Me.
     pub me: Option<UserId>,
     /// Where I was in the rooms I left.
-    pub places: Rc<RefCell<HashMap<RoomId, Places>>>,
+    pub places: Rc<RefCell<SortedMap<RoomId, Places>>>,
 }
 
 impl PartialEq for TimelineProps {

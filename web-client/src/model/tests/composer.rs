@@ -101,7 +101,7 @@ fn an_edit_borrows_the_composer_and_gives_the_draft_back() {
 fn drafts_found_on_the_device_do_not_overwrite_what_is_being_written() {
     let mut page = Page::live();
     page.act(Action::SetDraft(room_id(1), "new".into()));
-    let found = BTreeMap::from([(room_id(1), "old".to_owned()), (room_id(2), "kept".to_owned())]);
+    let found = SortedMap::from_iter([(room_id(1), "old".to_owned()), (room_id(2), "kept".to_owned())]);
     page.step(|model, _| model.drafts_found(found));
     assert_eq!(page.model.draft_to_store(room_id(1)), "new");
     assert_eq!(page.model.draft_to_store(room_id(2)), "kept");

@@ -4,8 +4,6 @@ mod composer;
 mod person;
 mod rooms;
 
-use std::collections::BTreeMap;
-
 use shared::close::StopReason;
 use shared::cursor::{Check, Position};
 use shared::error::{ErrorCode, WireError};

@@ -17,6 +17,7 @@ mod page;
 mod process;
 mod run;
 mod sim;
+mod small;
 mod soak;
 mod test;
 

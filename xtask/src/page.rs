@@ -17,6 +17,7 @@ use crate::error::{Context, Outcome, fail};
 use crate::html::{self, Asset, Piece};
 use crate::machine;
 use crate::process::{announce, cargo, root, run as run_program, target};
+use crate::small;
 
 /// What `cargo xtask page` can be told.
 #[derive(Args)]
@@ -65,9 +66,15 @@ pub(crate) fn build_into(build: Build, folder: &Path) -> Outcome {
     remove_folder(&stage)?;
     fs::create_dir_all(&stage).context(format!("create {}", stage.display()))?;
     let mut written = String::new();
+    let mut sheets = sheets_to_join(build, &pieces)?;
     for piece in pieces {
         match piece {
             Piece::Text(text) => written.push_str(&text),
+            Piece::Asset(Asset::Css { .. }) if build == Build::Release => {
+                if let Some(sheet) = sheets.take() {
+                    written.push_str(&link_to_sheet(&put("page", "css", sheet.as_bytes(), &stage)?));
+                }
+            }
             Piece::Asset(asset) => written.push_str(&place(build, &asset, &stage)?),
         }
     }
@@ -78,6 +85,21 @@ pub(crate) fn build_into(build: Build, folder: &Path) -> Outcome {
     let shown = folder.strip_prefix(root()).unwrap_or(folder).display();
     eprintln!("  the page is in {shown}/ ({:.1} s)", begun.elapsed().as_secs_f32());
     Ok(())
+}
+
+/// Reads the style sheets of a released page, as one: it is asked for once, and compresses better.
+fn sheets_to_join(build: Build, pieces: &[Piece]) -> Outcome<Option<String>> {
+    let mut joined = String::new();
+    for piece in pieces {
+        if let Piece::Asset(Asset::Css { href }) = piece {
+            joined.push_str(&small::style(&read(href)?)?);
+        }
+    }
+    Ok(Some(joined).filter(|joined| build == Build::Release && !joined.is_empty()))
+}
+
+fn link_to_sheet(name: &str) -> String {
+    format!(r#"<link rel="stylesheet" href="/{name}">"#)
 }
 
 /// Writes one asset under its hashed name and returns the element that names it.
@@ -91,11 +113,17 @@ fn place(build: Build, asset: &Asset, stage: &Path) -> Outcome<String> {
             let (js, wasm) = convert(build, manifest, profile, stage)?;
             html::fill(html::PATTERN_PRELOAD, &js, &wasm) + &html::fill(html::PATTERN_SCRIPT, &js, &wasm)
         }
-        Asset::Css { href } => format!(r#"<link rel="stylesheet" href="/{}">"#, copy(href, stage)?),
+        Asset::Css { href } => link_to_sheet(&copy(href, read(href)?, stage)?),
         Asset::Icon { href, media_type } => {
-            format!(r#"<link rel="icon" type="{media_type}" href="/{}">"#, copy(href, stage)?)
+            format!(r#"<link rel="icon" type="{media_type}" href="/{}">"#, copy(href, read(href)?, stage)?)
         }
-        Asset::Script { src } => format!(r#"<script type="module" src="/{}"></script>"#, copy(src, stage)?),
+        Asset::Script { src } => {
+            let script = match build {
+                Build::Dev => read(src)?,
+                Build::Release => small::script(&read(src)?)?,
+            };
+            format!(r#"<script type="module" src="/{}"></script>"#, copy(src, script, stage)?)
+        }
         Asset::CopyFile { href } => {
             let name = Path::new(href).file_name().context_missing(href)?;
             fs::copy(root().join(href), stage.join(name)).context(format!("copy {href}"))?;
@@ -122,15 +150,20 @@ fn convert(build: Build, manifest: &str, profile: &str, stage: &Path) -> Outcome
     let compiled = target().join(machine::WASM_TARGET).join(profile).join(format!("{package}.wasm"));
     let converted = target().join("xtask").join("bindgen");
     remove_folder(&converted)?;
+    let mut names = Vec::new();
     Bindgen::new()
         .input_path(&compiled)
         .web(true)
         .and_then(|bindgen| {
-            bindgen
+            let mut output = bindgen
                 .typescript(false)
                 .remove_name_section(build == Build::Release)
                 .remove_producers_section(build == Build::Release)
-                .generate(&converted)
+                .generate_output()?;
+            if build == Build::Release {
+                names = small::number_imports(&mut output);
+            }
+            output.emit(&converted)
         })
         .map_err(|cause| crate::error::Failure(format!("wasm-bindgen could not convert the client: {cause:#}")))?;
 
@@ -139,22 +172,34 @@ fn convert(build: Build, manifest: &str, profile: &str, stage: &Path) -> Outcome
         copy_folder(&snippets, &stage.join("snippets"))?;
     }
     let module = fs::read(converted.join(format!("{package}_bg.wasm"))).context("read the converted module")?;
-    let script = fs::read(converted.join(format!("{package}.js"))).context("read the converted script")?;
+    let mut script =
+        fs::read_to_string(converted.join(format!("{package}.js"))).context("read the converted script")?;
+    if build == Build::Release {
+        script = small::script(&small::rename(&script, &names)?)?;
+    }
     // The script is the module's other half: one hash over both keeps the pair together.
-    let hash = hash_of(&[&module, &script]);
+    let hash = hash_of(&[&module, script.as_bytes()]);
     let names = (format!("{package}-{hash}.js"), format!("{package}-{hash}_bg.wasm"));
     fs::write(stage.join(&names.0), script).context("write the page's script")?;
     fs::write(stage.join(&names.1), module).context("write the page's module")?;
     Ok(names)
 }
 
-/// Copies a file under a name that carries its hash.
-fn copy(path: &str, stage: &Path) -> Outcome<String> {
-    let content = fs::read(root().join(path)).context(format!("read {path}, which index.html names"))?;
+fn read(path: &str) -> Outcome<String> {
+    fs::read_to_string(root().join(path)).context(format!("read {path}, which index.html names"))
+}
+
+/// Writes what a file holds under its name and a hash.
+fn copy(path: &str, content: String, stage: &Path) -> Outcome<String> {
     let file = Path::new(path);
     let stem = file.file_stem().context_missing(path)?;
     let extension = file.extension().context_missing(path)?;
-    let name = format!("{stem}-{}.{extension}", hash_of(&[&content]));
+    put(&stem, &extension, content.as_bytes(), stage)
+}
+
+/// Writes a file under a name that carries its hash.
+fn put(stem: &str, extension: &str, content: &[u8], stage: &Path) -> Outcome<String> {
+    let name = format!("{stem}-{}.{extension}", hash_of(&[content]));
     fs::write(stage.join(&name), content).context(format!("write {name}"))?;
     Ok(name)
 }

@@ -24,6 +24,8 @@ type Place = (bool, String, UserId);
 #[derive(Clone, Debug)]
 pub struct Roster {
     me: UserId,
+    /// Writes a name as it is compared.
+    fold: fn(&str) -> String,
     list: Vec<(Place, Arc<Member>)>,
     places: SortedMap<UserId, Place>,
     members: u64,
@@ -34,11 +36,12 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// Makes the empty roster of a room, as `me` sees it.
+    /// Makes the empty roster of a room, as `me` sees it. Names are compared as `fold` writes them, in lower case.
     #[must_use]
-    pub fn new(me: UserId) -> Self {
+    pub fn new(me: UserId, fold: fn(&str) -> String) -> Self {
         Self {
             me,
+            fold,
             list: Vec::new(),
             places: SortedMap::default(),
             members: 0,
@@ -219,7 +222,7 @@ impl Roster {
     fn put(&mut self, member: Member) {
         self.remove(member.id);
         if self.list.len() < PEOPLE_KEPT {
-            let place = (!member.online, member.name.to_lowercase(), member.id);
+            let place = (!member.online, (self.fold)(&member.name), member.id);
             let index = self.list.partition_point(|(other, _)| *other < place);
             self.places.insert(member.id, place.clone());
             self.list.insert(index, (place, Arc::new(member)));

@@ -105,7 +105,7 @@ fn a_message_damaged_anywhere_is_read_or_refused_and_harms_no_fold() {
         for (how, at, len, with) in damages {
             text = mutate(&text, how, at, len, with);
         }
-        let (mut timeline, mut roster) = (Timeline::new(user(1)), Roster::new(user(1)));
+        let (mut timeline, mut roster) = (Timeline::new(user(1)), Roster::new(user(1), str::to_lowercase));
         if let Ok(message) = read(&text) {
             for _ in 0..2 {
                 fold(&message, &mut timeline, &mut roster);
@@ -125,7 +125,7 @@ fn hostile_messages_in_any_order_and_number_harm_no_fold() {
         proptest::sample::select(vec!["0", "1", "2", "44", "45", "18446744073709551614", "18446744073709551615"]);
     let cases = vec((any::<Index>(), vec(extreme, 1..6)), 1..30);
     let run = |chosen: Vec<(Index, Vec<&str>)>| {
-        let (mut timeline, mut roster) = (Timeline::keeping(user(1), 20), Roster::new(user(1)));
+        let (mut timeline, mut roster) = (Timeline::keeping(user(1), 20), Roster::new(user(1), str::to_lowercase));
         for (which, numbers) in chosen {
             if let Ok(message) = Message::parse(&with_numbers(which.get::<String>(&samples), &numbers)) {
                 fold(&message, &mut timeline, &mut roster);

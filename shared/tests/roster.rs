@@ -33,7 +33,7 @@ fn typing(number: u8) -> TypingNow {
 }
 
 fn three_people() -> Roster {
-    let mut roster = Roster::new(user(1));
+    let mut roster = Roster::new(user(1), str::to_lowercase);
     let people = vec![member(3, "Zoë", true), member(2, "bo", false), member(1, "Ann", true)];
     roster.opened(&opened(10, people, 3));
     roster
@@ -88,7 +88,7 @@ fn a_new_name_moves_a_person_and_keeps_them_here() {
 
 #[test]
 fn a_large_room_lists_what_it_was_told_and_counts_all() {
-    let mut roster = Roster::new(user(1));
+    let mut roster = Roster::new(user(1), str::to_lowercase);
     roster.opened(&opened(10, vec![member(1, "Ann", true)], 300));
     assert_eq!((roster.len(), roster.members()), (1, 300));
     let people = vec![member(5, "eve", false), member(1, "Ann", true)];

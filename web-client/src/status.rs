@@ -7,7 +7,7 @@ use shared::close::StopReason;
 use shared::session::ConnectionState;
 use shared::time::Timestamp;
 
-use crate::words::{Language, Local, Text, stop_words};
+use crate::words::{Language, Local, Text, Word, stop_words};
 
 /// Not live for less than this: nothing is shown. Milliseconds.
 pub const PILL_AFTER_MS: u64 = 1_000;
@@ -230,14 +230,18 @@ impl Facts {
     fn pill(&self) -> Option<Text> {
         match &self.state {
             ConnectionState::Idle | ConnectionState::Live | ConnectionState::Slow | ConnectionState::Stopped(_) => None,
-            ConnectionState::Connecting => Some(Text::Connecting),
+            ConnectionState::Connecting => Some(Text::Plain(Word::Connecting)),
             ConnectionState::CatchingUp { to_go } => Some(catching_up(*to_go)),
-            ConnectionState::Offline => Some(Text::StateOffline),
+            ConnectionState::Offline => Some(Text::Plain(Word::StateOffline)),
             ConnectionState::Waiting { restarting: true, .. } | ConnectionState::Trying { restarting: true, .. } => {
-                Some(Text::RestartingShort)
+                Some(Text::Plain(Word::RestartingShort))
             }
             ConnectionState::Waiting { restarting: false, .. } | ConnectionState::Trying { restarting: false, .. } => {
-                Some(if self.shown_until.is_some() { Text::Reconnecting } else { Text::Connecting })
+                Some(if self.shown_until.is_some() {
+                    Text::Plain(Word::Reconnecting)
+                } else {
+                    Text::Plain(Word::Connecting)
+                })
             }
         }
     }
@@ -247,32 +251,38 @@ impl Facts {
         let retry = Some(BarAction::RetryNow);
         match &self.state {
             ConnectionState::Idle | ConnectionState::Live => None,
-            ConnectionState::Connecting => bar(BarKind::Connecting, Text::Connecting, None),
+            ConnectionState::Connecting => bar(BarKind::Connecting, Text::Plain(Word::Connecting), None),
             ConnectionState::CatchingUp { to_go } => bar(BarKind::CatchingUp, catching_up(*to_go), None),
-            ConnectionState::Slow => bar(BarKind::Slow, Text::ServerSlow, None),
+            ConnectionState::Slow => bar(BarKind::Slow, Text::Plain(Word::ServerSlow), None),
             ConnectionState::Waiting { restarting: true, .. } | ConnectionState::Trying { restarting: true, .. } => {
-                bar(BarKind::Restarting, Text::Restarting, retry)
+                bar(BarKind::Restarting, Text::Plain(Word::Restarting), retry)
             }
             ConnectionState::Waiting { until, restarting: false, .. } => {
                 let text = match self.shown_until {
                     Some(at) => Text::CantReachShowing { time: local.moment(language, at) },
-                    None => Text::CantReach,
+                    None => Text::Plain(Word::CantReach),
                 };
                 let countdown =
                     self.has_countdown(*until).then(|| Text::RetryingIn { s: until.since(now).div_ceil(1_000) });
                 Some(Bar { kind: BarKind::Waiting, text, countdown, action: retry })
             }
-            ConnectionState::Trying { restarting: false, .. } => bar(BarKind::Trying, Text::CantReachTrying, None),
+            ConnectionState::Trying { restarting: false, .. } => {
+                bar(BarKind::Trying, Text::Plain(Word::CantReachTrying), None)
+            }
             ConnectionState::Offline => {
                 let kept = self.storage_ok != Some(false);
-                bar(BarKind::Offline, if kept { Text::Offline } else { Text::OfflineNoStorage }, retry)
+                bar(
+                    BarKind::Offline,
+                    if kept { Text::Plain(Word::Offline) } else { Text::Plain(Word::OfflineNoStorage) },
+                    retry,
+                )
             }
             ConnectionState::Stopped(reason) => {
                 let (text, action) = match reason {
                     StopReason::SignedOut => {
                         (Text::SessionEnded { unsent: self.unsent as u64 }, Some(BarAction::SignIn))
                     }
-                    StopReason::BadVersion => (Text::NewVersion, Some(BarAction::Reload)),
+                    StopReason::BadVersion => (Text::Plain(Word::NewVersion), Some(BarAction::Reload)),
                     StopReason::Banned => (Text::Stopped { why: stop_words(language, *reason) }, None),
                     StopReason::Superseded | StopReason::TooManyConnections | StopReason::Other => {
                         (Text::Stopped { why: stop_words(language, *reason) }, retry)
@@ -288,7 +298,7 @@ impl Facts {
         let would_lose = self.storage_ok == Some(false) && self.unsent > 0;
         match bar.kind {
             BarKind::Waiting | BarKind::Trying | BarKind::Restarting | BarKind::Slow if would_lose => {
-                Bar { text: Text::NoStorage, ..bar }
+                Bar { text: Text::Plain(Word::NoStorage), ..bar }
             }
             BarKind::Connecting
             | BarKind::CatchingUp
@@ -315,17 +325,17 @@ impl Facts {
             return bar(BarKind::Back, Text::BackOnline { received: back.received, sent: back.sent }, None);
         }
         if self.storage_ok == Some(false) && (self.unsent > 0 || !is_live(&self.state)) {
-            return bar(BarKind::NoStorage, Text::NoStorage, None);
+            return bar(BarKind::NoStorage, Text::Plain(Word::NoStorage), None);
         }
         if self.new_version {
-            return bar(BarKind::NewVersion, Text::NewVersion, Some(BarAction::Reload));
+            return bar(BarKind::NewVersion, Text::Plain(Word::NewVersion), Some(BarAction::Reload));
         }
         None
     }
 }
 
 fn catching_up(to_go: u64) -> Text {
-    if to_go == 0 { Text::CatchingUpUnknown } else { Text::CatchingUp { n: to_go } }
+    if to_go == 0 { Text::Plain(Word::CatchingUpUnknown) } else { Text::CatchingUp { n: to_go } }
 }
 
 #[cfg(test)]
@@ -363,9 +373,12 @@ mod tests {
             ..facts(ConnectionState::Trying { attempts: 1, restarting: false })
         };
         assert_eq!((shown(&facts, 999).pill, shown(&facts, 999).bar), (None, None));
-        assert_eq!((shown(&facts, 1_000).pill, shown(&facts, 1_000).bar), (Some(Text::Reconnecting), None));
+        assert_eq!(
+            (shown(&facts, 1_000).pill, shown(&facts, 1_000).bar),
+            (Some(Text::Plain(Word::Reconnecting)), None)
+        );
         assert_eq!(shown(&facts, 4_999).bar, None);
-        assert_eq!(shown(&facts, 5_000).bar.unwrap().text, Text::CantReachTrying);
+        assert_eq!(shown(&facts, 5_000).bar.unwrap().text, Text::Plain(Word::CantReachTrying));
         assert_eq!(facts.next_change(START), Some(START.plus(1_000)));
         assert_eq!(facts.next_change(START.plus(1_000)), Some(START.plus(5_000)));
         assert_eq!(facts.next_change(START.plus(5_000)), None);
@@ -373,15 +386,15 @@ mod tests {
 
     #[test]
     fn the_first_load_says_connecting_not_reconnecting() {
-        assert_eq!(shown(&facts(ConnectionState::Connecting), 1_500).pill, Some(Text::Connecting));
-        assert_eq!(shown(&facts(waiting(800)), 1_500).pill, Some(Text::Connecting));
+        assert_eq!(shown(&facts(ConnectionState::Connecting), 1_500).pill, Some(Text::Plain(Word::Connecting)));
+        assert_eq!(shown(&facts(waiting(800)), 1_500).pill, Some(Text::Plain(Word::Connecting)));
     }
 
     #[test]
     fn offline_is_told_at_once_and_promises_storage_only_where_there_is_some() {
-        assert_eq!(shown(&facts(ConnectionState::Offline), 0).bar.unwrap().text, Text::Offline);
+        assert_eq!(shown(&facts(ConnectionState::Offline), 0).bar.unwrap().text, Text::Plain(Word::Offline));
         let bare = Facts { storage_ok: Some(false), ..facts(ConnectionState::Offline) };
-        assert_eq!(shown(&bare, 0).bar.unwrap().text, Text::OfflineNoStorage);
+        assert_eq!(shown(&bare, 0).bar.unwrap().text, Text::Plain(Word::OfflineNoStorage));
     }
 
     #[test]
@@ -427,7 +440,7 @@ mod tests {
             ConnectionState::Trying { attempts: 1, restarting: true },
         ] {
             let bar = shown(&facts(state), 6_000).bar.unwrap();
-            assert_eq!((bar.text, bar.countdown), (Text::Restarting, None));
+            assert_eq!((bar.text, bar.countdown), (Text::Plain(Word::Restarting), None));
         }
     }
 
@@ -452,9 +465,12 @@ mod tests {
         let idle = Facts { storage_ok: Some(false), ..facts(ConnectionState::Live) };
         assert_eq!(shown(&idle, 0).bar, None);
         let busy = Facts { unsent: 1, ..idle };
-        assert_eq!(shown(&busy, 0).bar.unwrap().text, Text::NoStorage);
+        assert_eq!(shown(&busy, 0).bar.unwrap().text, Text::Plain(Word::NoStorage));
         let lost = Facts { state: waiting(9_000), lost_since: Timestamp(0), ..busy };
         let bar = shown(&lost, 0).bar.unwrap();
-        assert_eq!((bar.kind, bar.text, bar.action), (BarKind::Waiting, Text::NoStorage, Some(BarAction::RetryNow)));
+        assert_eq!(
+            (bar.kind, bar.text, bar.action),
+            (BarKind::Waiting, Text::Plain(Word::NoStorage), Some(BarAction::RetryNow))
+        );
     }
 }

@@ -95,7 +95,7 @@ fn deed(source: &mut Source<'_>) -> Deed {
 
 fn lying_server(source: &mut Source<'_>) {
     let mut timeline = Timeline::keeping(user(1), FEW_ROWS);
-    let mut roster = Roster::new(user(1));
+    let mut roster = Roster::new(user(1), str::to_lowercase);
     let mut own = 0;
     for _ in 0..STEPS {
         if source.is_empty() {

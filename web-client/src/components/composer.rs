@@ -12,7 +12,7 @@ use yew::prelude::*;
 use super::frame::{focus, is_phone, use_frame};
 use super::icon::Icon;
 use crate::store::{Action, Draft};
-use crate::words::Text;
+use crate::words::{Text, Word};
 
 /// Safari ends a composition before it tells of the Enter that ended it. Milliseconds.
 const AFTER_COMPOSITION_MS: f64 = 50.0;
@@ -166,15 +166,15 @@ pub fn Composer(props: &ComposerProps) -> Html {
     let is_editing = props.draft.editing.is_some();
     let is_over = space.left < 0;
     let placeholder = frame.say(&Text::ComposerPlaceholder { room: format!("#{}", props.room_name) });
-    let send_text = frame.say(if is_editing { &Text::SaveEdit } else { &Text::Send });
+    let send_text = frame.word(if is_editing { Word::SaveEdit } else { Word::Send });
     html! {
         <form class="composer" {onsubmit} data-region="composer">
             if is_editing {
                 <div class="editing">
                     { Icon::Pencil.draw_small() }
-                    <span>{ frame.say(&Text::Editing) }</span>
+                    <span>{ frame.word(Word::Editing) }</span>
                     <button type="button" class="link" data-testid="edit-cancel"
-                        onclick={frame.actions.on(Action::CancelEdit(room))}>{ frame.say(&Text::Cancel) }</button>
+                        onclick={frame.actions.on(Action::CancelEdit(room))}>{ frame.word(Word::Cancel) }</button>
                 </div>
             }
             <div class={classes!("composer-box", is_over.then_some("over"))}>

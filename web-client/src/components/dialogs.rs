@@ -13,8 +13,9 @@ use yew::prelude::*;
 use super::frame::{Frame, document, focus, use_frame};
 use super::icon::Icon;
 use crate::model::path_of_room;
+use crate::platform::letters::lower;
 use crate::store::{Action, Dialog, Form, RoomRow, RoomsDialog};
-use crate::words::{Text, error_words};
+use crate::words::{Text, Word, error_words};
 
 /// Properties of [`Dialogs`].
 #[derive(Properties, PartialEq)]
@@ -35,21 +36,21 @@ pub fn Dialogs(props: &DialogsProps) -> Html {
         // The connection panel stands beside the room, not over it.
         Dialog::None | Dialog::Connection => Html::default(),
         Dialog::Rooms(rooms) => {
-            html! { <Modal title={frame.say(&Text::BrowseRooms)}><RoomList dialog={rooms.clone()} /></Modal> }
+            html! { <Modal title={frame.word(Word::BrowseRooms)}><RoomList dialog={rooms.clone()} /></Modal> }
         }
         Dialog::CreateRoom(form) => {
-            html! { <Modal title={frame.say(&Text::CreateRoom)}><CreateRoom form={form.clone()} /></Modal> }
+            html! { <Modal title={frame.word(Word::CreateRoom)}><CreateRoom form={form.clone()} /></Modal> }
         }
         Dialog::Rename(form) => {
             let name = props.me.as_ref().map(|me| me.name.clone()).unwrap_or_default();
-            html! { <Modal title={frame.say(&Text::Rename)}><Rename form={form.clone()} {name} /></Modal> }
+            html! { <Modal title={frame.word(Word::Rename)}><Rename form={form.clone()} {name} /></Modal> }
         }
         Dialog::SignOut { unsent } => {
             let question = frame.say(&Text::SignOutUnsent { n: *unsent as u64 });
             html! {
-                <Modal title={frame.say(&Text::SignOut)}>
+                <Modal title={frame.word(Word::SignOut)}>
                     <p>{ question }</p>
-                    { answers(&frame, &Text::StaySignedIn, &Text::SignOutAndDiscard, Action::SignOutAndDiscard, "sign-out-discard") }
+                    { answers(&frame, Word::StaySignedIn, Word::SignOutAndDiscard, Action::SignOutAndDiscard, "sign-out-discard") }
                 </Modal>
             }
         }
@@ -58,14 +59,14 @@ pub fn Dialogs(props: &DialogsProps) -> Html {
             let name = row.map(|row| format!("#{}", row.summary.name)).unwrap_or_default();
             html! {
                 <Modal title={frame.say(&Text::LeaveRoom { room: name })}>
-                    <p class="muted">{ frame.say(&Text::LeaveMeans) }</p>
-                    { answers(&frame, &Text::Cancel, &Text::Leave, Action::Leave(*room), "leave-confirm") }
+                    <p class="muted">{ frame.word(Word::LeaveMeans) }</p>
+                    { answers(&frame, Word::Cancel, Word::Leave, Action::Leave(*room), "leave-confirm") }
                 </Modal>
             }
         }
-        Dialog::Help => html! { <Modal title={frame.say(&Text::Shortcuts)}>{ help(&frame) }</Modal> },
+        Dialog::Help => html! { <Modal title={frame.word(Word::Shortcuts)}>{ help(&frame) }</Modal> },
         Dialog::Switcher => {
-            html! { <Modal title={frame.say(&Text::SwitchRoom)}><Switcher rooms={Rc::clone(&props.rooms)} /></Modal> }
+            html! { <Modal title={frame.word(Word::SwitchRoom)}><Switcher rooms={Rc::clone(&props.rooms)} /></Modal> }
         }
     }
 }
@@ -124,7 +125,7 @@ fn Modal(props: &ModalProps) -> Html {
             <div class="dialog-frame">
                 <div class="dialog-head">
                     <h2 id="dialog-title">{ &props.title }</h2>
-                    <button type="button" class="icon-button" aria-label={frame.say(&Text::Close)} onclick={close.reform(|_: MouseEvent| ())}>
+                    <button type="button" class="icon-button" aria-label={frame.word(Word::Close)} onclick={close.reform(|_: MouseEvent| ())}>
                         { Icon::Close.draw() }
                     </button>
                 </div>
@@ -135,12 +136,12 @@ fn Modal(props: &ModalProps) -> Html {
 }
 
 /// The two buttons of a question; the safe one has the focus.
-fn answers(frame: &Frame, stay: &Text, go: &Text, action: Action, testid: &'static str) -> Html {
+fn answers(frame: &Frame, stay: Word, go: Word, action: Action, testid: &'static str) -> Html {
     html! {
         <div class="dialog-actions">
-            <button type="button" class="button danger" data-testid={testid} onclick={frame.actions.on(action)}>{ frame.say(go) }</button>
+            <button type="button" class="button danger" data-testid={testid} onclick={frame.actions.on(action)}>{ frame.word(go) }</button>
             <button type="button" class="button primary" data-first="" onclick={frame.actions.on(Action::CloseDialog)}>
-                { frame.say(stay) }
+                { frame.word(stay) }
             </button>
         </div>
     }
@@ -202,14 +203,14 @@ fn Rename(props: &RenameProps) -> Html {
     html! {
         <form class="stack-wide" {onsubmit} novalidate=true>
             <div class="field">
-                <label for="rename-name">{ frame.say(&Text::NewName) }</label>
+                <label for="rename-name">{ frame.word(Word::NewName) }</label>
                 <input id="rename-name" class="input" data-testid="rename-name" autocomplete="off" spellcheck="false" dir="auto"
                     value={(*name).clone()} oninput={keep(&name)} aria-invalid={props.form.error.is_some().to_string()} />
             </div>
             { problem(&frame, &props.form, take) }
             <div class="dialog-actions">
                 <button type="submit" class="button primary" data-testid="rename-submit" aria-disabled={props.form.busy.to_string()}>
-                    { frame.say(&Text::Save) }
+                    { frame.word(Word::Save) }
                 </button>
             </div>
         </form>
@@ -252,20 +253,20 @@ fn CreateRoom(props: &CreateRoomProps) -> Html {
     html! {
         <form class="stack-wide" {onsubmit} novalidate=true>
             <div class="field">
-                <label for="room-name">{ frame.say(&Text::RoomName) }</label>
+                <label for="room-name">{ frame.word(Word::RoomName) }</label>
                 <input id="room-name" class="input" data-testid="room-create-name" autocomplete="off" autocapitalize="none"
                     spellcheck="false" dir="auto" value={(*name).clone()} oninput={keep(&name)}
                     aria-invalid={props.form.error.is_some().to_string()} />
             </div>
             <div class="field">
-                <label for="room-title">{ frame.say(&Text::RoomTitle) }</label>
+                <label for="room-title">{ frame.word(Word::RoomTitle) }</label>
                 <input id="room-title" class="input" data-testid="room-create-title" autocomplete="off" dir="auto"
                     maxlength={(limits::TITLE_GRAPHEMES * 2).to_string()} value={(*title).clone()} oninput={keep(&title)} />
             </div>
             { problem(&frame, &props.form, take) }
             <div class="dialog-actions">
                 <button type="submit" class="button primary" data-testid="room-create-submit"
-                    aria-disabled={props.form.busy.to_string()}>{ frame.say(&Text::Create) }</button>
+                    aria-disabled={props.form.busy.to_string()}>{ frame.word(Word::Create) }</button>
             </div>
         </form>
     }
@@ -298,7 +299,7 @@ fn RoomList(props: &RoomListProps) -> Html {
                         if !room.title.is_empty() { <span class="hint" dir="auto">{ &room.title }</span> }
                     </span>
                     <span class="meta">{ frame.say(&Text::Members { n: room.members }) }</span>
-                    if room.joined { <span class="meta">{ Icon::Check.draw_small() }<span class="unseen">{ frame.say(&Text::YouAreIn) }</span></span> }
+                    if room.joined { <span class="meta">{ Icon::Check.draw_small() }<span class="unseen">{ frame.word(Word::YouAreIn) }</span></span> }
                 </button>
             </li>
         }
@@ -306,20 +307,20 @@ fn RoomList(props: &RoomListProps) -> Html {
     html! {
         <>
             <input class="input" type="search" data-testid="room-filter" autocomplete="off" autocapitalize="none"
-                spellcheck="false" dir="auto" aria-label={frame.say(&Text::FilterRooms)}
-                placeholder={frame.say(&Text::FilterRooms)} value={(*wanted).clone()} oninput={keep(&wanted)} />
+                spellcheck="false" dir="auto" aria-label={frame.word(Word::FilterRooms)}
+                placeholder={frame.word(Word::FilterRooms)} value={(*wanted).clone()} oninput={keep(&wanted)} />
             <ul class="room-entries">{ for found.iter().copied().map(entry) }</ul>
-            if dialog.busy { <p class="hint" role="status">{ frame.say(&Text::Loading) }</p> }
+            if dialog.busy { <p class="hint" role="status">{ frame.word(Word::Loading) }</p> }
             if !dialog.busy && dialog.rooms.is_empty() && dialog.error.is_none() {
-                <p class="hint">{ frame.say(&Text::NoRooms) }</p>
+                <p class="hint">{ frame.word(Word::NoRooms) }</p>
             }
             if found.is_empty() && !dialog.rooms.is_empty() {
-                <p class="hint" role="status">{ frame.say(&Text::NoRoomMatches) }</p>
+                <p class="hint" role="status">{ frame.word(Word::NoRoomMatches) }</p>
             }
             if let Some(error) = &dialog.error { <p class="problem" role="alert">{ error_words(frame.language, error) }</p> }
             if !dialog.busy && (dialog.more || dialog.error.is_some()) {
                 <button type="button" class="button" onclick={frame.actions.on(Action::ListRooms)}>
-                    { frame.say(if dialog.error.is_some() { &Text::Retry } else { &Text::More }) }
+                    { frame.word(if dialog.error.is_some() { Word::Retry } else { Word::More }) }
                 </button>
             }
         </>
@@ -328,8 +329,8 @@ fn RoomList(props: &RoomListProps) -> Html {
 
 /// Tells whether a room has what is looked for in its name or topic.
 fn is_wanted(room: &RoomSummary, wanted: &str) -> bool {
-    let wanted = wanted.trim().trim_start_matches('#').to_lowercase();
-    room.name.to_lowercase().contains(&wanted) || room.title.to_lowercase().contains(&wanted)
+    let wanted = lower(wanted.trim().trim_start_matches('#'));
+    room.name.contains(&wanted) || lower(&room.title).contains(&wanted)
 }
 
 #[derive(Properties, PartialEq)]
@@ -345,9 +346,9 @@ fn Switcher(props: &SwitcherProps) -> Html {
     let frame = use_frame();
     let wanted = use_state(String::new);
     let chosen = use_state_eq(|| 0_usize);
-    let needle = wanted.trim().trim_start_matches('#').to_lowercase();
+    let needle = lower(wanted.trim().trim_start_matches('#'));
     let found: Vec<&RoomRow> =
-        props.rooms.iter().filter(|row| row.summary.name.to_lowercase().contains(&needle)).take(OFFERED).collect();
+        props.rooms.iter().filter(|row| row.summary.name.contains(&needle)).take(OFFERED).collect();
     let at = (*chosen).min(found.len().saturating_sub(1));
     let onkeydown = {
         let (actions, chosen, count) = (frame.actions.clone(), chosen.clone(), found.len());
@@ -385,34 +386,34 @@ fn Switcher(props: &SwitcherProps) -> Html {
     html! {
         <div {onkeydown}>
             <input class="input" role="combobox" aria-expanded="true" aria-controls="switch-list" autocomplete="off" dir="auto"
-                aria-activedescendant={format!("switch-{at}")} aria-label={frame.say(&Text::SwitchRoom)}
+                aria-activedescendant={format!("switch-{at}")} aria-label={frame.word(Word::SwitchRoom)}
                 value={(*wanted).clone()} oninput={keep(&wanted)} />
-            <ul id="switch-list" role="listbox" class="room-entries" aria-label={frame.say(&Text::Rooms)}>{ for options }</ul>
+            <ul id="switch-list" role="listbox" class="room-entries" aria-label={frame.word(Word::Rooms)}>{ for options }</ul>
         </div>
     }
 }
 
 fn help(frame: &Frame) -> Html {
-    let line = |(keys, text): (&[&str], Text)| {
+    let line = |(keys, text): (&[&str], Word)| {
         html! {
             <>
-                <dt>{ frame.say(&text) }</dt>
+                <dt>{ frame.word(text) }</dt>
                 <dd>{ for keys.iter().map(|key| html! { <><kbd>{ *key }</kbd>{ " " }</> }) }</dd>
             </>
         }
     };
-    let lines: [(&[&str], Text); 11] = [
-        (&["Enter"], Text::KeySend),
-        (&["Shift", "Enter"], Text::KeyNewLine),
-        (&["↑"], Text::KeyEditLast),
-        (&["Ctrl", "K"], Text::SwitchRoom),
-        (&["Alt", "↑ ↓"], Text::KeyRooms),
-        (&["Alt", "Shift", "↑ ↓"], Text::KeyUnread),
-        (&["F6"], Text::KeyRegions),
-        (&["↑ ↓"], Text::KeyMessages),
-        (&["End"], Text::KeyNewest),
-        (&["Esc"], Text::KeyMarkRead),
-        (&["Ctrl", "/"], Text::KeyHelp),
+    let lines: [(&[&str], Word); 11] = [
+        (&["Enter"], Word::KeySend),
+        (&["Shift", "Enter"], Word::KeyNewLine),
+        (&["↑"], Word::KeyEditLast),
+        (&["Ctrl", "K"], Word::SwitchRoom),
+        (&["Alt", "↑ ↓"], Word::KeyRooms),
+        (&["Alt", "Shift", "↑ ↓"], Word::KeyUnread),
+        (&["F6"], Word::KeyRegions),
+        (&["↑ ↓"], Word::KeyMessages),
+        (&["End"], Word::KeyNewest),
+        (&["Esc"], Word::KeyMarkRead),
+        (&["Ctrl", "/"], Word::KeyHelp),
     ];
     html! { <dl class="keys">{ for lines.into_iter().map(line) }</dl> }
 }

@@ -7,7 +7,7 @@ use yew::prelude::*;
 
 use super::frame::use_frame;
 use crate::store::{Action, Dialog, RoomsDialog};
-use crate::words::Text;
+use crate::words::{Text, Word};
 
 /// Properties of [`Door`].
 #[derive(Properties, PartialEq)]
@@ -53,7 +53,7 @@ pub fn Missing(props: &MissingProps) -> Html {
         <div class="pane blank" data-testid="missing" id="timeline" tabindex="-1">
             <h2>{ frame.say(&Text::NoSuchRoom { room: format!("#{}", props.name) }) }</h2>
             <button type="button" class="button" onclick={frame.actions.on(Action::Open(Dialog::Rooms(RoomsDialog::default())))}>
-                { frame.say(&Text::BrowseRooms) }
+                { frame.word(Word::BrowseRooms) }
             </button>
         </div>
     }
@@ -73,9 +73,9 @@ pub struct WaitingProps {
 pub fn Waiting(props: &WaitingProps) -> Html {
     let frame = use_frame();
     let text = match (props.is_looking, props.has_rooms) {
-        (true, _) => Text::Loading,
-        (false, true) => Text::ChooseRoom,
-        (false, false) => Text::NoRooms,
+        (true, _) => Word::Loading,
+        (false, true) => Word::ChooseRoom,
+        (false, false) => Word::NoRooms,
     };
-    html! { <div class="pane blank" id="timeline" tabindex="-1"><p>{ frame.say(&text) }</p></div> }
+    html! { <div class="pane blank" id="timeline" tabindex="-1"><p>{ frame.word(text) }</p></div> }
 }

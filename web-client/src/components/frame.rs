@@ -8,8 +8,9 @@ use wasm_bindgen::JsCast;
 use web_sys::{Document, HtmlElement};
 use yew::prelude::*;
 
+use crate::platform::letters::upper;
 use crate::store::Actions;
-use crate::words::{Language, Local, Text};
+use crate::words::{Language, Local, Text, Word};
 
 /// Local midnights lie at multiples of this everywhere, so a wall clock cut down to it still has its day.
 const QUARTER_MS: u64 = 900_000;
@@ -33,6 +34,12 @@ impl Frame {
     pub fn new(language: Language, actions: Actions, wall: Timestamp, utc_offset_min: i32) -> Self {
         let wall = Timestamp(wall.0 - wall.0 % QUARTER_MS);
         Self { language, actions, local: Local { wall, utc_offset_min } }
+    }
+
+    /// Says a word.
+    #[must_use]
+    pub fn word(&self, word: Word) -> AttrValue {
+        self.language.word(word).into()
     }
 
     /// Says a text.
@@ -116,6 +123,6 @@ pub fn hue(user: UserId) -> String {
 
 /// Draws the sign of a person: the first character of their name, in their colour.
 pub fn avatar(user: UserId, name: &str, class: &'static str) -> Html {
-    let first: String = name.chars().next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    let first = name.chars().next().map(|c| upper(c.encode_utf8(&mut [0; 4]))).unwrap_or_default();
     html! { <span class={classes!("avatar", class, hue(user))} aria-hidden="true">{ first }</span> }
 }

@@ -12,7 +12,7 @@ use super::icon::Icon;
 use super::menu::use_menu;
 use crate::status::{Dot, Status};
 use crate::store::{Action, Dialog, Part, Place, RoomRow};
-use crate::words::Text;
+use crate::words::{Text, Word};
 
 /// Properties of [`Header`].
 #[derive(Properties, PartialEq)]
@@ -51,10 +51,10 @@ pub const fn tone(dot: Dot) -> &'static str {
 pub fn state_text(status: &Status) -> Text {
     match (&status.pill, status.dot) {
         (Some(pill), _) => pill.clone(),
-        (None, Dot::Live) => Text::StateLive,
-        (None, Dot::Trying) => Text::StateTrying,
-        (None, Dot::Offline) => Text::StateOffline,
-        (None, Dot::Stopped) => Text::StateStopped,
+        (None, Dot::Live) => Text::Plain(Word::StateLive),
+        (None, Dot::Trying) => Text::Plain(Word::StateTrying),
+        (None, Dot::Offline) => Text::Plain(Word::StateOffline),
+        (None, Dot::Stopped) => Text::Plain(Word::StateStopped),
     }
 }
 
@@ -71,7 +71,7 @@ pub fn Header(props: &HeaderProps) -> Html {
     };
     html! {
         <header class="room-header">
-            <button type="button" class="icon-button back" aria-label={frame.say(&Text::Rooms)} onclick={back}>
+            <button type="button" class="icon-button back" aria-label={frame.word(Word::Rooms)} onclick={back}>
                 { Icon::Back.draw() }
             </button>
             <div class="titles">
@@ -83,7 +83,7 @@ pub fn Header(props: &HeaderProps) -> Html {
             { link_state(&frame, props) }
             if let Some(roster) = &props.roster {
                 <button type="button" class="icon-button counted" data-testid="people-open"
-                    aria-expanded={props.people.to_string()} title={frame.say(&Text::People)}
+                    aria-expanded={props.people.to_string()} title={frame.word(Word::People)}
                     onclick={props.toggle_people.reform(|_: MouseEvent| ())}>
                     { Icon::People.draw() }
                     <span aria-hidden="true">{ roster.members() }</span>
@@ -98,7 +98,7 @@ pub fn Header(props: &HeaderProps) -> Html {
 fn link_state(frame: &Frame, props: &HeaderProps) -> Html {
     let status = &props.status;
     let action = if props.is_panel { Action::CloseDialog } else { Action::Open(Dialog::Connection) };
-    let label = format!("{}: {}", frame.say(&Text::Connection), frame.say(&state_text(status)));
+    let label = format!("{}: {}", frame.word(Word::Connection), frame.say(&state_text(status)));
     html! {
         <button type="button" class={classes!("link-state", tone(status.dot), status.pill.is_some().then_some("pill"),
             status.bar.is_some().then_some("told"))}
@@ -132,18 +132,18 @@ fn RoomMenu(props: &RoomMenuProps) -> Html {
     html! {
         <div class="anchor" ref={menu.root.clone()} onkeydown={menu.onkeydown()} onfocusout={menu.onfocusout()}>
             <button type="button" class="icon-button" data-testid="room-menu" aria-haspopup="true"
-                aria-expanded={menu.is_open().to_string()} aria-label={frame.say(&Text::More)}
-                title={frame.say(&Text::More)} onclick={menu.toggle()}>
+                aria-expanded={menu.is_open().to_string()} aria-label={frame.word(Word::More)}
+                title={frame.word(Word::More)} onclick={menu.toggle()}>
                 { Icon::More.draw() }
             </button>
             if menu.is_open() {
-                <div class="menu drop" role="group" aria-label={frame.say(&Text::More)}>
+                <div class="menu drop" role="group" aria-label={frame.word(Word::More)}>
                     <button type="button" onclick={choose(Action::MarkRead(summary.room, summary.posts))}>
-                        { Icon::Check.draw() }{ frame.say(&Text::MarkAllRead) }
+                        { Icon::Check.draw() }{ frame.word(Word::MarkAllRead) }
                     </button>
                     <button type="button" class="danger" data-testid="room-leave"
                         onclick={choose(Action::Open(Dialog::Leave { room: summary.room }))}>
-                        { Icon::SignOut.draw() }{ frame.say(&Text::Leave) }
+                        { Icon::SignOut.draw() }{ frame.word(Word::Leave) }
                     </button>
                 </div>
             }

@@ -9,7 +9,7 @@ use yew::prelude::*;
 use super::frame::{Frame, use_frame};
 use super::icon::Icon;
 use crate::store::{Action, Notice, NoticeKind};
-use crate::words::{Text, error_words, reset_words};
+use crate::words::{Text, Word, error_words, reset_words};
 
 /// Properties of [`Notices`].
 #[derive(Properties, PartialEq)]
@@ -29,9 +29,9 @@ pub fn Notices(props: &NoticesProps) -> Html {
             <div key={notice.id} class={classes!("notice-card", tone)} data-testid="notice">
                 <p>{ words }</p>
                 if notice.what == NoticeKind::NewVersion {
-                    <button type="button" class="link" onclick={frame.actions.on(Action::Reload)}>{ frame.say(&Text::Reload) }</button>
+                    <button type="button" class="link" onclick={frame.actions.on(Action::Reload)}>{ frame.word(Word::Reload) }</button>
                 }
-                <button type="button" class="icon-button" aria-label={frame.say(&Text::Dismiss)} onclick={close}>
+                <button type="button" class="icon-button" aria-label={frame.word(Word::Dismiss)} onclick={close}>
                     { Icon::Close.draw_small() }
                 </button>
             </div>
@@ -43,9 +43,9 @@ pub fn Notices(props: &NoticesProps) -> Html {
 fn words(frame: &Frame, what: &NoticeKind) -> (&'static str, AttrValue) {
     match what {
         NoticeKind::Refused(error) => ("tone-stopped", error_words(frame.language, error).into()),
-        NoticeKind::OutboxFull => ("tone-warn", frame.say(&Text::OutboxFull)),
-        NoticeKind::Copied => ("tone-ok", frame.say(&Text::Copied)),
-        NoticeKind::NewVersion => ("tone-busy", frame.say(&Text::NewVersion)),
+        NoticeKind::OutboxFull => ("tone-warn", frame.word(Word::OutboxFull)),
+        NoticeKind::Copied => ("tone-ok", frame.word(Word::Copied)),
+        NoticeKind::NewVersion => ("tone-busy", frame.word(Word::NewVersion)),
         NoticeKind::RoomReset(reason) => ("tone-warn", reset_words(frame.language, *reason).into()),
         NoticeKind::Adopted(count) => ("tone-busy", frame.say(&Text::Adopted { n: *count as u64 })),
         NoticeKind::ChangeRefused { error, .. } => {

@@ -13,7 +13,7 @@ use super::header::{state_text, tone};
 use super::icon::Icon;
 use crate::status::Status;
 use crate::store::{Action, Panel, Weather};
-use crate::words::{Text, happened};
+use crate::words::{Text, Word, happened};
 
 /// The sparkline's own units.
 const SPARK: (f64, f64) = (300.0, 44.0);
@@ -43,8 +43,8 @@ pub fn ConnectionPanel(props: &PanelProps) -> Html {
     let frame = use_frame();
     let panel = &props.panel;
     let region = use_region_focus();
-    let fact = |name: Text, value: AttrValue| html! { <><dt>{ frame.say(&name) }</dt><dd>{ value }</dd></> };
-    let not_yet = || frame.say(&Text::NotYet);
+    let fact = |name: Word, value: AttrValue| html! { <><dt>{ frame.word(name) }</dt><dd>{ value }</dd></> };
+    let not_yet = || frame.word(Word::NotYet);
     let round_trip = panel.round_trips.last().map_or_else(not_yet, |ms| frame.say(&Text::Milliseconds { ms: *ms }));
     let last_frame =
         panel.last_frame.map_or_else(not_yet, |at| frame.say(&Text::SecondsAgo { s: props.wall.since(at) / 1_000 }));
@@ -52,10 +52,10 @@ pub fn ConnectionPanel(props: &PanelProps) -> Html {
     let server = panel.server.as_ref().map_or_else(not_yet, |server| server.build.clone().into());
     let close = frame.actions.on(Action::CloseDialog);
     html! {
-        <aside ref={region} class="panel" id="panel" tabindex="-1" data-testid="panel" aria-label={frame.say(&Text::Connection)}>
+        <aside ref={region} class="panel" id="panel" tabindex="-1" data-testid="panel" aria-label={frame.word(Word::Connection)}>
             <div class="panel-head">
-                <h2>{ frame.say(&Text::Connection) }</h2>
-                <button type="button" class="icon-button" aria-label={frame.say(&Text::Close)} onclick={close}>
+                <h2>{ frame.word(Word::Connection) }</h2>
+                <button type="button" class="icon-button" aria-label={frame.word(Word::Close)} onclick={close}>
                     { Icon::Close.draw() }
                 </button>
             </div>
@@ -66,26 +66,26 @@ pub fn ConnectionPanel(props: &PanelProps) -> Html {
                 </p>
                 <div>
                     <dl class="facts">
-                        { fact(Text::RoundTrip, round_trip) }
+                        { fact(Word::RoundTrip, round_trip) }
                     </dl>
                     { sparkline(&panel.round_trips) }
                 </div>
                 <dl class="facts">
-                    { fact(Text::LastFrame, last_frame) }
-                    { fact(Text::Attempt, panel.attempt.to_string().into()) }
-                    { fact(Text::ConnectionNumber, connection) }
-                    { fact(Text::ServerBuild, server) }
-                    { fact(Text::PageBuild, panel.build.into()) }
-                    if props.queued > 0 { { fact(Text::Unsent, frame.say(&Text::QueuedCount { n: props.queued as u64 })) } }
-                    if props.refused > 0 { { fact(Text::Refused, frame.say(&Text::RefusedCount { n: props.refused as u64 })) } }
+                    { fact(Word::LastFrame, last_frame) }
+                    { fact(Word::Attempt, panel.attempt.to_string().into()) }
+                    { fact(Word::ConnectionNumber, connection) }
+                    { fact(Word::ServerBuild, server) }
+                    { fact(Word::PageBuild, panel.build.into()) }
+                    if props.queued > 0 { { fact(Word::Unsent, frame.say(&Text::QueuedCount { n: props.queued as u64 })) } }
+                    if props.refused > 0 { { fact(Word::Refused, frame.say(&Text::RefusedCount { n: props.refused as u64 })) } }
                 </dl>
                 if let Some(weather) = panel.weather { { weather_switch(&frame, weather) } }
                 <button type="button" class="button wide" data-testid="panel-copy"
                     onclick={frame.actions.on(Action::CopyDiagnostics)}>
-                    { Icon::Copy.draw() }{ frame.say(&Text::CopyDiagnostics) }
+                    { Icon::Copy.draw() }{ frame.word(Word::CopyDiagnostics) }
                 </button>
                 <section>
-                    <h3>{ frame.say(&Text::Timeline) }</h3>
+                    <h3>{ frame.word(Word::Timeline) }</h3>
                     <ol class="happenings">{ for panel.lines.iter().rev().map(|line| {
                         html! {
                             <li class={classes!(line_tone(&line.what))}>
@@ -126,20 +126,20 @@ const fn line_tone(what: &Happened) -> Option<&'static str> {
 fn weather_switch(frame: &Frame, now: Weather) -> Html {
     let choice = |weather: Weather| {
         let (text, value) = match weather {
-            Weather::Fair => (Text::WeatherFair, "fair"),
-            Weather::Cut => (Text::WeatherCut, "cut"),
-            Weather::Frozen => (Text::WeatherFrozen, "frozen"),
-            Weather::Slow => (Text::WeatherSlow, "slow"),
+            Weather::Fair => (Word::WeatherFair, "fair"),
+            Weather::Cut => (Word::WeatherCut, "cut"),
+            Weather::Frozen => (Word::WeatherFrozen, "frozen"),
+            Weather::Slow => (Word::WeatherSlow, "slow"),
         };
         html! {
             <button type="button" data-value={value} aria-pressed={(weather == now).to_string()}
-                onclick={frame.actions.on(Action::SetWeather(weather))}>{ frame.say(&text) }</button>
+                onclick={frame.actions.on(Action::SetWeather(weather))}>{ frame.word(text) }</button>
         }
     };
     html! {
         <section data-testid="weather">
-            <h3>{ frame.say(&Text::Weather) }</h3>
-            <div class="segments" role="group" aria-label={frame.say(&Text::Weather)}>{ for Weather::ALL.map(choice) }</div>
+            <h3>{ frame.word(Word::Weather) }</h3>
+            <div class="segments" role="group" aria-label={frame.word(Word::Weather)}>{ for Weather::ALL.map(choice) }</div>
         </section>
     }
 }

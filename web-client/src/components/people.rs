@@ -9,7 +9,7 @@ use yew::prelude::*;
 use super::frame::{avatar, use_frame, use_region_focus};
 use super::icon::Icon;
 use crate::store::Part;
-use crate::words::Text;
+use crate::words::{Text, Word};
 
 /// The most people drawn. The rest are counted.
 const DRAWN: usize = 200;
@@ -43,7 +43,7 @@ pub fn PeoplePanel(props: &PeopleProps) -> Html {
     let drawn = roster.len().min(DRAWN);
     let more = roster.members().saturating_sub(drawn as u64);
     let people = roster.people().take(DRAWN).map(|member| {
-        let presence = frame.say(if member.online { &Text::Here } else { &Text::Away });
+        let presence = frame.word(if member.online { Word::Here } else { Word::Away });
         html! {
             <li key={member.id.to_string()} class={classes!("person", (!member.online).then_some("away"))}
                 data-testid="person" data-name={member.name.clone()} data-online={member.online.to_string()}>
@@ -52,16 +52,16 @@ pub fn PeoplePanel(props: &PeopleProps) -> Html {
                     if member.online { <span class="here" aria-hidden="true"></span> }
                 </span>
                 <bdi class="name">{ &member.name }</bdi>
-                if props.me == Some(member.id) { <span class="meta">{ frame.say(&Text::You) }</span> }
+                if props.me == Some(member.id) { <span class="meta">{ frame.word(Word::You) }</span> }
                 <span class="unseen">{ presence }</span>
             </li>
         }
     });
     html! {
-        <aside ref={region} class="panel" id="panel" tabindex="-1" data-testid="people" aria-label={frame.say(&Text::People)} {onkeydown}>
+        <aside ref={region} class="panel" id="panel" tabindex="-1" data-testid="people" aria-label={frame.word(Word::People)} {onkeydown}>
             <div class="panel-head">
-                <h2>{ frame.say(&Text::People) }</h2>
-                <button type="button" class="icon-button" aria-label={frame.say(&Text::Close)}
+                <h2>{ frame.word(Word::People) }</h2>
+                <button type="button" class="icon-button" aria-label={frame.word(Word::Close)}
                     onclick={props.close.reform(|_: MouseEvent| ())}>{ Icon::Close.draw() }</button>
             </div>
             <div class="panel-body">

@@ -24,7 +24,7 @@ use super::timeline::{Places, TimelineList};
 use super::typing::TypingLine;
 use crate::status::is_live;
 use crate::store::{Action, Dialog, Place, State};
-use crate::words::Text;
+use crate::words::Word;
 
 /// Properties of [`Shell`].
 #[derive(Properties, PartialEq)]
@@ -93,7 +93,7 @@ pub fn Shell(props: &ShellProps) -> Html {
     };
     html! {
         <div class="app">
-            <a class="skip" href="#timeline" onclick={skip}>{ frame.say(&Text::SkipToMessages) }</a>
+            <a class="skip" href="#timeline" onclick={skip}>{ frame.word(Word::SkipToMessages) }</a>
             <div class={classes!("shell", panel.is_some().then_some("with-panel"))} data-pane={data_pane}>
                 <Sidebar rooms={Rc::clone(&state.rooms)} me={state.me.clone()} current={current} theme={state.theme}
                     opened={to_room} />

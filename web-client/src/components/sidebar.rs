@@ -15,7 +15,7 @@ use super::menu::use_menu;
 use super::switches::{LanguageSwitch, ThemeSwitch};
 use crate::model::path_of_room;
 use crate::store::{Action, Dialog, Form, RoomRow, RoomsDialog, Theme};
-use crate::words::Text;
+use crate::words::{Text, Word};
 
 /// The greatest number a badge spells out.
 const BADGE_MAX: u64 = 99;
@@ -46,24 +46,24 @@ pub fn Sidebar(props: &SidebarProps) -> Html {
     let browse = frame.actions.on(Action::Open(Dialog::Rooms(RoomsDialog::default())));
     let create = frame.actions.on(Action::Open(Dialog::CreateRoom(Form::default())));
     html! {
-        <nav class="sidebar" data-region="rooms" aria-label={frame.say(&Text::Rooms)}>
+        <nav class="sidebar" data-region="rooms" aria-label={frame.word(Word::Rooms)}>
             <div class="sidebar-head">{ mark() }<span class="name">{ "Holdfast" }</span></div>
             <div class="rooms">
                 <div class="rooms-title">
-                    <h2>{ frame.say(&Text::Rooms) }</h2>
+                    <h2>{ frame.word(Word::Rooms) }</h2>
                     <span>
                         <button type="button" class="icon-button" data-testid="room-browse" onclick={browse}
-                            aria-label={frame.say(&Text::BrowseRooms)} title={frame.say(&Text::BrowseRooms)}>
+                            aria-label={frame.word(Word::BrowseRooms)} title={frame.word(Word::BrowseRooms)}>
                             { Icon::Search.draw() }
                         </button>
                         <button type="button" class="icon-button" data-testid="room-create-open" onclick={create}
-                            aria-label={frame.say(&Text::CreateRoom)} title={frame.say(&Text::CreateRoom)}>
+                            aria-label={frame.word(Word::CreateRoom)} title={frame.word(Word::CreateRoom)}>
                             { Icon::Plus.draw() }
                         </button>
                     </span>
                 </div>
                 <ul>{ for rooms }</ul>
-                if props.rooms.is_empty() { <p class="hint rooms-none">{ frame.say(&Text::NoRooms) }</p> }
+                if props.rooms.is_empty() { <p class="hint rooms-none">{ frame.word(Word::NoRooms) }</p> }
             </div>
             if let Some(me) = &props.me { <Me me={me.clone()} theme={props.theme} /> }
         </nav>
@@ -93,7 +93,7 @@ fn RoomLink(props: &RoomLinkProps) -> Html {
     };
     let is_unread = row.unread > 0;
     let badge = if row.unread > BADGE_MAX { format!("{BADGE_MAX}+") } else { row.unread.to_string() };
-    let sign = |icon: Icon, text: Text| html! { <span title={frame.say(&text)}>{ icon.draw_small() }<span class="unseen">{ frame.say(&text) }</span></span> };
+    let sign = |icon: Icon, text: &Text| html! { <span title={frame.say(text)}>{ icon.draw_small() }<span class="unseen">{ frame.say(text) }</span></span> };
     html! {
         <li data-testid="room" data-name={row.summary.name.clone()} data-unread={row.unread.to_string()}>
             <a class={classes!("room-link", is_unread.then_some("unread"))} href={path_of_room(&row.summary.name)}
@@ -101,12 +101,12 @@ fn RoomLink(props: &RoomLinkProps) -> Html {
                 <span class="hash" aria-hidden="true">{ "#" }</span>
                 <bdi class="label">{ &row.summary.name }</bdi>
                 if row.refused > 0 {
-                    <span class="refused">{ sign(Icon::Warning, Text::RefusedCount { n: row.refused as u64 }) }</span>
+                    <span class="refused">{ sign(Icon::Warning, &Text::RefusedCount { n: row.refused as u64 }) }</span>
                 }
                 if row.unsent > 0 {
-                    <span class="late">{ sign(Icon::Clock, Text::QueuedCount { n: row.unsent as u64 }) }</span>
+                    <span class="late">{ sign(Icon::Clock, &Text::QueuedCount { n: row.unsent as u64 }) }</span>
                 }
-                if row.draft && !props.current { { sign(Icon::Pencil, Text::HasDraft) } }
+                if row.draft && !props.current { { sign(Icon::Pencil, &Text::Plain(Word::HasDraft)) } }
                 if is_unread {
                     <span class="badge" aria-hidden="true">{ badge }</span>
                     <span class="unseen">{ frame.say(&Text::Unread { n: row.unread }) }</span>
@@ -136,18 +136,18 @@ fn Me(props: &MeProps) -> Html {
     html! {
         <div class="me" ref={menu.root.clone()} onkeydown={menu.onkeydown()} onfocusout={menu.onfocusout()}>
             if menu.is_open() {
-                <div class="menu me-menu" role="group" aria-label={frame.say(&Text::Menu)}>
+                <div class="menu me-menu" role="group" aria-label={frame.word(Word::Menu)}>
                     <div class="choice"><LanguageSwitch /></div>
                     <div class="choice"><ThemeSwitch theme={props.theme} /></div>
                     <hr />
                     <button type="button" data-testid="rename" onclick={choose(Action::Open(Dialog::Rename(Form::default())))}>
-                        { Icon::Pencil.draw() }{ frame.say(&Text::Rename) }
+                        { Icon::Pencil.draw() }{ frame.word(Word::Rename) }
                     </button>
                     <button type="button" onclick={choose(Action::Open(Dialog::Help))}>
-                        { Icon::Help.draw() }{ frame.say(&Text::Shortcuts) }
+                        { Icon::Help.draw() }{ frame.word(Word::Shortcuts) }
                     </button>
                     <button type="button" class="danger" data-testid="sign-out" onclick={choose(Action::SignOut)}>
-                        { Icon::SignOut.draw() }{ frame.say(&Text::SignOut) }
+                        { Icon::SignOut.draw() }{ frame.word(Word::SignOut) }
                     </button>
                 </div>
             }

@@ -9,7 +9,7 @@ use super::frame::{Frame, use_frame};
 use super::icon::mark;
 use super::switches::LanguageSwitch;
 use crate::store::{Action, SignIn, SignInBecause, SignInError};
-use crate::words::{Text, error_words};
+use crate::words::{Text, Word, error_words};
 
 /// Properties of [`SignInPage`].
 #[derive(Properties, PartialEq)]
@@ -47,20 +47,20 @@ pub fn SignInPage(props: &SignInProps) -> Html {
     let because = match form.because {
         SignInBecause::New => None,
         SignInBecause::Ended => Some(Text::SessionEnded { unsent: 0 }),
-        SignInBecause::SomebodyElse => Some(Text::SomebodyElse),
+        SignInBecause::SomebodyElse => Some(Text::Plain(Word::SomebodyElse)),
     };
     let is_empty = name.trim().is_empty();
     html! {
         <main class="solo">
             <form class="card" onsubmit={sign_in} novalidate=true>
                 { mark() }
-                <h1>{ frame.say(&Text::SignInTitle) }</h1>
+                <h1>{ frame.word(Word::SignInTitle) }</h1>
                 if let Some(text) = because {
                     <p class="state-line tone-offline" role="status" data-testid="sign-in-because">{ frame.say(&text) }</p>
                 }
                 if !form.kept.is_empty() { { draw_kept(&frame, &form.kept) } }
                 <div class="field">
-                    <label for="sign-in-name">{ frame.say(&Text::YourName) }</label>
+                    <label for="sign-in-name">{ frame.word(Word::YourName) }</label>
                     <input ref={input} id="sign-in-name" class="input" data-testid="sign-in-name" name="name"
                         autocomplete="username" autocapitalize="words" spellcheck="false" maxlength="64" dir="auto"
                         value={(*name).clone()} {oninput} aria-invalid={form.error.is_some().to_string()}
@@ -71,7 +71,7 @@ pub fn SignInPage(props: &SignInProps) -> Html {
                 </div>
                 <button class="button primary wide" type="submit" data-testid="sign-in-submit"
                     aria-disabled={(is_empty || form.busy).to_string()}>
-                    { frame.say(if form.busy { &Text::Connecting } else { &Text::SignIn }) }
+                    { frame.word(if form.busy { Word::Connecting } else { Word::SignIn }) }
                 </button>
             </form>
             <div class="solo-foot"><LanguageSwitch /></div>
@@ -84,16 +84,16 @@ fn draw_kept(frame: &Frame, kept: &[String]) -> Html {
     let text = kept.join("\n\n");
     html! {
         <div class="field">
-            <label for="kept">{ frame.say(&Text::KeptTitle) }</label>
+            <label for="kept">{ frame.word(Word::KeptTitle) }</label>
             <textarea id="kept" class="input kept" data-testid="kept" readonly=true rows="4" dir="auto" value={text.clone()}
                 aria-describedby="kept-means" />
-            <p id="kept-means" class="hint">{ frame.say(&Text::KeptMeans) }</p>
+            <p id="kept-means" class="hint">{ frame.word(Word::KeptMeans) }</p>
             <div class="kept-actions">
                 <button type="button" class="button" data-testid="kept-copy" onclick={frame.actions.on(Action::Copy(text))}>
-                    { frame.say(&Text::Copy) }
+                    { frame.word(Word::Copy) }
                 </button>
                 <button type="button" class="button danger" data-testid="kept-discard"
-                    onclick={frame.actions.on(Action::DiscardKept)}>{ frame.say(&Text::Discard) }</button>
+                    onclick={frame.actions.on(Action::DiscardKept)}>{ frame.word(Word::Discard) }</button>
             </div>
         </div>
     }
@@ -101,8 +101,8 @@ fn draw_kept(frame: &Frame, kept: &[String]) -> Html {
 
 fn draw_error(frame: &Frame, error: &SignInError, name: &UseStateHandle<String>) -> Html {
     let (words, suggestion) = match error {
-        SignInError::Refused(error) => (error_words(frame.language, error), error.suggestion.clone()),
-        SignInError::Unreachable => (frame.language.say(&Text::ServerUnreachable).into_owned(), None),
+        SignInError::Refused(error) => (error_words(frame.language, error).into(), error.suggestion.clone()),
+        SignInError::Unreachable => (frame.word(Word::ServerUnreachable), None),
     };
     let take = suggestion.clone().map(|suggestion| {
         let (actions, name) = (frame.actions.clone(), name.clone());

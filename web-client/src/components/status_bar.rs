@@ -9,7 +9,7 @@ use super::frame::use_frame;
 use super::icon::Icon;
 use crate::status::{Bar, BarAction, BarKind};
 use crate::store::Action;
-use crate::words::Text;
+use crate::words::Word;
 
 /// Properties of [`StatusBar`].
 #[derive(Properties, PartialEq)]
@@ -33,13 +33,13 @@ pub fn StatusBar(props: &StatusBarProps) -> Html {
     };
     let button = bar.action.map(|action| {
         let (action, text, testid) = match action {
-            BarAction::RetryNow => (Action::RetryNow, Text::RetryNow, "retry-now"),
-            BarAction::SignIn => (Action::SignInAgain, Text::SignInAgain, "sign-in-again"),
-            BarAction::Reload => (Action::Reload, Text::Reload, "reload"),
+            BarAction::RetryNow => (Action::RetryNow, Word::RetryNow, "retry-now"),
+            BarAction::SignIn => (Action::SignInAgain, Word::SignInAgain, "sign-in-again"),
+            BarAction::Reload => (Action::Reload, Word::Reload, "reload"),
         };
         html! {
             <button type="button" class="link" data-testid={testid} onclick={frame.actions.on(action)}>
-                { frame.say(&text) }
+                { frame.word(text) }
             </button>
         }
     });

@@ -7,7 +7,7 @@ use yew::prelude::*;
 
 use super::frame::use_frame;
 use crate::store::{Action, Theme};
-use crate::words::{Language, Text};
+use crate::words::{Language, Word};
 
 /// Chooses the language of the page.
 #[component]
@@ -23,7 +23,7 @@ pub fn LanguageSwitch() -> Html {
         }
     };
     html! {
-        <div class="segments" role="group" aria-label={frame.say(&Text::Language)}>
+        <div class="segments" role="group" aria-label={frame.word(Word::Language)}>
             { for Language::ALL.map(choice) }
         </div>
     }
@@ -40,17 +40,17 @@ pub struct ThemeProps {
 #[component]
 pub fn ThemeSwitch(props: &ThemeProps) -> Html {
     let frame = use_frame();
-    let choice = |(theme, text): (Theme, Text)| {
+    let choice = |(theme, text): (Theme, Word)| {
         html! {
             <button type="button" aria-pressed={(theme == props.theme).to_string()}
                 onclick={frame.actions.on(Action::SetTheme(theme))}>
-                { frame.say(&text) }
+                { frame.word(text) }
             </button>
         }
     };
     let choices =
-        [(Theme::System, Text::ThemeSystem), (Theme::Light, Text::ThemeLight), (Theme::Dark, Text::ThemeDark)];
+        [(Theme::System, Word::ThemeSystem), (Theme::Light, Word::ThemeLight), (Theme::Dark, Word::ThemeDark)];
     html! {
-        <div class="segments" role="group" aria-label={frame.say(&Text::Theme)}>{ for choices.map(choice) }</div>
+        <div class="segments" role="group" aria-label={frame.word(Word::Theme)}>{ for choices.map(choice) }</div>
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use yew::prelude::*;
 
 use super::frame::use_frame;
-use crate::words::Text;
+use crate::words::{Text, Word};
 
 /// Properties of [`TypingLine`].
 #[derive(Properties, PartialEq)]
@@ -25,7 +25,7 @@ pub fn TypingLine(props: &TypingProps) -> Html {
         [] => None,
         [one] => Some(Text::Typing { who: one.to_string() }),
         [a, b] => Some(Text::TypingTwo { a: a.to_string(), b: b.to_string() }),
-        [_, _, _, ..] => Some(Text::TypingMany),
+        [_, _, _, ..] => Some(Text::Plain(Word::TypingMany)),
     };
     html! {
         <div class="typing" data-testid="typing" aria-live="off" dir="auto">

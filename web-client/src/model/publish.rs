@@ -101,7 +101,10 @@ impl Model {
                 }
             }
         }
-        rows.sort_by_cached_key(|row| (row.summary.name != DEFAULT_ROOM, row.summary.name.to_lowercase()));
+        rows.sort_unstable_by(|a, b| {
+            let (a, b) = (&a.summary.name, &b.summary.name);
+            (a != DEFAULT_ROOM, a).cmp(&(b != DEFAULT_ROOM, b))
+        });
         rows
     }
 

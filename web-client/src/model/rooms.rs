@@ -11,6 +11,7 @@ use shared::session::Command;
 use shared::timeline::Timeline;
 
 use super::{Asked, Ctx, DEFAULT_ROOM, Effect, Model, ROOMS_FOLLOWED, Setting};
+use crate::platform::letters::lower;
 use crate::store::{Draft, Part, Place};
 use shared::error::WireError;
 
@@ -34,7 +35,7 @@ impl Room {
         Self {
             summary,
             timeline: Part::new(Timeline::new(me)),
-            roster: Part::new(Roster::new(me)),
+            roster: Part::new(Roster::new(me, lower)),
             draft: Draft::default(),
             aside: String::new(),
             divider: None,
@@ -217,7 +218,7 @@ impl Model {
         let Some(room) = self.rooms.get_mut(&id) else { return };
         room.timeline = Part::new(Timeline::new(me.id));
         room.timeline.change().call_me(&me.name);
-        room.roster = Part::new(Roster::new(me.id));
+        room.roster = Part::new(Roster::new(me.id, lower));
         room.loaded = false;
         room.loading = None;
         for item in self.items.values().filter(|item| item.item.room == id) {

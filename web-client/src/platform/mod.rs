@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod clock;
+pub mod letters;
 pub mod locks;
 pub mod panic;
 pub mod settings;

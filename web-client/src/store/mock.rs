@@ -14,6 +14,7 @@ use shared::timeline::Timeline;
 
 use super::part::Part;
 use super::state::{Dialog, Draft, Panel, Phase, Place, RoomRow, RoomView, State, StorageState, Theme};
+use crate::platform::letters::lower;
 use crate::status::{Dot, Status};
 use crate::words::Language;
 
@@ -50,7 +51,7 @@ pub fn mock() -> State {
         view: Some(Rc::new(RoomView {
             room: current,
             timeline: Part::new(Timeline::new(me_id)),
-            roster: Part::new(Roster::new(me_id)),
+            roster: Part::new(Roster::new(me_id, lower)),
             typing: Rc::default(),
             divider: None,
             loading: None,

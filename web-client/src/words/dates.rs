@@ -4,7 +4,7 @@
 
 use shared::time::Timestamp;
 
-use super::{Language, Text};
+use super::{Language, Word};
 
 const MINUTE_MS: i64 = 60_000;
 const DAY_MS: i64 = 86_400_000;
@@ -69,10 +69,10 @@ impl Local {
     pub fn day_label(self, language: Language, at: Timestamp) -> String {
         let (day, today) = (self.day(at), self.day(self.wall));
         if day == today {
-            return language.say(&Text::Today).into_owned();
+            return language.word(Word::Today).to_owned();
         }
         if day == today - 1 {
-            return language.say(&Text::Yesterday).into_owned();
+            return language.word(Word::Yesterday).to_owned();
         }
         self.date(language, day)
     }

@@ -7,6 +7,7 @@ mod connection;
 mod dates;
 mod errors;
 mod table;
+mod word;
 
 use std::borrow::Cow;
 
@@ -16,6 +17,7 @@ pub use connection::{close_words, happened, state_name, stop_words};
 pub use dates::{Local, civil_from_days};
 pub use errors::{error_words, reset_words};
 pub use table::Text;
+pub use word::Word;
 
 /// A language of the page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +56,16 @@ impl Language {
     pub fn from_tag(tag: &str) -> Self {
         let primary = tag.split(['-', '_']).next().unwrap_or("");
         if primary.eq_ignore_ascii_case("zh") { Self::Chinese } else { Self::English }
+    }
+
+    /// Says a word.
+    #[must_use]
+    pub fn word(self, word: Word) -> &'static str {
+        let [english, chinese] = word.both();
+        match self {
+            Self::English => english,
+            Self::Chinese => chinese,
+        }
     }
 
     /// Says a text.

@@ -12,7 +12,7 @@ use yew::prelude::*;
 use crate::components::frame::use_frame;
 use crate::components::icon::Icon;
 use crate::store::Action;
-use crate::words::Text;
+use crate::words::Word;
 
 /// Properties of [`RowActions`].
 #[derive(Properties, PartialEq)]
@@ -27,7 +27,7 @@ pub struct RowActionsProps {
 struct Choice {
     action: Action,
     icon: Icon,
-    text: Text,
+    text: Word,
     testid: &'static str,
 }
 
@@ -40,7 +40,7 @@ fn choices(room: RoomId, post: &PostRow) -> Vec<Choice> {
             choices.push(Choice {
                 action: Action::BeginEdit(room, seq),
                 icon: Icon::Pencil,
-                text: Text::Edit,
+                text: Word::Edit,
                 testid: "row-edit",
             });
         }
@@ -50,13 +50,13 @@ fn choices(room: RoomId, post: &PostRow) -> Vec<Choice> {
             choices.push(Choice {
                 action: Action::CancelAndEdit(id),
                 icon: Icon::Pencil,
-                text: Text::Edit,
+                text: Word::Edit,
                 testid: "row-edit",
             });
             choices.push(Choice {
                 action: Action::Cancel(id),
                 icon: Icon::Close,
-                text: Text::Cancel,
+                text: Word::Cancel,
                 testid: "row-cancel",
             });
         }
@@ -65,7 +65,7 @@ fn choices(room: RoomId, post: &PostRow) -> Vec<Choice> {
     choices.push(Choice {
         action: Action::Copy(body.to_string()),
         icon: Icon::Copy,
-        text: Text::Copy,
+        text: Word::Copy,
         testid: "row-copy",
     });
     choices
@@ -92,7 +92,7 @@ pub fn RowActions(props: &RowActionsProps) -> Html {
         return Html::default();
     }
     let button = |choice: Choice| {
-        let text = frame.say(&choice.text);
+        let text = frame.word(choice.text);
         html! {
             <button type="button" class="icon-button" data-testid={choice.testid} aria-label={text.clone()} title={text}
                 onclick={frame.actions.on(choice.action)}>{ choice.icon.draw() }</button>
@@ -104,12 +104,12 @@ pub fn RowActions(props: &RowActionsProps) -> Html {
     }
     let delete = deletion(props.room, &props.post).map(|action| {
         if *asked {
-            let text = frame.say(&Text::DeleteAsk);
+            let text = frame.word(Word::DeleteAsk);
             return html! {
                 <button type="button" class="icon-button sure" data-testid="row-delete-confirm" onclick={frame.actions.on(action)}>{ text }</button>
             };
         }
-        let text = frame.say(&Text::Delete);
+        let text = frame.word(Word::Delete);
         let asked = asked.clone();
         html! {
             <button type="button" class="icon-button danger" data-testid="row-delete" aria-label={text.clone()} title={text}
@@ -117,7 +117,7 @@ pub fn RowActions(props: &RowActionsProps) -> Html {
         }
     });
     html! {
-        <div class="row-actions" role="group" aria-label={frame.say(&Text::More)}>
+        <div class="row-actions" role="group" aria-label={frame.word(Word::More)}>
             { for choices.into_iter().map(button) }
             { delete.unwrap_or_default() }
         </div>
@@ -163,15 +163,15 @@ pub fn RowSheet(props: &RowSheetProps) -> Html {
     let choices = choices(props.room, &props.post).into_iter().map(|choice| {
         html! {
             <button type="button" onclick={act(choice.action)} data-testid={choice.testid}>
-                { choice.icon.draw() }{ frame.say(&choice.text) }
+                { choice.icon.draw() }{ frame.word(choice.text) }
             </button>
         }
     });
     let delete = deletion(props.room, &props.post).map(|action| {
-        let (text, testid) = if *asked { (Text::DeleteAsk, "row-delete-confirm") } else { (Text::Delete, "row-delete") };
+        let (text, testid) = if *asked { (Word::DeleteAsk, "row-delete-confirm") } else { (Word::Delete, "row-delete") };
         let asked_now = asked.clone();
         let onclick = if *asked { act(action) } else { Callback::from(move |_: MouseEvent| asked_now.set(true)) };
-        html! { <button type="button" class="danger" data-testid={testid} {onclick}>{ Icon::Trash.draw() }{ frame.say(&text) }</button> }
+        html! { <button type="button" class="danger" data-testid={testid} {onclick}>{ Icon::Trash.draw() }{ frame.word(text) }</button> }
     });
     let close = props.close.reform(|_: MouseEvent| ());
     let oncancel = props.close.reform(|event: Event| event.prevent_default());
@@ -181,12 +181,12 @@ pub fn RowSheet(props: &RowSheetProps) -> Html {
     let stop = Callback::from(|event: TouchEvent| event.stop_propagation());
     html! {
         <dialog ref={dialog} class="sheet-ground" {oncancel} {onclose} onclick={close.clone()} ontouchstart={stop}
-            aria-label={frame.say(&Text::More)}>
+            aria-label={frame.word(Word::More)}>
             <div class="sheet">
                 <p class="quote" dir="auto">{ props.post.body.as_deref().unwrap_or_default() }</p>
                 { for choices }
                 { delete.unwrap_or_default() }
-                <button type="button" onclick={close}>{ Icon::Close.draw() }{ frame.say(&Text::Close) }</button>
+                <button type="button" onclick={close}>{ Icon::Close.draw() }{ frame.word(Word::Close) }</button>
             </div>
         </dialog>
     }

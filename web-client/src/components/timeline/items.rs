@@ -14,7 +14,7 @@ use super::control::written;
 use super::row::PostView;
 use crate::components::frame::Frame;
 use crate::store::Action;
-use crate::words::{Local, Text, error_words};
+use crate::words::{Local, Text, Word, error_words};
 
 /// Posts of one person within this time and day are one group. Milliseconds.
 const GROUP_MS: u64 = 5 * 60_000;
@@ -66,14 +66,14 @@ pub(super) fn draw_item(frame: &Frame, props: &TimelineProps, index: usize, stop
                 waits={!props.is_live && post.mine && post.seq.is_none()} editing={post.seq.is_some() && post.seq == props.editing} />
         },
         Row::Hole(hole) => draw_hole(frame, props, hole),
-        Row::Unknown(_) => html! { <div class="notice" tabindex="-1">{ frame.say(&Text::PostUnknown) }</div> },
+        Row::Unknown(_) => html! { <div class="notice" tabindex="-1">{ frame.word(Word::PostUnknown) }</div> },
     };
     Some(html! {
         <div class="item" key={row.key().to_string()}>
             if standing.begins_day {
                 <div class="day" role="separator">{ written(&row).map(|ts| frame.local.day_label(frame.language, ts)).unwrap_or_default() }</div>
             }
-            if standing.begins_new { <div class="new-line" role="separator" data-testid="divider">{ frame.say(&Text::NewDivider) }</div> }
+            if standing.begins_new { <div class="new-line" role="separator" data-testid="divider">{ frame.word(Word::NewDivider) }</div> }
             { drawn }
         </div>
     })
@@ -93,9 +93,9 @@ fn missing(frame: &Frame, props: &TimelineProps, count: u64, before: Seq) -> Htm
                 <span>{ frame.say(&Text::Hole { n: count }) }</span>
             }
             if view.loading.is_some() {
-                <span aria-hidden="true">{ frame.say(&Text::Loading) }</span>
+                <span aria-hidden="true">{ frame.word(Word::Loading) }</span>
             } else {
-                <button type="button" class="link" data-testid="hole-load" onclick={load}>{ frame.say(&Text::Load) }</button>
+                <button type="button" class="link" data-testid="hole-load" onclick={load}>{ frame.word(Word::Load) }</button>
             }
         </>
     }
@@ -105,7 +105,7 @@ fn missing(frame: &Frame, props: &TimelineProps, count: u64, before: Seq) -> Htm
 pub(super) fn draw_head(frame: &Frame, props: &TimelineProps) -> Html {
     let (view, timeline) = (&props.view, &props.view.timeline);
     if !view.loaded {
-        return html! { <div class="beginning"><p>{ frame.say(&Text::Loading) }</p></div> };
+        return html! { <div class="beginning"><p>{ frame.word(Word::Loading) }</p></div> };
     }
     let earlier = timeline.earlier();
     if earlier > 0 {
@@ -117,7 +117,7 @@ pub(super) fn draw_head(frame: &Frame, props: &TimelineProps) -> Html {
     html! {
         <div class="beginning">
             <h2>{ frame.say(&Text::Beginning { room: format!("#{}", props.room_name) }) }</h2>
-            if timeline.is_empty() { <p>{ frame.say(&Text::EmptyRoom) }</p> }
+            if timeline.is_empty() { <p>{ frame.word(Word::EmptyRoom) }</p> }
         </div>
     }
 }

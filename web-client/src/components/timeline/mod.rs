@@ -37,7 +37,7 @@ use self::scroll::Hold;
 use super::frame::use_frame;
 use super::icon::Icon;
 use crate::store::RoomView;
-use crate::words::Text;
+use crate::words::{Text, Word};
 
 /// Where a person was in a room when they left it.
 pub type Places = Hold<RowKey>;
@@ -155,7 +155,7 @@ pub fn TimelineList(props: &TimelineProps) -> Html {
         <div class="timeline-frame">
             if let Some(day) = pill { <div class="day-pill" aria-hidden="true">{ day }</div> }
             <div ref={refs.scroller.clone()} class="timeline" id="timeline" data-testid="timeline" data-region="timeline"
-                role="log" aria-live="off" aria-label={frame.say(&Text::Messages)} aria-busy={view.loading.is_some().to_string()}
+                role="log" aria-live="off" aria-label={frame.word(Word::Messages)} aria-busy={view.loading.is_some().to_string()}
                 tabindex={if stop.is_some() { "-1" } else { "0" }} {onscroll} {onkeydown}>
                 <div class="lead"></div>
                 <div ref={refs.head.clone()} class="head">{ draw_head(&frame, props) }</div>
@@ -166,7 +166,7 @@ pub fn TimelineList(props: &TimelineProps) -> Html {
             if !shown.at_end {
                 <button type="button" class="jump" data-testid="jump-end" onclick={onjump}>
                     { Icon::Down.draw() }
-                    <span>{ frame.say(&if new > 0 { Text::NewBelow { n: new } } else { Text::Newest }) }</span>
+                    <span>{ frame.say(&if new > 0 { Text::NewBelow { n: new } } else { Text::Plain(Word::Newest) }) }</span>
                 </button>
             }
             <Announcer timeline={timeline.clone()} loaded={view.loaded} />

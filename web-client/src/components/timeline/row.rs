@@ -16,7 +16,7 @@ use crate::components::frame::{Frame, avatar, hue, use_frame};
 use crate::components::icon::Icon;
 use crate::components::text::{draw_text, is_emoji_only};
 use crate::store::Action;
-use crate::words::{Text, error_words};
+use crate::words::{Text, Word, error_words};
 
 /// How long a finger rests on a row before its actions come, in milliseconds.
 const LONG_PRESS_MS: u32 = 500;
@@ -135,13 +135,13 @@ pub fn PostView(props: &PostProps) -> Html {
 
 fn body(frame: &Frame, post: &PostRow, waits: bool) -> Html {
     let Some(text) = &post.body else {
-        return html! { <div class="body" data-testid="row-body">{ frame.say(&Text::PostDeleted) }</div> };
+        return html! { <div class="body" data-testid="row-body">{ frame.word(Word::PostDeleted) }</div> };
     };
     html! {
         <div class={classes!("body", is_emoji_only(text).then_some("huge"))}>
             <span data-testid="row-body" dir="auto">{ draw_text(text) }</span>
             if let Some(edited) = post.edited {
-                <span class="edited" title={frame.local.moment(frame.language, edited)}>{ format!("({})", frame.say(&Text::PostEdited)) }</span>
+                <span class="edited" title={frame.local.moment(frame.language, edited)}>{ format!("({})", frame.word(Word::PostEdited)) }</span>
             }
             if post.mine { { sign(frame, &post.status, waits) } }
         </div>
@@ -151,13 +151,13 @@ fn body(frame: &Frame, post: &PostRow, waits: bool) -> Html {
 /// Says behind the text how far a post of mine has come. It takes no place: an acknowledgement changes no height.
 fn sign(frame: &Frame, status: &Status, waits: bool) -> Html {
     let (class, icon, text) = match status {
-        Status::Queued if !waits => ("late", Icon::Clock, Text::PostWaiting),
-        Status::Saved | Status::Interrupted if !waits => ("late", Icon::Clock, Text::PostQueued),
-        Status::Sending => ("late", Icon::Clock, Text::PostSending),
-        Status::Sent => ("done", Icon::Check, Text::PostSent),
+        Status::Queued if !waits => ("late", Icon::Clock, Word::PostWaiting),
+        Status::Saved | Status::Interrupted if !waits => ("late", Icon::Clock, Word::PostQueued),
+        Status::Sending => ("late", Icon::Clock, Word::PostSending),
+        Status::Sent => ("done", Icon::Check, Word::PostSent),
         Status::Queued | Status::Saved | Status::Interrupted | Status::Refused(_) => return Html::default(),
     };
-    let words = frame.say(&text);
+    let words = frame.word(text);
     html! {
         <span class={classes!("sign", class)} title={words.clone()} data-testid="row-status">
             { icon.draw_small() }<span class="words">{ words }</span>
@@ -185,28 +185,28 @@ fn delivery(frame: &Frame, post: &PostRow, waits: bool) -> Html {
     if !post.mine {
         return Html::default();
     }
-    let line = |text: &Text| {
+    let line = |text: Word| {
         html! {
-            <div class="after late" data-testid="row-status">{ Icon::Clock.draw_small() }<span>{ frame.say(text) }</span></div>
+            <div class="after late" data-testid="row-status">{ Icon::Clock.draw_small() }<span>{ frame.word(text) }</span></div>
         }
     };
     match &post.status {
-        Status::Queued if waits => line(&Text::PostWaiting),
-        Status::Saved | Status::Interrupted if waits => line(&Text::PostQueued),
+        Status::Queued if waits => line(Word::PostWaiting),
+        Status::Saved | Status::Interrupted if waits => line(Word::PostQueued),
         Status::Queued | Status::Saved | Status::Interrupted | Status::Sending | Status::Sent => Html::default(),
         Status::Refused(error) => {
             let reason = error_words(frame.language, error);
             let (id, body) = (post.client_id, post.body.as_deref().unwrap_or_default().to_owned());
-            let button = |action: Action, text: Text, testid: &'static str| {
-                html! { <button type="button" class="link" data-testid={testid} onclick={frame.actions.on(action)}>{ frame.say(&text) }</button> }
+            let button = |action: Action, text: Word, testid: &'static str| {
+                html! { <button type="button" class="link" data-testid={testid} onclick={frame.actions.on(action)}>{ frame.word(text) }</button> }
             };
             html! {
                 <div class="after" role="alert">
                     <span class="why" data-testid="row-status">{ Icon::Warning.draw_small() }{ frame.say(&Text::PostRefused { reason }) }</span>
-                    { button(Action::Retry(id), Text::Retry, "row-retry") }
-                    { button(Action::DiscardAndEdit(id), Text::Edit, "row-edit") }
-                    { button(Action::Copy(body), Text::Copy, "row-copy") }
-                    { button(Action::Discard(id), Text::Delete, "row-discard") }
+                    { button(Action::Retry(id), Word::Retry, "row-retry") }
+                    { button(Action::DiscardAndEdit(id), Word::Edit, "row-edit") }
+                    { button(Action::Copy(body), Word::Copy, "row-copy") }
+                    { button(Action::Discard(id), Word::Delete, "row-discard") }
                 </div>
             }
         }
@@ -216,23 +216,23 @@ fn delivery(frame: &Frame, post: &PostRow, waits: bool) -> Html {
 /// Says how far a change of mine to a post has come. A reaction shows itself.
 fn pending(frame: &Frame, change: &PendingChange) -> Option<Html> {
     let what = match &change.op {
-        SendOp::Edit { .. } => Text::EditPending,
-        SendOp::Delete { .. } => Text::DeletePending,
-        SendOp::React { .. } | SendOp::Post { .. } => Text::PostSending,
+        SendOp::Edit { .. } => Word::EditPending,
+        SendOp::Delete { .. } => Word::DeletePending,
+        SendOp::React { .. } | SendOp::Post { .. } => Word::PostSending,
     };
     let id = change.client_id;
     Some(match &change.status {
         Status::Sent => return None,
         Status::Queued | Status::Saved | Status::Sending | Status::Interrupted => html! {
-            <div key={id.to_string()} class="after late">{ Icon::Clock.draw_small() }<span>{ frame.say(&what) }</span></div>
+            <div key={id.to_string()} class="after late">{ Icon::Clock.draw_small() }<span>{ frame.word(what) }</span></div>
         },
         Status::Refused(error) => {
             let reason = error_words(frame.language, error);
             html! {
                 <div key={id.to_string()} class="after bad" role="alert">
                     <span class="why">{ Icon::Warning.draw_small() }{ frame.say(&Text::ChangeRefused { reason }) }</span>
-                    <button type="button" class="link" onclick={frame.actions.on(Action::Retry(id))}>{ frame.say(&Text::Retry) }</button>
-                    <button type="button" class="link" onclick={frame.actions.on(Action::Discard(id))}>{ frame.say(&Text::Dismiss) }</button>
+                    <button type="button" class="link" onclick={frame.actions.on(Action::Retry(id))}>{ frame.word(Word::Retry) }</button>
+                    <button type="button" class="link" onclick={frame.actions.on(Action::Discard(id))}>{ frame.word(Word::Dismiss) }</button>
                 </div>
             }
         }

@@ -120,7 +120,7 @@ fn a_page_that_comes_back_looks_for_a_newer_version_of_itself_at_most_once_a_min
     page.hear(SessionEvent::State(ConnectionState::Live));
     page.model.new_version();
     let bar = page.state().status.bar.unwrap();
-    assert_eq!((bar.text, bar.action), (crate::words::Text::NewVersion, Some(crate::status::BarAction::Reload)));
+    assert_eq!((bar.text, bar.action), (crate::words::Word::NewVersion.into(), Some(crate::status::BarAction::Reload)));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::io::{self, IoSlice};
 use std::net::Shutdown;
 
 use socket2::SockRef;
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 /// A stream of bytes that is read and written without waiting.
@@ -35,10 +37,39 @@ pub trait Socket: Send + Sync + 'static {
 }
 
 impl Socket for TcpStream {
+    /// A read that does not fill the buffer has drained the socket, and what comes next is another event (epoll(7)); so
+    /// the runtime is told at once that there is no more, which saves a look round and a call that finds nothing.
+    #[cfg(target_os = "linux")]
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut read = None;
+        let more = self.try_io(Interest::READABLE, || {
+            let count = rustix::net::recv(self, &mut *buffer, rustix::net::RecvFlags::DONTWAIT)?.0;
+            if count == 0 || count == buffer.len() {
+                return Ok(count);
+            }
+            read = Some(count);
+            // Within the same call, so that news after the read are not forgotten with it.
+            Err(io::ErrorKind::WouldBlock.into())
+        });
+        read.map_or(more, Ok)
+    }
+
+    #[cfg(not(target_os = "linux"))]
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Self::try_read(self, buffer)
     }
 
+    /// Past the runtime's notes of readiness, which lie elsewhere in memory for each socket: only where the kernel takes
+    /// nothing must the runtime know, so that it can be waited for.
+    #[cfg(target_os = "linux")]
+    fn try_write(&self, frame: &[u8]) -> io::Result<usize> {
+        match rustix::net::send(self, frame, rustix::net::SendFlags::DONTWAIT | rustix::net::SendFlags::NOSIGNAL) {
+            Err(rustix::io::Errno::AGAIN) => Self::try_write(self, frame),
+            sent => Ok(sent?),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
     fn try_write(&self, frame: &[u8]) -> io::Result<usize> {
         Self::try_write(self, frame)
     }
@@ -49,5 +80,79 @@ impl Socket for TcpStream {
 
     fn finish(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (one, other) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (one.unwrap(), other.unwrap().0)
+    }
+
+    fn is_would_block(result: io::Result<usize>) -> bool {
+        matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    #[tokio::test]
+    async fn whatever_comes_in_pieces_is_read_to_its_end() {
+        let (ours, mut theirs) = pair().await;
+        let mut buffer = [0; 8];
+        for round in 0..200_usize {
+            let sent = vec![round as u8; 1 + round % 20];
+            theirs.write_all(&sent).await.unwrap();
+            let mut got = Vec::new();
+            while got.len() < sent.len() {
+                ours.readable().await.unwrap();
+                match Socket::try_read(&ours, &mut buffer) {
+                    Ok(count) => got.extend_from_slice(&buffer[..count]),
+                    Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                }
+            }
+            assert_eq!(got, sent, "round {round}");
+        }
+        assert!(is_would_block(Socket::try_read(&ours, &mut buffer)));
+        // The end that came with the last bytes is not lost with them.
+        theirs.write_all(b"bye").await.unwrap();
+        drop(theirs);
+        let mut got = Vec::new();
+        loop {
+            ours.readable().await.unwrap();
+            match Socket::try_read(&ours, &mut buffer) {
+                Ok(0) => break,
+                Ok(count) => got.extend_from_slice(&buffer[..count]),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        assert_eq!(got, b"bye");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_takes_nothing_is_waited_for() {
+        let (ours, mut theirs) = pair().await;
+        let frame = vec![7; 64 * 1024];
+        let mut sent = 0;
+        loop {
+            match Socket::try_write(&ours, &frame) {
+                Ok(count) => sent += count,
+                Err(error) => {
+                    assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                    break;
+                }
+            }
+        }
+        // The runtime knows that it is full: it is not woken before the peer reads.
+        let mut writable = std::pin::pin!(ours.writable());
+        assert!(
+            std::future::poll_fn(|context| std::task::Poll::Ready(writable.as_mut().poll(context).is_pending())).await
+        );
+        let mut read = vec![0; sent];
+        tokio::join!(async { theirs.read_exact(&mut read).await.unwrap() }, async { writable.await.unwrap() });
+        assert!(Socket::try_write(&ours, &frame).unwrap() > 0);
     }
 }

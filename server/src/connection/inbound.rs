@@ -4,6 +4,8 @@
 //! read; nothing a peer sends is queued without a limit.
 
 use shared::planted::{Bug, is_planted};
+use std::cell::RefCell;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -28,6 +30,11 @@ use crate::ws::{Incoming, frame};
 
 /// Bytes read at once. Nothing of this size is kept by an idle connection.
 const READ_BYTES: usize = 4 * 1024;
+
+thread_local! {
+    /// What is read into, on each thread one for all its connections: none keeps anything here.
+    static READ: RefCell<[u8; READ_BYTES]> = const { RefCell::new([0; READ_BYTES]) };
+}
 
 impl<S: Socket> Connection<S> {
     /// Tells whether there is room for what would be read.
@@ -55,16 +62,15 @@ impl<S: Socket> Connection<S> {
         if !self.wants_to_read(now) {
             return false;
         }
-        let mut buffer = [0; READ_BYTES];
-        match self.socket.try_read(&mut buffer) {
-            Ok(0) => self.phase = Phase::Over,
-            Ok(count) => self.decode_slice(&buffer[..count], now),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {
-                return false;
+        READ.with_borrow_mut(|buffer| {
+            match self.socket.try_read(buffer) {
+                Ok(0) => self.phase = Phase::Over,
+                Ok(count) => self.decode_slice(&buffer[..count], now),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => return false,
+                Err(_) => self.phase = Phase::Over,
             }
-            Err(_) => self.phase = Phase::Over,
-        }
-        true
+            true
+        })
     }
 
     /// Decodes what was read earlier and had no room.

@@ -15,6 +15,8 @@ pub mod log;
 pub mod people;
 pub mod presence;
 pub mod registry;
+pub mod rooms;
+pub mod rosters;
 pub mod socket;
 pub mod ws;
 

@@ -4,6 +4,7 @@
 //! at least one of their connections came, or all of them were gone for the whole grace period.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use shared::model::Member;
 use tokio::sync::Notify;
 
 use crate::delivery::Hub;
+use crate::rooms::RoomSet;
+use crate::rosters::Rosters;
 
 /// Who is here.
 #[derive(Debug)]
@@ -19,6 +22,10 @@ pub struct Presence {
     grace: Duration,
     coalesce: Duration,
     changed: Notify,
+    /// How often something was told, or somebody forgotten.
+    told: AtomicU64,
+    /// Rosters that hold until something is told.
+    pub rosters: Rosters,
     inner: Mutex<Inner>,
 }
 
@@ -32,7 +39,7 @@ struct Inner {
 #[derive(Debug)]
 struct Here {
     name: String,
-    rooms: HashSet<RoomId>,
+    rooms: RoomSet,
     connections: usize,
     /// When the last connection went.
     left: Option<Instant>,
@@ -44,7 +51,14 @@ impl Presence {
     /// Nobody is here.
     #[must_use]
     pub fn new(grace: Duration, coalesce: Duration) -> Self {
-        Self { grace, coalesce, changed: Notify::new(), inner: Mutex::default() }
+        Self {
+            grace,
+            coalesce,
+            changed: Notify::new(),
+            told: AtomicU64::new(0),
+            rosters: Rosters::default(),
+            inner: Mutex::default(),
+        }
     }
 
     /// A connection of this person came.
@@ -52,7 +66,7 @@ impl Presence {
         let mut inner = self.lock();
         let here = inner.here.entry(user).or_insert_with(|| Here {
             name: String::new(),
-            rooms: HashSet::new(),
+            rooms: RoomSet::default(),
             connections: 0,
             left: None,
             told: false,
@@ -91,7 +105,7 @@ impl Presence {
             if member {
                 here.rooms.insert(room);
             } else {
-                here.rooms.remove(&room);
+                here.rooms.remove(room);
             }
         }
     }
@@ -106,7 +120,14 @@ impl Presence {
     #[must_use]
     pub fn in_room(&self, room: RoomId, limit: usize) -> Vec<UserId> {
         let inner = self.lock();
-        inner.here.iter().filter(|(_, here)| here.rooms.contains(&room)).map(|(user, _)| *user).take(limit).collect()
+        inner.here.iter().filter(|(_, here)| here.rooms.contains(room)).map(|(user, _)| *user).take(limit).collect()
+    }
+
+    /// Returns a number that is another one when comings or goings were told since. Whoever asks this, then who is here,
+    /// and finds this number again later has been told everything that changed in between or will be.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.told.load(Ordering::Acquire)
     }
 
     /// Returns how many people are here.
@@ -140,11 +161,12 @@ impl Presence {
 
     /// Tells what has changed by `now`, and returns when somebody's grace period ends next.
     pub fn tell(&self, hub: &Hub, now: Instant) -> Option<Instant> {
-        let mut told: Vec<(Member, HashSet<RoomId>)> = Vec::new();
+        let mut told: Vec<(Member, RoomSet)> = Vec::new();
         let mut next = None::<Instant>;
         {
             let mut inner = self.lock();
             let Inner { here, untold } = &mut *inner;
+            let before = here.len();
             for user in untold.drain() {
                 if let Some(here) = here.get_mut(&user) {
                     here.told = true;
@@ -164,12 +186,16 @@ impl Presence {
                 }
                 false
             });
+            if !told.is_empty() || here.len() != before {
+                // Before anybody is told: a roster from before must not be handed to whoever follows only after that.
+                self.told.fetch_add(1, Ordering::AcqRel);
+            }
         }
         // By room, so that a crowd that returns takes each mailbox once and not once for each of them.
         let mut by_room: BTreeMap<RoomId, Vec<Arc<Member>>> = BTreeMap::new();
         for (member, rooms) in told {
             let member = Arc::new(member);
-            for room in rooms {
+            for room in rooms.iter() {
                 by_room.entry(room).or_default().push(Arc::clone(&member));
             }
         }

@@ -336,7 +336,8 @@ async fn a_slow_reader_lags_by_cursor_jumps_when_far_behind_and_is_not_closed() 
     }
     assert!(jumps > 0, "6 MB were delivered one by one to a reader with a small window");
     while let Some(came) = b.next_within(Duration::from_millis(50)).await {
+        // Where the machine was slow, Bob is asked whether he lives.
         let is_beat = matches!(&came, Came::Message(message) if matches!(message.body, Body::Event(Event::Beat(_))));
-        assert!(is_beat, "{came:?}");
+        assert!(is_beat || matches!(came, Came::Ping(_)), "{came:?}");
     }
 }

@@ -16,7 +16,7 @@ use server::socket::Socket;
 use server::ws::frame;
 use shared::ids::RequestId;
 use shared::message::{Beat, Body, Command, Event, Message, OpenRoom, RoomRef};
-use shared::model::{OpenOutcome, Opened, RoomEvent};
+use shared::model::{Member, OpenOutcome, Opened, RoomEvent};
 use shared::time::Timestamp;
 
 /// Posts that wait behind the link: more than a connection hands out at once.
@@ -107,6 +107,8 @@ struct Reader {
     /// What was told instead of posts: the room as it is by now.
     jumps: Vec<Opened>,
     typing: usize,
+    /// Who came or went.
+    presence: Vec<Member>,
     live: bool,
 }
 
@@ -117,16 +119,30 @@ impl Reader {
     }
 
     async fn enter_with(server: &Running, user: &User, ask: OpenRoom) -> Self {
+        let mut reader = Self::begin(server, user, ask);
+        eventually("the reader is live", || reader.step().live).await;
+        reader
+    }
+
+    /// Has said hello, which the connection has not read yet.
+    fn begin(server: &Running, user: &User, ask: OpenRoom) -> Self {
         let token = Token::read(&user.token).unwrap().hash();
         let identity = Identity { user: user.person.id, token, expires: Timestamp(u64::MAX >> 12) };
         let link = Link::default();
         let app = Arc::clone(&server.app);
         let connection = Connection::new(app, link.clone(), bytes::Bytes::new(), Ok(identity));
-        let mut reader = Self { link, connection, posts: Vec::new(), jumps: Vec::new(), typing: 0, live: false };
+        let reader = Self {
+            link,
+            connection,
+            posts: Vec::new(),
+            jumps: Vec::new(),
+            typing: 0,
+            presence: Vec::new(),
+            live: false,
+        };
         let hello = Message::command(RequestId(1), Command::Hello(hello(&[ask])));
         reader.link.ends().up.extend(frame::masked(0x81, [7; 4], hello.to_json().as_bytes()));
         reader.link.allow(usize::MAX);
-        eventually("the reader is live", || reader.step().live).await;
         reader
     }
 
@@ -137,6 +153,7 @@ impl Reader {
             match message.body {
                 Body::Event(Event::Live(_)) => self.live = true,
                 Body::Event(Event::Typing(_)) => self.typing += 1,
+                Body::Event(Event::Presence(told)) => self.presence.extend(told.changes),
                 Body::Event(Event::Room(event)) => self.posts.push(event),
                 Body::Event(Event::Opened(opened)) if self.live => self.jumps.push(opened),
                 Body::Event(Event::Closing(closing)) => panic!("closed: {closing:?}"),
@@ -193,6 +210,21 @@ async fn over_a_thin_link_typing_is_shed_first_and_every_post_arrives() {
     reader.link.allow(usize::MAX);
     types(&bob).await;
     eventually("with room there is typing again", || reader.step().typing == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_told_while_a_greeting_is_read_comes_behind_it() {
+    let server = start(FAST).await;
+    let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
+    let mut reader = Reader::begin(&server, &ann, fresh(GENERAL));
+    // The hello is taken, and the log asked.
+    reader.step();
+    let told = Arc::new(Member { id: bob.person.id, name: "Bob".to_owned(), online: true });
+    server.app.hub.for_followers(GENERAL, |peer| peer.mailbox.presence(&[Arc::clone(&told)]));
+    // Letters are looked at before the answer of the log.
+    reader.step();
+    eventually("the reader is live", || reader.step().live).await;
+    eventually("the reader was told", || reader.step().presence.iter().any(|member| member.id == told.id)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,7 +4,6 @@
 //! or by an explicit reset; whoever is told `live` has been handed everything up to the goals of its hello.
 
 use shared::planted::{Bug, is_planted};
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use crate::app::App;
 use crate::delivery::tail::Found;
 use crate::delivery::{Follower, Out, Peer, Stream, ends_membership};
 use crate::log::{LogError, Reads, StorageError};
+use crate::rooms::RoomSet;
 
 /// Bytes of frames handed out at once.
 pub(super) const BURST_BYTES: usize = 64 * 1024;
@@ -50,7 +50,7 @@ pub(super) struct Follows {
     peer: Arc<Peer>,
     list: Vec<Follow>,
     /// Rooms the person is a member of; those not followed are watched.
-    members: HashSet<RoomId>,
+    members: RoomSet,
     /// Whose turn it is to be looked at first.
     turn: usize,
     generations: u64,
@@ -110,7 +110,7 @@ pub(super) enum Turned {
 
 impl Follows {
     pub(super) fn new(app: Arc<App>, peer: Arc<Peer>) -> Self {
-        Self { app, peer, list: Vec::new(), members: HashSet::new(), turn: 0, generations: 0 }
+        Self { app, peer, list: Vec::new(), members: RoomSet::default(), turn: 0, generations: 0 }
     }
 
     /// Follows a stream without knowing from where; its events wait. Whatever was followed of it before is forgotten.
@@ -119,6 +119,8 @@ impl Follows {
         let (stream, follower) = self.app.hub.follow(id, &self.peer);
         self.generations += 1;
         let generation = self.generations;
+        // Most follow one room, and what is their own.
+        self.list.reserve_exact(1);
         self.list.push(Follow { generation, stream, follower, paging: None, replay, goal: None });
     }
 
@@ -136,7 +138,7 @@ impl Follows {
     pub(super) fn stop(&mut self, out: &mut Out, id: StreamId) {
         self.forget(out, id);
         if let StreamId::Room(room) = id
-            && self.members.contains(&room)
+            && self.members.contains(room)
         {
             self.app.hub.watch(room, &self.peer);
         }
@@ -147,16 +149,15 @@ impl Follows {
         // A walk that has begun may still know the follower.
         self.list.iter().filter(|follow| follow.stream.id == id).for_each(|follow| follow.follower.stand_aside(out));
         self.list.retain(|follow| follow.stream.id != id);
-        if self.list.len() != before || matches!(id, StreamId::Room(room) if self.members.contains(&room)) {
+        if self.list.len() != before || matches!(id, StreamId::Room(room) if self.members.contains(room)) {
             self.app.hub.leave(id, self.peer.connection);
         }
     }
 
     /// Tells which rooms the person is a member of. Those that are not followed are watched.
     pub(super) fn set_members(&mut self, rooms: impl IntoIterator<Item = RoomId>) {
-        for room in rooms {
-            self.set_member(room, true);
-        }
+        self.members = self.members.iter().chain(rooms).collect();
+        self.members.iter().for_each(|room| self.app.hub.watch(room, &self.peer));
     }
 
     /// Tells of one membership.
@@ -164,7 +165,7 @@ impl Follows {
         if member {
             self.members.insert(room);
             self.app.hub.watch(room, &self.peer);
-        } else if self.members.remove(&room) && !self.is_open(room) {
+        } else if self.members.remove(room) && !self.is_open(room) {
             self.app.hub.leave(StreamId::Room(room), self.peer.connection);
         }
     }
@@ -259,6 +260,7 @@ impl Follows {
         };
         let turned = match page.contents {
             Contents::Room(frames) => {
+                follow.stream.keep_page(&frames);
                 Turned::Frames(frames.into_iter().map_while(|(seq, frame)| advance(seq).then_some(frame)).collect())
             }
             Contents::User(events) => Turned::User(events.into_iter().take_while(|event| advance(event.seq)).collect()),
@@ -286,7 +288,7 @@ impl Follows {
 impl Drop for Follows {
     fn drop(&mut self) {
         let followed = self.list.iter().map(|follow| follow.stream.id);
-        let watched = self.members.iter().map(|room| StreamId::Room(*room));
+        let watched = self.members.iter().map(StreamId::Room);
         followed.chain(watched).for_each(|id| self.app.hub.leave(id, self.peer.connection));
     }
 }

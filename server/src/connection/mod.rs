@@ -354,7 +354,8 @@ impl<S: Socket> Connection<S> {
             Done::Greeted(hello, Some(greeting)) => self.welcome(id, &hello, *greeting),
             Done::Greeted(_, None) => self.close_with(close::SESSION_REVOKED),
             Done::Opened(ask, plan) => {
-                self.say(&Message::reply(id, Reply::Opened(plan.opened)));
+                let message = Message::reply(id, Reply::Opened(plan.opened));
+                self.outlet.lock().push(open::frame_with(&message, plan.roster.as_deref()));
                 self.follow_from(StreamId::Room(ask.room), plan.from, plan.head, None);
             }
             Done::Session(Some(expires)) if expires > self.app.ambient.wall_clock() => {
@@ -408,7 +409,8 @@ impl<S: Socket> Connection<S> {
         self.follow_from(StreamId::User(user), Some(greeting.user_from.unwrap_or(head)), head, Some(head));
         for plan in greeting.plans {
             let room = StreamId::Room(plan.opened.room);
-            self.tell(Event::Opened(plan.opened));
+            let message = Message::event(Event::Opened(plan.opened));
+            self.outlet.lock().push(open::frame_with(&message, plan.roster.as_deref()));
             self.follow_from(room, plan.from, plan.head, Some(plan.head));
         }
         if let Ok(identity) = self.identity {

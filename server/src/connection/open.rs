@@ -4,18 +4,22 @@
 //! names one of: everything follows, a snapshot is all there is, a hole that is counted, a reset with its reason.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use shared::cursor::Position;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{Epoch, Lsn, RoomId, Seq, UserId};
 use shared::limits::{JUMP_EVENTS, OUTBOUND_MESSAGE_BYTES, PAGE_PEOPLE, PAGE_POSTS};
-use shared::message::{Hello, OpenRoom};
+use shared::message::{Hello, Message, OpenRoom};
 use shared::model::{Member, OpenOutcome, Opened, Person, ResetReason, RoomSummary, Snapshot};
 use shared::planted::{Bug, is_planted};
 
 use crate::log::{Reads, RoomHead, StorageError};
 use crate::people::tokens::TokenHash;
 use crate::presence::Presence;
+use crate::rosters::Moment;
+use crate::ws::frame;
 
 /// What a snapshot may take of a message that also holds a roster.
 const SNAPSHOT_BYTES: usize = OUTBOUND_MESSAGE_BYTES / 2;
@@ -24,6 +28,8 @@ const SNAPSHOT_BYTES: usize = OUTBOUND_MESSAGE_BYTES / 2;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) opened: Opened,
+    /// The roster as JSON where the room is large; that of `opened` is empty then.
+    pub(super) roster: Option<Arc<str>>,
     /// Delivery goes on after this seq; `None` where refused.
     pub(super) from: Option<Seq>,
     /// The room's head at that moment.
@@ -94,7 +100,7 @@ pub(super) fn open(reads: &dyn Reads, presence: &Presence, user: UserId, ask: &O
     let (Some(head), Some(membership)) = (head, membership) else {
         let error = refusal(reads, user, room)?;
         let opened = Opened { room, outcome: OpenOutcome::Refused { error }, roster: Vec::new(), members: 0 };
-        return Ok(Plan { opened, from: None, head: Seq(0) });
+        return Ok(Plan { opened, roster: None, from: None, head: Seq(0) });
     };
     let (outcome, from) = match ask.cursor {
         None => fresh(snapshot(reads, room, &head)?),
@@ -109,8 +115,25 @@ pub(super) fn open(reads: &dyn Reads, presence: &Presence, user: UserId, ask: &O
             }
         },
     };
-    let (roster, members) = roster(reads, presence, room, user)?;
-    Ok(Plan { opened: Opened { room, outcome, roster, members }, from: Some(from), head: head.position.seq })
+    let members = reads.member_count(room)?;
+    let (roster, written) = if members > PAGE_PEOPLE as u64 {
+        (Vec::new(), Some(written_roster(reads, presence, room, user, head.position.seq)?))
+    } else {
+        (roster(reads, presence, room, user, members)?, None)
+    };
+    let opened = Opened { room, outcome, roster, members };
+    Ok(Plan { opened, roster: written, from: Some(from), head: head.position.seq })
+}
+
+/// Writes a message about a room that was opened, with its roster in the place of the empty one.
+pub(super) fn frame_with(message: &Message, roster: Option<&str>) -> Bytes {
+    /// Quotes in anybody's text are escaped, so this stands where it is meant and nowhere else.
+    const EMPTY: &str = r#""roster":[]"#;
+    let mut json = message.to_json();
+    if let (Some(roster), Some(place)) = (roster, json.rfind(EMPTY)) {
+        json.replace_range(place + EMPTY.len() - 2..place + EMPTY.len(), roster);
+    }
+    frame::text(&json)
 }
 
 /// Says why somebody who is not a member may not follow a room.
@@ -206,7 +229,29 @@ fn alarm(reason: ResetReason, kind: &'static str, id: String, cursor: Position, 
     }
 }
 
-/// Returns a room's members, those who are here first, and how many there are in all.
+/// Returns the roster of a large room as JSON. A crowd that comes at once has it read and written once.
+fn written_roster(
+    reads: &dyn Reads,
+    presence: &Presence,
+    room: RoomId,
+    me: UserId,
+    seq: Seq,
+) -> Result<Arc<str>, StorageError> {
+    let at = Moment { seq, told: presence.told() };
+    if let Some(kept) = presence.rosters.find(room, at, me) {
+        return Ok(kept);
+    }
+    let roster = roster(reads, presence, room, me, u64::MAX)?;
+    let json = serde_json::to_string(&roster).map_err(|error| StorageError::failed(error.to_string()))?;
+    let json = Arc::from(json);
+    // Where it shows somebody as here because they ask, it is theirs alone.
+    if presence.is_here(me) || !roster.iter().any(|member| member.id == me) {
+        presence.rosters.keep(room, at, &roster, &json);
+    }
+    Ok(json)
+}
+
+/// Returns some of a room's members, those who are here first. `count` is how many there are in all.
 ///
 /// Whoever asks is here, whether others have been told already or not.
 fn roster(
@@ -214,8 +259,8 @@ fn roster(
     presence: &Presence,
     room: RoomId,
     me: UserId,
-) -> Result<(Vec<Member>, u64), StorageError> {
-    let count = reads.member_count(room)?;
+    count: u64,
+) -> Result<Vec<Member>, StorageError> {
     let mut roster: Vec<Member> = Vec::new();
     if count > PAGE_PEOPLE as u64 {
         let here = reads.members_among(room, &presence.in_room(room, PAGE_PEOPLE))?;
@@ -231,5 +276,29 @@ fn roster(
         }));
     }
     roster.sort_by(|one, other| other.online.cmp(&one.online).then_with(|| one.name.cmp(&other.name)));
-    Ok((roster, count))
+    Ok(roster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::message::{Event, Message};
+
+    #[test]
+    fn a_roster_that_was_written_before_stands_where_it_belongs() {
+        let member =
+            |n: u8| Member { id: UserId::from_bytes([n; 16]), name: r#"A "roster":[] B"#.into(), online: true };
+        let error = WireError::new(ErrorCode::NotFound, r#"no "roster":[] here"#);
+        let opened = |roster| Opened {
+            room: RoomId::from_bytes([1; 16]),
+            outcome: OpenOutcome::Refused { error: error.clone() },
+            roster,
+            members: 300,
+        };
+        let roster = vec![member(2), member(3)];
+        let written = serde_json::to_string(&roster).unwrap();
+        let found = frame_with(&Message::event(Event::Opened(opened(Vec::new()))), Some(&written));
+        let wanted = frame_with(&Message::event(Event::Opened(opened(roster))), None);
+        assert_eq!(found, wanted);
+    }
 }

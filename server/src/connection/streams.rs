@@ -12,7 +12,7 @@ use shared::message::{Draining, Event, Heads, Message, Presence, ReadMark};
 use shared::model::{Head, Member, UserChange, UserEvent};
 
 use super::follow::{self, Page, Pull, Turned};
-use super::{Catchup, Connection, Phase};
+use super::{Catchup, Connection, Phase, open};
 use crate::config::ms;
 use crate::delivery::{Letters, Order};
 use crate::log::LogError;
@@ -74,7 +74,9 @@ impl<S: Socket> Connection<S> {
         match turned {
             Turned::Stale => {}
             Turned::Frames(frames) => frames.into_iter().for_each(|frame| out.push(frame)),
-            Turned::Jumped(plan) => out.push(frame::text(&Message::event(Event::Opened(plan.opened)).to_json())),
+            Turned::Jumped(plan) => {
+                out.push(open::frame_with(&Message::event(Event::Opened(plan.opened)), plan.roster.as_deref()));
+            }
             Turned::User(events) => {
                 drop(out);
                 events.into_iter().for_each(|event| self.on_user_event(event));
@@ -115,7 +117,13 @@ impl<S: Socket> Connection<S> {
     pub(super) fn take_letters(&mut self, now: Instant) {
         let Some(entered) = &self.entered else { return };
         let heads_due = self.heads_told.is_none_or(|told| now >= told + ms(self.app.config.timing.coalesce_ms));
-        let (letters, left) = entered.peer.mailbox.take(heads_due);
+        // What comes while the greeting is read is told behind it.
+        let (letters, left) = match self.phase {
+            Phase::Open => entered.peer.mailbox.take(heads_due),
+            Phase::Hello { .. } | Phase::Greeting | Phase::Closing { .. } | Phase::Over => {
+                (Letters { order: entered.peer.mailbox.take_order(), ..Letters::default() }, false)
+            }
+        };
         if left && self.heads_due.is_none() {
             self.heads_due = self.heads_told.map(|told| told + ms(self.app.config.timing.coalesce_ms));
         } else if !left {
@@ -130,7 +138,9 @@ impl<S: Socket> Connection<S> {
             }
             Some(Order::Drain { .. }) | None => {}
         }
-        if self.phase != Phase::Open {
+        if self.phase != Phase::Open
+            || (heads.is_empty() && presence.is_empty() && typing.is_empty() && reads.is_empty())
+        {
             return;
         }
         // What is soon stale is shed first: posts would wait behind it when the peer does not keep up.

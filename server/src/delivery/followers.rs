@@ -77,18 +77,28 @@ pub(super) type Group = Vec<(ConnectionId, Arc<Follower>)>;
 /// The followers of one stream.
 #[derive(Debug, Default)]
 pub(super) struct Followers {
+    /// All but the last are full.
     groups: Vec<Arc<Group>>,
-    /// In which group each one is.
+    /// In which group each one is, where there is more than one: most streams have few followers.
     places: HashMap<ConnectionId, usize>,
 }
 
 impl Followers {
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.groups.last().map_or(0, |last| (self.groups.len() - 1) * GROUP + last.len())
     }
 
     pub(super) fn has(&self, connection: ConnectionId) -> bool {
-        self.places.contains_key(&connection)
+        self.place(connection).is_some()
+    }
+
+    /// Returns in which group a connection is.
+    fn place(&self, connection: ConnectionId) -> Option<usize> {
+        match self.groups.as_slice() {
+            [] => None,
+            [only] => only.iter().any(|(id, _)| *id == connection).then_some(0),
+            _ => self.places.get(&connection).copied(),
+        }
     }
 
     /// Adds a connection; whatever place it had is forgotten.
@@ -98,18 +108,25 @@ impl Followers {
         let follower = Arc::new(Follower::new(peer));
         // Only the last group has room: whoever leaves is replaced by somebody of it.
         if self.groups.last().is_none_or(|group| group.len() >= GROUP) {
+            if let [only] = self.groups.as_slice() {
+                self.places = only.iter().map(|(id, _)| (*id, 0)).collect();
+            }
             self.groups.push(Arc::default());
         }
+        let place = self.groups.len() - 1;
         if let Some(group) = self.groups.last_mut() {
             Arc::make_mut(group).push((connection, Arc::clone(&follower)));
         }
-        self.places.insert(connection, self.groups.len() - 1);
+        if place > 0 {
+            self.places.insert(connection, place);
+        }
         follower
     }
 
     /// Removes a connection, if it is here.
     pub(super) fn remove(&mut self, connection: ConnectionId) {
-        let Some(place) = self.places.remove(&connection) else { return };
+        let Some(place) = self.place(connection) else { return };
+        self.places.remove(&connection);
         let last = self.groups.last_mut().and_then(|group| Arc::make_mut(group).pop());
         if let Some((other, follower)) = last
             && other != connection
@@ -118,10 +135,15 @@ impl Followers {
             if let Some(hole) = group.iter_mut().find(|(id, _)| *id == connection) {
                 *hole = (other, follower);
             }
-            self.places.insert(other, place);
+            if let Some(moved) = self.places.get_mut(&other) {
+                *moved = place;
+            }
         }
         if self.groups.last().is_some_and(|group| group.is_empty()) {
             self.groups.pop();
+        }
+        if self.groups.len() <= 1 {
+            self.places = HashMap::new();
         }
     }
 
@@ -132,5 +154,51 @@ impl Followers {
     /// Returns the groups as they are now.
     pub(super) fn groups(&self) -> Vec<Arc<Group>> {
         self.groups.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Mailbox;
+    use shared::ids::{SessionId, UserId};
+
+    #[test]
+    fn everybody_is_in_one_place_however_many_come_and_go() {
+        let peer = |number: u64| {
+            Arc::new(Peer {
+                connection: ConnectionId(number),
+                user: UserId::from_bytes([0; 16]),
+                session: SessionId::from_bytes([0; 16]),
+                token: [0; 32],
+                mailbox: Mailbox::default(),
+                outlet: Arc::default(),
+            })
+        };
+        let check = |followers: &Followers, wanted: &[u64]| {
+            let mut found: Vec<u64> = followers.iter().map(|follower| follower.peer.connection.0).collect();
+            found.sort_unstable();
+            assert_eq!(found, wanted);
+            assert_eq!(followers.len(), wanted.len());
+            assert!(wanted.iter().all(|&number| followers.has(ConnectionId(number))));
+            assert!(!followers.has(ConnectionId(9_999)));
+        };
+        let mut followers = Followers::default();
+        let mut here = Vec::new();
+        // Over the border of one group and of two, and back, twice.
+        for _ in 0..2 {
+            for number in 0..(2 * GROUP as u64 + 3) {
+                followers.add(peer(number));
+                followers.add(peer(number / 2));
+                here.push(number);
+                check(&followers, &here);
+            }
+            while let Some(number) = (!here.is_empty()).then(|| here.remove(here.len() / 3)) {
+                followers.remove(ConnectionId(number));
+                followers.remove(ConnectionId(number));
+                check(&followers, &here);
+            }
+        }
+        assert!(followers.places.is_empty() && followers.groups.is_empty());
     }
 }

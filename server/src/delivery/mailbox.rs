@@ -78,6 +78,11 @@ impl Mailbox {
         (taken, left)
     }
 
+    /// Takes an order to end; everything else waits on.
+    pub fn take_order(&self) -> Option<Order> {
+        self.lock().order.take()
+    }
+
     /// Tells of a new head.
     pub fn head(&self, head: Head) {
         let first = self.lock().heads.insert(head.room, head).is_none();

@@ -181,6 +181,10 @@ impl Out {
             self.frames.pop_front();
             self.partial = false;
         }
+        if self.frames.is_empty() {
+            // Most of the time nothing waits; the space for it is not kept.
+            self.frames = VecDeque::new();
+        }
     }
 }
 

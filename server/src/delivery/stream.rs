@@ -36,6 +36,8 @@ struct Inner {
     watchers: HashMap<ConnectionId, Arc<Peer>>,
     /// Up to where the news have been walked around.
     walked: Seq,
+    /// The last seq of a page that was kept, until something comes this way.
+    kept: Option<Seq>,
     /// Somebody is walking, and will go on until there are no news.
     is_walked: bool,
 }
@@ -74,6 +76,10 @@ impl Stream {
     /// Adds a committed event.
     pub(super) fn append(&self, seq: Seq, posts: u64, frame: Bytes, ends: Ends) {
         let mut inner = self.lock();
+        // What was read from the log is no news. Unless it was read before it came this way: then it comes now.
+        if let Some(kept) = inner.kept.take().filter(|kept| seq == kept.next()) {
+            inner.walked = inner.walked.max(kept);
+        }
         inner.tail.push(seq, frame);
         inner.posts = posts;
         self.saw_head(seq);
@@ -91,6 +97,17 @@ impl Stream {
             follower.end_at(seq);
             follower.peer.mailbox.wake();
             inner.followers.remove(follower.peer.connection);
+        }
+    }
+
+    /// Keeps the newest events as somebody read them from the log, where nothing has come this way yet: after a restart a
+    /// crowd finds them here. What does not reach the head is of no use.
+    pub fn keep_page(&self, page: &[(Seq, Bytes)]) {
+        let mut inner = self.lock();
+        let Some(&(last, _)) = page.last().filter(|(last, _)| *last == self.head()) else { return };
+        if inner.tail.is_empty() {
+            page.iter().for_each(|(seq, frame)| inner.tail.push(*seq, frame.clone()));
+            inner.kept = Some(last);
         }
     }
 

@@ -212,6 +212,35 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_from_the_log_is_no_news_unless_it_was_read_before_it_came() {
+        let page = |frames: &[(u64, &'static str)]| -> Vec<(Seq, Bytes)> {
+            frames.iter().map(|(seq, frame)| (Seq(*seq), Bytes::from_static(frame.as_bytes()))).collect()
+        };
+        let stream = stream();
+        stream.saw_head(Seq(2));
+        stream.keep_page(&page(&[(1, "one.")]));
+        assert_eq!(stream.take(Seq(0), Seq(9), 100, |_| {}), crate::delivery::tail::Found::Below, "not to the head");
+        stream.keep_page(&page(&[(1, "one."), (2, "two.")]));
+        let (reader, late) = (Reader::new(&stream, 1, 2, 100), Reader::new(&stream, 2, 1, 100));
+        // The second was committed, and read, before it came this way.
+        append(&stream, 2, "two.");
+        walk(&stream);
+        assert_eq!((reader.taken().as_str(), late.taken().as_str()), ("", "two."));
+
+        let stream = self::stream();
+        stream.saw_head(Seq(2));
+        stream.keep_page(&page(&[(1, "one."), (2, "two.")]));
+        let (reader, late) = (Reader::new(&stream, 1, 2, 100), Reader::new(&stream, 2, 1, 100));
+        append(&stream, 3, "three.");
+        walk(&stream);
+        assert_eq!((reader.taken().as_str(), late.taken().as_str()), ("three.", ""));
+        // Whoever is behind finds all of it by their cursor.
+        let mut found = Vec::new();
+        stream.take(Seq(1), Seq(9), 100, |frame| found.extend_from_slice(&frame));
+        assert_eq!(found, b"two.three.");
+    }
+
+    #[test]
     fn whoever_left_is_handed_nothing_by_a_walk_that_had_begun() {
         let stream = stream();
         let (stays, leaves, gone) =

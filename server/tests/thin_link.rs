@@ -10,6 +10,7 @@ use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use common::*;
+use server::Storage;
 use server::connection::{Connection, Identity, Step};
 use server::people::tokens::Token;
 use server::socket::Socket;
@@ -214,7 +215,8 @@ async fn over_a_thin_link_typing_is_shed_first_and_every_post_arrives() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_told_while_a_greeting_is_read_comes_behind_it() {
-    let server = start(FAST).await;
+    // A log in memory answers at once.
+    let server = start_with(Storage::Sqlite, FAST).await;
     let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
     let mut reader = Reader::begin(&server, &ann, fresh(GENERAL));
     // The hello is taken, and the log asked.

@@ -65,6 +65,11 @@ impl Follower {
         self.cursor.store(ASIDE, Ordering::Relaxed);
     }
 
+    /// Looks at what a walk is about to need of it.
+    pub(super) fn is_at_hand(&self) -> bool {
+        self.cursor.load(Ordering::Relaxed) != ASIDE && self.outlet.is_at_hand()
+    }
+
     /// Tells whether it was behind a moment ago.
     pub(super) fn is_behind(&self, head: Seq) -> bool {
         self.cursor.load(Ordering::Relaxed) < head.0

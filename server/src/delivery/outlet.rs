@@ -61,6 +61,11 @@ impl Outlet {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Looks at it from outside.
+    pub(super) fn is_at_hand(&self) -> bool {
+        !self.0.is_poisoned()
+    }
+
     /// As [`Outlet::lock`], unless somebody has it.
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Out>> {
         match self.0.try_lock() {

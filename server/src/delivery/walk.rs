@@ -49,6 +49,8 @@ impl Walk {
     /// when there is no group left.
     pub(super) fn step(&self) -> Option<usize> {
         let group = self.groups.get(self.next.fetch_add(1, Ordering::Relaxed))?;
+        // Followers lie all over the memory. Looked at in a row, they are fetched from there side by side.
+        std::hint::black_box(group.iter().filter(|(_, follower)| follower.is_at_hand()).count());
         group.iter().for_each(|(_, follower)| self.hand_to(follower));
         Some(group.len())
     }

@@ -7,6 +7,7 @@
 mod eyes;
 mod faults;
 mod hands;
+mod profiler;
 mod tab;
 mod witness;
 
@@ -29,6 +30,7 @@ use crate::proxy::{FaultProxy, Weather};
 use crate::server::{ServerOptions, ServerProcess};
 use crate::wait;
 pub use eyes::Row;
+pub use profiler::{Arrival, Heap, Recording, Tasks};
 pub use tab::Tab;
 pub use witness::Shown;
 use witness::{Cut, untruths};

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -35,24 +36,33 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
         return fail("what a process holds is read from /proc. Run this on Linux");
     }
     machine::c_compiler()?;
+    campaign(FILE, options.minutes, "minutes of coming and going", &[])
+}
+
+/// Runs a file of e2e/tests against the release server for so many minutes, and shows its figures.
+///
+/// # Errors
+/// Something does not build, or what was measured was judged to be bad.
+pub(crate) fn campaign(file: &'static str, minutes: u64, of: &str, more: &[(&str, &Path)]) -> Outcome<ExitCode> {
     announce("Building the server, as it is released");
     run_program(&mut cargo(&["build", "--release", "--locked", "--package", "server"]))?;
     announce("Building the people");
-    let suites = Suites::build_optimised(&BTreeSet::from([FILE]))?;
-    announce(&format!("{} minutes of coming and going", options.minutes));
-    let mut command = suites.end_to_end(FILE)?;
+    let suites = Suites::build_optimised(&BTreeSet::from([file]))?;
+    announce(&format!("{minutes} {of}"));
+    let mut command = suites.end_to_end(file)?;
     command
         .args(["--nocapture"])
         .env("HOLDFAST_SERVER", target().join("release").join(binary("server")))
         .env("HOLDFAST_CAMPAIGN", "1")
-        .env("HOLDFAST_MINUTES", options.minutes.to_string());
-    let log = suites::log_of(FILE);
-    let is_flat = run_logged(&mut command, &log, Duration::from_secs(options.minutes * 60) + ASIDE)?;
+        .env("HOLDFAST_MINUTES", minutes.to_string())
+        .envs(more.iter().copied());
+    let log = suites::log_of(file);
+    let is_good = run_logged(&mut command, &log, Duration::from_secs(minutes * 60) + ASIDE)?;
     let output = fs::read(&log).context(format!("read {}", log.display()))?;
     let output = String::from_utf8_lossy(&output);
     output.lines().filter_map(|line| line.strip_prefix(FIGURE)).for_each(|figure| println!("{figure}"));
-    if !is_flat {
-        return fail(format!("something grew, or was lost; {} says what", log.display()));
+    if !is_good {
+        return fail(format!("a limit was passed, or something was lost; {} says what", log.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

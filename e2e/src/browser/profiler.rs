@@ -19,8 +19,11 @@ use tokio::time::timeout;
 use super::tab::Tab;
 use super::{COMMAND_DEADLINE, witness};
 
-/// Where Chromium tells of tasks; which of them depends on its version.
-const CATEGORIES: [&str; 3] = ["toplevel", "devtools.timeline", "disabled-by-default-lighthouse"];
+/// Where Chromium tells of tasks and of calls.
+const CATEGORIES: [&str; 2] = ["toplevel", "devtools.timeline"];
+/// What it calls a task of a thread, and a call from the browser into script.
+const TASK: &str = "ThreadControllerImpl::RunTask";
+const CALL: &str = "FunctionCall";
 
 /// Notes when the page first said that it is live, and where its module's memory is.
 const NOTE: &str = "for (const name of ['instantiate', 'instantiateStreaming']) {
@@ -59,13 +62,13 @@ pub struct Heap {
     pub module: f64,
 }
 
-/// Tasks of main threads in a span.
+/// What main threads did in a span: how long each took, longest first, in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tasks {
-    /// All of them.
-    pub count: usize,
-    /// How long each took, longest first, in milliseconds.
-    pub lengths: Vec<f64>,
+    /// Tasks, with all that the browser does in them: styles, layout, paint.
+    pub whole: Vec<f64>,
+    /// Calls of the page's code, with the layout that it asks for.
+    pub calls: Vec<f64>,
 }
 
 /// A recording that runs.
@@ -145,12 +148,8 @@ impl Recording {
     }
 }
 
-fn is_task(event: &Value) -> bool {
-    event["ph"] == "X" && event["name"].as_str().is_some_and(|name| name.ends_with("RunTask"))
-}
-
 fn is_wanted(event: &Value) -> bool {
-    is_task(event) || event["name"] == "thread_name"
+    [TASK, CALL, "thread_name"].iter().any(|name| event["name"] == *name)
 }
 
 fn thread(event: &Value) -> (Option<u64>, Option<u64>) {
@@ -160,11 +159,15 @@ fn thread(event: &Value) -> (Option<u64>, Option<u64>) {
 fn tasks(events: &[Value]) -> Tasks {
     let names_main = |event: &&Value| event["name"] == "thread_name" && event["args"]["name"] == "CrRendererMain";
     let main: HashSet<_> = events.iter().filter(names_main).map(thread).collect();
-    let of_main = events.iter().filter(|event| is_task(event) && main.contains(&thread(event)));
-    // In microseconds.
-    let mut lengths: Vec<f64> = of_main.filter_map(|event| event["dur"].as_f64()).map(|us| us / 1_000.0).collect();
-    lengths.sort_by(|left, right| right.total_cmp(left));
-    Tasks { count: lengths.len(), lengths }
+    let lengths = |name: &str| {
+        let is_it = |event: &&Value| event["ph"] == "X" && event["name"] == name && main.contains(&thread(event));
+        // In microseconds.
+        let us = events.iter().filter(is_it).filter_map(|event| event["dur"].as_f64());
+        let mut lengths: Vec<f64> = us.map(|us| us / 1_000.0).collect();
+        lengths.sort_by(|left, right| right.total_cmp(left));
+        lengths
+    };
+    Tasks { whole: lengths(TASK), calls: lengths(CALL) }
 }
 
 #[cfg(test)]
@@ -179,13 +182,14 @@ mod tests {
             |tid: u64, name: &str, dur: u64| json!({ "ph": "X", "name": name, "pid": 1, "tid": tid, "dur": dur });
         let name = |tid: u64, name: &str| json!({ "ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": { "name": name } });
         let events = [
-            task(1, "ThreadControllerImpl::RunTask", 2_000),
-            task(2, "ThreadControllerImpl::RunTask", 90_000),
-            task(1, "RunTask", 17_500),
+            task(1, TASK, 2_000),
+            task(2, TASK, 90_000),
+            task(1, TASK, 17_500),
+            task(1, CALL, 1_500),
             task(1, "Layout", 50_000),
             name(1, "CrRendererMain"),
             name(2, "Compositor"),
         ];
-        assert_eq!(tasks(&events), Tasks { count: 2, lengths: vec![17.5, 2.0] });
+        assert_eq!(tasks(&events), Tasks { whole: vec![17.5, 2.0], calls: vec![1.5] });
     }
 }

@@ -12,7 +12,7 @@ use yew::prelude::*;
 
 use super::frame::{Frame, document, focus_id};
 use super::icon::mark;
-use super::notices::Notices;
+use super::notices::notices;
 use super::shell::Shell;
 use super::sign_in::SignInPage;
 use crate::store::{Action, Actions, Dialog, Phase, RoomRow, State};
@@ -37,7 +37,7 @@ pub fn App(props: &AppProps) -> Html {
         Phase::SignIn(form) => html! {
             <>
                 <SignInPage form={form.clone()} />
-                <Notices notices={Rc::clone(&state.notices)} />
+                { notices(&frame, &state.notices) }
             </>
         },
         Phase::Chat => html! { <Shell state={Rc::clone(state)} /> },

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use shared::limits;
-use shared::model::{Person, RoomSummary};
+use shared::model::RoomSummary;
 use web_sys::{HtmlDialogElement, HtmlElement, HtmlInputElement};
 use yew::prelude::*;
 
@@ -14,25 +14,12 @@ use super::frame::{Frame, document, focus, use_frame};
 use super::icon::Icon;
 use crate::model::path_of_room;
 use crate::platform::letters::lower;
-use crate::store::{Action, Dialog, Form, RoomRow, RoomsDialog};
+use crate::store::{Action, Dialog, Form, RoomRow, RoomsDialog, State};
 use crate::words::{Text, Word, error_words};
 
-/// Properties of [`Dialogs`].
-#[derive(Properties, PartialEq)]
-pub struct DialogsProps {
-    /// The open one.
-    pub dialog: Dialog,
-    /// Rooms of mine.
-    pub rooms: Rc<Vec<RoomRow>>,
-    /// Me.
-    pub me: Option<Person>,
-}
-
-/// The open dialog, if one is.
-#[component]
-pub fn Dialogs(props: &DialogsProps) -> Html {
-    let frame = use_frame();
-    match &props.dialog {
+/// Draws the open dialog, if one is.
+pub fn open_dialog(frame: &Frame, state: &State) -> Html {
+    match &state.dialog {
         // The connection panel stands beside the room, not over it.
         Dialog::None | Dialog::Connection => Html::default(),
         Dialog::Rooms(rooms) => {
@@ -42,7 +29,7 @@ pub fn Dialogs(props: &DialogsProps) -> Html {
             html! { <Modal title={frame.word(Word::CreateRoom)}><CreateRoom form={form.clone()} /></Modal> }
         }
         Dialog::Rename(form) => {
-            let name = props.me.as_ref().map(|me| me.name.clone()).unwrap_or_default();
+            let name = state.me.as_ref().map(|me| me.name.clone()).unwrap_or_default();
             html! { <Modal title={frame.word(Word::Rename)}><Rename form={form.clone()} {name} /></Modal> }
         }
         Dialog::SignOut { unsent } => {
@@ -50,23 +37,23 @@ pub fn Dialogs(props: &DialogsProps) -> Html {
             html! {
                 <Modal title={frame.word(Word::SignOut)}>
                     <p>{ question }</p>
-                    { answers(&frame, Word::StaySignedIn, Word::SignOutAndDiscard, Action::SignOutAndDiscard, "sign-out-discard") }
+                    { answers(frame, Word::StaySignedIn, Word::SignOutAndDiscard, Action::SignOutAndDiscard, "sign-out-discard") }
                 </Modal>
             }
         }
         Dialog::Leave { room } => {
-            let row = props.rooms.iter().find(|row| row.summary.room == *room);
+            let row = state.rooms.iter().find(|row| row.summary.room == *room);
             let name = row.map(|row| format!("#{}", row.summary.name)).unwrap_or_default();
             html! {
                 <Modal title={frame.say(&Text::LeaveRoom { room: name })}>
                     <p class="muted">{ frame.word(Word::LeaveMeans) }</p>
-                    { answers(&frame, Word::Cancel, Word::Leave, Action::Leave(*room), "leave-confirm") }
+                    { answers(frame, Word::Cancel, Word::Leave, Action::Leave(*room), "leave-confirm") }
                 </Modal>
             }
         }
-        Dialog::Help => html! { <Modal title={frame.word(Word::Shortcuts)}>{ help(&frame) }</Modal> },
+        Dialog::Help => html! { <Modal title={frame.word(Word::Shortcuts)}>{ help(frame) }</Modal> },
         Dialog::Switcher => {
-            html! { <Modal title={frame.word(Word::SwitchRoom)}><Switcher rooms={Rc::clone(&props.rooms)} /></Modal> }
+            html! { <Modal title={frame.word(Word::SwitchRoom)}><Switcher rooms={Rc::clone(&state.rooms)} /></Modal> }
         }
     }
 }

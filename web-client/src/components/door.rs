@@ -5,24 +5,12 @@
 use shared::model::RoomSummary;
 use yew::prelude::*;
 
-use super::frame::use_frame;
+use super::frame::Frame;
 use crate::store::{Action, Dialog, RoomsDialog};
 use crate::words::{Text, Word};
 
-/// Properties of [`Door`].
-#[derive(Properties, PartialEq)]
-pub struct DoorProps {
-    /// The room.
-    pub room: RoomSummary,
-    /// Joining was asked.
-    pub busy: bool,
-}
-
-/// A room one may join.
-#[component]
-pub fn Door(props: &DoorProps) -> Html {
-    let frame = use_frame();
-    let room = &props.room;
+/// Draws a room one may join; `busy` once joining was asked.
+pub fn door(frame: &Frame, room: &RoomSummary, busy: bool) -> Html {
     let name = format!("#{}", room.name);
     html! {
         <div class="pane blank" data-testid="door" id="timeline" tabindex="-1">
@@ -30,7 +18,7 @@ pub fn Door(props: &DoorProps) -> Html {
             if !room.title.is_empty() { <p dir="auto">{ &room.title }</p> }
             <p>{ frame.say(&Text::NotMember { room: name.clone() }) }</p>
             <p class="meta">{ frame.say(&Text::Members { n: room.members }) }</p>
-            <button type="button" class="button primary" data-testid="join" aria-disabled={props.busy.to_string()}
+            <button type="button" class="button primary" data-testid="join" aria-disabled={busy.to_string()}
                 onclick={frame.actions.on(Action::Join(room.room))}>
                 { frame.say(&Text::JoinRoom { room: name.clone() }) }
             </button>
@@ -38,20 +26,11 @@ pub fn Door(props: &DoorProps) -> Html {
     }
 }
 
-/// Properties of [`Missing`].
-#[derive(Properties, PartialEq)]
-pub struct MissingProps {
-    /// The name in the address.
-    pub name: String,
-}
-
-/// No such room.
-#[component]
-pub fn Missing(props: &MissingProps) -> Html {
-    let frame = use_frame();
+/// Draws that there is no room of this name.
+pub fn missing(frame: &Frame, name: &str) -> Html {
     html! {
         <div class="pane blank" data-testid="missing" id="timeline" tabindex="-1">
-            <h2>{ frame.say(&Text::NoSuchRoom { room: format!("#{}", props.name) }) }</h2>
+            <h2>{ frame.say(&Text::NoSuchRoom { room: format!("#{}", name) }) }</h2>
             <button type="button" class="button" onclick={frame.actions.on(Action::Open(Dialog::Rooms(RoomsDialog::default())))}>
                 { frame.word(Word::BrowseRooms) }
             </button>
@@ -59,20 +38,9 @@ pub fn Missing(props: &MissingProps) -> Html {
     }
 }
 
-/// Properties of [`Waiting`].
-#[derive(Properties, PartialEq)]
-pub struct WaitingProps {
-    /// There are rooms to choose from.
-    pub has_rooms: bool,
-    /// A room is being looked for.
-    pub is_looking: bool,
-}
-
-/// Nothing yet.
-#[component]
-pub fn Waiting(props: &WaitingProps) -> Html {
-    let frame = use_frame();
-    let text = match (props.is_looking, props.has_rooms) {
+/// Draws that there is nothing yet: there are rooms to choose from or not, or one is being looked for.
+pub fn waiting(frame: &Frame, has_rooms: bool, is_looking: bool) -> Html {
+    let text = match (is_looking, has_rooms) {
         (true, _) => Word::Loading,
         (false, true) => Word::ChooseRoom,
         (false, false) => Word::NoRooms,

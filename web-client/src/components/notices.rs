@@ -2,28 +2,17 @@
 //!
 //! Must not live here: when they end. Invariant: the region is in the document before its first notice, so it is announced.
 
-use std::rc::Rc;
-
 use yew::prelude::*;
 
-use super::frame::{Frame, use_frame};
+use super::frame::Frame;
 use super::icon::Icon;
 use crate::store::{Action, Notice, NoticeKind};
 use crate::words::{Text, Word, error_words, reset_words};
 
-/// Properties of [`Notices`].
-#[derive(Properties, PartialEq)]
-pub struct NoticesProps {
-    /// Newest last.
-    pub notices: Rc<Vec<Notice>>,
-}
-
-/// The notices.
-#[component]
-pub fn Notices(props: &NoticesProps) -> Html {
-    let frame = use_frame();
-    let notices = props.notices.iter().map(|notice| {
-        let (tone, words) = words(&frame, &notice.what);
+/// Draws the notices, the newest last.
+pub fn notices(frame: &Frame, notices: &[Notice]) -> Html {
+    let notices = notices.iter().map(|notice| {
+        let (tone, words) = words(frame, &notice.what);
         let close = frame.actions.on(Action::CloseNotice(notice.id));
         html! {
             <div key={notice.id} class={classes!("notice-card", tone)} data-testid="notice">

@@ -11,17 +11,17 @@ use shared::sorted::SortedMap;
 use yew::prelude::*;
 
 use super::composer::Composer;
-use super::dialogs::Dialogs;
-use super::door::{Door, Missing, Waiting};
-use super::frame::{focus_id, use_frame};
+use super::dialogs::open_dialog;
+use super::door::{door, missing, waiting};
+use super::frame::{Frame, focus_id, use_frame};
 use super::header::Header;
-use super::notices::Notices;
+use super::notices::notices;
 use super::panel::ConnectionPanel;
 use super::people::PeoplePanel;
 use super::sidebar::Sidebar;
-use super::status_bar::StatusBar;
+use super::status_bar::status_bar;
 use super::timeline::{Places, TimelineList};
-use super::typing::TypingLine;
+use super::typing::typing_line;
 use crate::status::is_live;
 use crate::store::{Action, Dialog, Place, State};
 use crate::words::Word;
@@ -102,13 +102,13 @@ pub fn Shell(props: &ShellProps) -> Html {
                         status={state.status.clone()} people={*people && !is_connection} is_panel={is_connection}
                         roster={state.view.as_ref().map(|view| view.roster.clone())} back={to_rooms}
                         toggle_people={toggle_people} />
-                    <StatusBar bar={state.status.bar.clone()} />
-                    { main_pane(state, &places) }
+                    { status_bar(&frame, state.status.bar.as_ref()) }
+                    { main_pane(&frame, state, &places) }
                 </main>
                 { panel.unwrap_or_default() }
             </div>
-            <Notices notices={Rc::clone(&state.notices)} />
-            <Dialogs dialog={state.dialog.clone()} rooms={Rc::clone(&state.rooms)} me={state.me.clone()} />
+            { notices(&frame, &state.notices) }
+            { open_dialog(&frame, state) }
         </div>
     }
 }
@@ -123,7 +123,7 @@ fn place_key(place: &Place) -> String {
     }
 }
 
-fn main_pane(state: &State, places: &Rc<RefCell<SortedMap<RoomId, Places>>>) -> Html {
+fn main_pane(frame: &Frame, state: &State, places: &Rc<RefCell<SortedMap<RoomId, Places>>>) -> Html {
     match (&state.place, &state.view) {
         (Place::Room(room), Some(view)) => {
             let name = state.room(*room).map(|row| row.summary.name.clone()).unwrap_or_default();
@@ -133,16 +133,16 @@ fn main_pane(state: &State, places: &Rc<RefCell<SortedMap<RoomId, Places>>>) -> 
                     <TimelineList key={format!("list-{key}")} view={Rc::clone(view)} room_name={name.clone()}
                         editing={state.draft.editing} is_live={is_live(&state.connection)}
                         me={state.me.as_ref().map(|me| me.id)} places={Rc::clone(places)} />
-                    <TypingLine typing={Rc::clone(&view.typing)} />
+                    { typing_line(frame, &view.typing) }
                     <Composer room={*room} room_name={name} draft={state.draft.clone()} limits={state.limits}
                         last_own={super::timeline::last_own(&view.timeline)} />
                 </>
             }
         }
-        (Place::Door { room, busy }, _) => html! { <Door room={room.clone()} busy={*busy} /> },
-        (Place::Missing { name }, _) => html! { <Missing name={name.clone()} /> },
+        (Place::Door { room, busy }, _) => door(frame, room, *busy),
+        (Place::Missing { name }, _) => missing(frame, name),
         (Place::Nowhere | Place::Looking { .. } | Place::Room(_), _) => {
-            html! { <Waiting has_rooms={!state.rooms.is_empty()} is_looking={!matches!(state.place, Place::Nowhere)} /> }
+            waiting(frame, !state.rooms.is_empty(), !matches!(state.place, Place::Nowhere))
         }
     }
 }

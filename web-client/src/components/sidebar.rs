@@ -12,7 +12,7 @@ use yew::prelude::*;
 use super::frame::{avatar, use_frame};
 use super::icon::{Icon, mark};
 use super::menu::use_menu;
-use super::switches::{LanguageSwitch, ThemeSwitch};
+use super::switches::{language_switch, theme_switch};
 use crate::model::path_of_room;
 use crate::store::{Action, Dialog, Form, RoomRow, RoomsDialog, Theme};
 use crate::words::{Text, Word};
@@ -137,8 +137,8 @@ fn Me(props: &MeProps) -> Html {
         <div class="me" ref={menu.root.clone()} onkeydown={menu.onkeydown()} onfocusout={menu.onfocusout()}>
             if menu.is_open() {
                 <div class="menu me-menu" role="group" aria-label={frame.word(Word::Menu)}>
-                    <div class="choice"><LanguageSwitch /></div>
-                    <div class="choice"><ThemeSwitch theme={props.theme} /></div>
+                    <div class="choice">{ language_switch(&frame) }</div>
+                    <div class="choice">{ theme_switch(&frame, props.theme) }</div>
                     <hr />
                     <button type="button" data-testid="rename" onclick={choose(Action::Open(Dialog::Rename(Form::default())))}>
                         { Icon::Pencil.draw() }{ frame.word(Word::Rename) }

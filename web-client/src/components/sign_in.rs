@@ -7,7 +7,7 @@ use yew::prelude::*;
 
 use super::frame::{Frame, use_frame};
 use super::icon::mark;
-use super::switches::LanguageSwitch;
+use super::switches::language_switch;
 use crate::store::{Action, SignIn, SignInBecause, SignInError};
 use crate::words::{Text, Word, error_words};
 
@@ -74,7 +74,7 @@ pub fn SignInPage(props: &SignInProps) -> Html {
                     { frame.word(if form.busy { Word::Connecting } else { Word::SignIn }) }
                 </button>
             </form>
-            <div class="solo-foot"><LanguageSwitch /></div>
+            <div class="solo-foot">{ language_switch(&frame) }</div>
         </main>
     }
 }

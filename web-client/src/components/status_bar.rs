@@ -5,24 +5,15 @@
 
 use yew::prelude::*;
 
-use super::frame::use_frame;
+use super::frame::Frame;
 use super::icon::Icon;
 use crate::status::{Bar, BarAction, BarKind};
 use crate::store::Action;
 use crate::words::Word;
 
-/// Properties of [`StatusBar`].
-#[derive(Properties, PartialEq)]
-pub struct StatusBarProps {
-    /// What it shows, if it is due.
-    pub bar: Option<Bar>,
-}
-
-/// The bar, or the empty row where it would be.
-#[component]
-pub fn StatusBar(props: &StatusBarProps) -> Html {
-    let frame = use_frame();
-    let Some(bar) = &props.bar else { return html! { <div class="status-bar"></div> } };
+/// Draws the bar, if it is due, or the empty row where it would be.
+pub fn status_bar(frame: &Frame, bar: Option<&Bar>) -> Html {
+    let Some(bar) = bar else { return html! { <div class="status-bar"></div> } };
     let (tone, icon) = match bar.kind {
         BarKind::Back => ("tone-ok", Icon::Check),
         BarKind::Connecting | BarKind::CatchingUp => ("tone-busy", Icon::Retry),

@@ -5,14 +5,12 @@
 
 use yew::prelude::*;
 
-use super::frame::use_frame;
+use super::frame::Frame;
 use crate::store::{Action, Theme};
 use crate::words::{Language, Word};
 
 /// Chooses the language of the page.
-#[component]
-pub fn LanguageSwitch() -> Html {
-    let frame = use_frame();
+pub fn language_switch(frame: &Frame) -> Html {
     let choice = |language: Language| {
         html! {
             <button type="button" lang={language.tag()} data-testid="language" data-value={language.tag()}
@@ -29,20 +27,11 @@ pub fn LanguageSwitch() -> Html {
     }
 }
 
-/// Properties of [`ThemeSwitch`].
-#[derive(Properties, PartialEq)]
-pub struct ThemeProps {
-    /// The choice now.
-    pub theme: Theme,
-}
-
-/// Chooses light or dark.
-#[component]
-pub fn ThemeSwitch(props: &ThemeProps) -> Html {
-    let frame = use_frame();
+/// Chooses light or dark; `now` is the choice so far.
+pub fn theme_switch(frame: &Frame, now: Theme) -> Html {
     let choice = |(theme, text): (Theme, Word)| {
         html! {
-            <button type="button" aria-pressed={(theme == props.theme).to_string()}
+            <button type="button" aria-pressed={(theme == now).to_string()}
                 onclick={frame.actions.on(Action::SetTheme(theme))}>
                 { frame.word(text) }
             </button>

@@ -2,26 +2,16 @@
 //!
 //! Must not live here: forgetting it ([`shared::roster`]). Invariant: its row is always there, so nothing moves.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use yew::prelude::*;
 
-use super::frame::use_frame;
+use super::frame::Frame;
 use crate::words::{Text, Word};
 
-/// Properties of [`TypingLine`].
-#[derive(Properties, PartialEq)]
-pub struct TypingProps {
-    /// Who, me excluded.
-    pub typing: Rc<Vec<Arc<str>>>,
-}
-
-/// The line above the composer.
-#[component]
-pub fn TypingLine(props: &TypingProps) -> Html {
-    let frame = use_frame();
-    let text = match props.typing.as_slice() {
+/// Draws the line above the composer: who is writing, me excluded.
+pub fn typing_line(frame: &Frame, typing: &[Arc<str>]) -> Html {
+    let text = match typing {
         [] => None,
         [one] => Some(Text::Typing { who: one.to_string() }),
         [a, b] => Some(Text::TypingTwo { a: a.to_string(), b: b.to_string() }),

@@ -9,6 +9,7 @@ use shared::message::WireLimits;
 use web_sys::HtmlTextAreaElement;
 use yew::prelude::*;
 
+use super::button::word_button;
 use super::frame::{focus, is_phone, use_frame};
 use super::icon::Icon;
 use crate::store::{Action, Draft};
@@ -173,8 +174,7 @@ pub fn Composer(props: &ComposerProps) -> Html {
                 <div class="editing">
                     { Icon::Pencil.draw_small() }
                     <span>{ frame.word(Word::Editing) }</span>
-                    <button type="button" class="link" data-testid="edit-cancel"
-                        onclick={frame.actions.on(Action::CancelEdit(room))}>{ frame.word(Word::Cancel) }</button>
+                    { word_button("link", Some("edit-cancel"), frame.word(Word::Cancel), frame.actions.on(Action::CancelEdit(room))) }
                 </div>
             }
             <div class={classes!("composer-box", is_over.then_some("over"))}>

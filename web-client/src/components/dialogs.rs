@@ -10,6 +10,7 @@ use shared::model::RoomSummary;
 use web_sys::{HtmlDialogElement, HtmlElement, HtmlInputElement};
 use yew::prelude::*;
 
+use super::button::{close_button, word_button};
 use super::frame::{Frame, document, focus, use_frame};
 use super::icon::Icon;
 use crate::model::path_of_room;
@@ -88,7 +89,6 @@ fn Modal(props: &ModalProps) -> Html {
             }
         }
     });
-    let close = frame.actions.on(Action::CloseDialog);
     let oncancel = {
         let actions = frame.actions.clone();
         Callback::from(move |event: Event| {
@@ -112,9 +112,7 @@ fn Modal(props: &ModalProps) -> Html {
             <div class="dialog-frame">
                 <div class="dialog-head">
                     <h2 id="dialog-title">{ &props.title }</h2>
-                    <button type="button" class="icon-button" aria-label={frame.word(Word::Close)} onclick={close.reform(|_: MouseEvent| ())}>
-                        { Icon::Close.draw() }
-                    </button>
+                    { close_button(&frame, frame.actions.on(Action::CloseDialog)) }
                 </div>
                 <div class="dialog-body">{ props.children.clone() }</div>
             </div>
@@ -126,7 +124,7 @@ fn Modal(props: &ModalProps) -> Html {
 fn answers(frame: &Frame, stay: Word, go: Word, action: Action, testid: &'static str) -> Html {
     html! {
         <div class="dialog-actions">
-            <button type="button" class="button danger" data-testid={testid} onclick={frame.actions.on(action)}>{ frame.word(go) }</button>
+            { word_button("button danger", Some(testid), frame.word(go), frame.actions.on(action)) }
             <button type="button" class="button primary" data-first="" onclick={frame.actions.on(Action::CloseDialog)}>
                 { frame.word(stay) }
             </button>
@@ -140,7 +138,7 @@ fn problem(frame: &Frame, form: &Form, take: impl Fn(String) + 'static) -> Html 
     let suggestion = error.suggestion.clone().map(|suggestion| {
         let text = frame.say(&Text::NameSuggestion { name: suggestion.clone() });
         let onclick = Callback::from(move |_: MouseEvent| take(suggestion.clone()));
-        html! { <button type="button" class="link" data-testid="form-suggestion" {onclick}>{ text }</button> }
+        word_button("link", Some("form-suggestion"), text, onclick)
     });
     html! {
         <div role="alert">
@@ -306,9 +304,8 @@ fn RoomList(props: &RoomListProps) -> Html {
             }
             if let Some(error) = &dialog.error { <p class="problem" role="alert">{ error_words(frame.language, error) }</p> }
             if !dialog.busy && (dialog.more || dialog.error.is_some()) {
-                <button type="button" class="button" onclick={frame.actions.on(Action::ListRooms)}>
-                    { frame.word(if dialog.error.is_some() { Word::Retry } else { Word::More }) }
-                </button>
+                { word_button("button", None, frame.word(if dialog.error.is_some() { Word::Retry } else { Word::More }),
+                    frame.actions.on(Action::ListRooms)) }
             }
         </>
     }

@@ -5,6 +5,7 @@
 use shared::model::RoomSummary;
 use yew::prelude::*;
 
+use super::button::word_button;
 use super::frame::Frame;
 use crate::store::{Action, Dialog, RoomsDialog};
 use crate::words::{Text, Word};
@@ -28,12 +29,11 @@ pub fn door(frame: &Frame, room: &RoomSummary, busy: bool) -> Html {
 
 /// Draws that there is no room of this name.
 pub fn missing(frame: &Frame, name: &str) -> Html {
+    let browse = frame.actions.on(Action::Open(Dialog::Rooms(RoomsDialog::default())));
     html! {
         <div class="pane blank" data-testid="missing" id="timeline" tabindex="-1">
             <h2>{ frame.say(&Text::NoSuchRoom { room: format!("#{}", name) }) }</h2>
-            <button type="button" class="button" onclick={frame.actions.on(Action::Open(Dialog::Rooms(RoomsDialog::default())))}>
-                { frame.word(Word::BrowseRooms) }
-            </button>
+            { word_button("button", None, frame.word(Word::BrowseRooms), browse) }
         </div>
     }
 }

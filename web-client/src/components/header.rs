@@ -7,6 +7,7 @@ use yew::prelude::*;
 
 use shared::roster::Roster;
 
+use super::button::entry;
 use super::frame::{Frame, use_frame};
 use super::icon::Icon;
 use super::menu::use_menu;
@@ -138,13 +139,9 @@ fn RoomMenu(props: &RoomMenuProps) -> Html {
             </button>
             if menu.is_open() {
                 <div class="menu drop" role="group" aria-label={frame.word(Word::More)}>
-                    <button type="button" onclick={choose(Action::MarkRead(summary.room, summary.posts))}>
-                        { Icon::Check.draw() }{ frame.word(Word::MarkAllRead) }
-                    </button>
-                    <button type="button" class="danger" data-testid="room-leave"
-                        onclick={choose(Action::Open(Dialog::Leave { room: summary.room }))}>
-                        { Icon::SignOut.draw() }{ frame.word(Word::Leave) }
-                    </button>
+                    { entry("", None, Icon::Check, frame.word(Word::MarkAllRead), choose(Action::MarkRead(summary.room, summary.posts))) }
+                    { entry("danger", Some("room-leave"), Icon::SignOut, frame.word(Word::Leave),
+                        choose(Action::Open(Dialog::Leave { room: summary.room }))) }
                 </div>
             }
         </div>

@@ -5,6 +5,7 @@
 //! attribute is written, so `style-src 'self'` holds; what has to be computed is set through the CSSOM.
 
 pub mod app;
+pub mod button;
 pub mod composer;
 pub mod dialogs;
 pub mod door;

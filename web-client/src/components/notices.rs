@@ -4,6 +4,7 @@
 
 use yew::prelude::*;
 
+use super::button::word_button;
 use super::frame::Frame;
 use super::icon::Icon;
 use crate::store::{Action, Notice, NoticeKind};
@@ -18,7 +19,7 @@ pub fn notices(frame: &Frame, notices: &[Notice]) -> Html {
             <div key={notice.id} class={classes!("notice-card", tone)} data-testid="notice">
                 <p>{ words }</p>
                 if notice.what == NoticeKind::NewVersion {
-                    <button type="button" class="link" onclick={frame.actions.on(Action::Reload)}>{ frame.word(Word::Reload) }</button>
+                    { word_button("link", None, frame.word(Word::Reload), frame.actions.on(Action::Reload)) }
                 }
                 <button type="button" class="icon-button" aria-label={frame.word(Word::Dismiss)} onclick={close}>
                     { Icon::Close.draw_small() }

@@ -8,6 +8,7 @@ use shared::session::{ConnectionState, Happened};
 use shared::time::Timestamp;
 use yew::prelude::*;
 
+use super::button::{close_button, entry};
 use super::frame::{Frame, use_frame, use_region_focus};
 use super::header::{state_text, tone};
 use super::icon::Icon;
@@ -55,9 +56,7 @@ pub fn ConnectionPanel(props: &PanelProps) -> Html {
         <aside ref={region} class="panel" id="panel" tabindex="-1" data-testid="panel" aria-label={frame.word(Word::Connection)}>
             <div class="panel-head">
                 <h2>{ frame.word(Word::Connection) }</h2>
-                <button type="button" class="icon-button" aria-label={frame.word(Word::Close)} onclick={close}>
-                    { Icon::Close.draw() }
-                </button>
+                { close_button(&frame, close) }
             </div>
             <div class="panel-body">
                 <p class={classes!("state-line", tone(props.status.dot))}>
@@ -80,10 +79,8 @@ pub fn ConnectionPanel(props: &PanelProps) -> Html {
                     if props.refused > 0 { { fact(Word::Refused, frame.say(&Text::RefusedCount { n: props.refused as u64 })) } }
                 </dl>
                 if let Some(weather) = panel.weather { { weather_switch(&frame, weather) } }
-                <button type="button" class="button wide" data-testid="panel-copy"
-                    onclick={frame.actions.on(Action::CopyDiagnostics)}>
-                    { Icon::Copy.draw() }{ frame.word(Word::CopyDiagnostics) }
-                </button>
+                { entry("button wide", Some("panel-copy"), Icon::Copy, frame.word(Word::CopyDiagnostics),
+                    frame.actions.on(Action::CopyDiagnostics)) }
                 <section>
                     <h3>{ frame.word(Word::Timeline) }</h3>
                     <ol class="happenings">{ for panel.lines.iter().rev().map(|line| {

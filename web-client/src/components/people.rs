@@ -6,8 +6,8 @@ use shared::ids::UserId;
 use shared::roster::Roster;
 use yew::prelude::*;
 
+use super::button::close_button;
 use super::frame::{avatar, use_frame, use_region_focus};
-use super::icon::Icon;
 use crate::store::Part;
 use crate::words::{Text, Word};
 
@@ -61,8 +61,7 @@ pub fn PeoplePanel(props: &PeopleProps) -> Html {
         <aside ref={region} class="panel" id="panel" tabindex="-1" data-testid="people" aria-label={frame.word(Word::People)} {onkeydown}>
             <div class="panel-head">
                 <h2>{ frame.word(Word::People) }</h2>
-                <button type="button" class="icon-button" aria-label={frame.word(Word::Close)}
-                    onclick={props.close.reform(|_: MouseEvent| ())}>{ Icon::Close.draw() }</button>
+                { close_button(&frame, props.close.reform(|_: MouseEvent| ())) }
             </div>
             <div class="panel-body">
                 <p class="meta">{ frame.say(&Text::HereOf { here: roster.online() as u64, all: roster.members() }) }</p>

@@ -9,6 +9,7 @@ use shared::ids::RoomId;
 use shared::model::Person;
 use yew::prelude::*;
 
+use super::button::{entry, icon_button};
 use super::frame::{avatar, use_frame};
 use super::icon::{Icon, mark};
 use super::menu::use_menu;
@@ -52,14 +53,8 @@ pub fn Sidebar(props: &SidebarProps) -> Html {
                 <div class="rooms-title">
                     <h2>{ frame.word(Word::Rooms) }</h2>
                     <span>
-                        <button type="button" class="icon-button" data-testid="room-browse" onclick={browse}
-                            aria-label={frame.word(Word::BrowseRooms)} title={frame.word(Word::BrowseRooms)}>
-                            { Icon::Search.draw() }
-                        </button>
-                        <button type="button" class="icon-button" data-testid="room-create-open" onclick={create}
-                            aria-label={frame.word(Word::CreateRoom)} title={frame.word(Word::CreateRoom)}>
-                            { Icon::Plus.draw() }
-                        </button>
+                        { icon_button("icon-button", "room-browse", Icon::Search, frame.word(Word::BrowseRooms), browse) }
+                        { icon_button("icon-button", "room-create-open", Icon::Plus, frame.word(Word::CreateRoom), create) }
                     </span>
                 </div>
                 <ul>{ for rooms }</ul>
@@ -140,15 +135,10 @@ fn Me(props: &MeProps) -> Html {
                     <div class="choice">{ language_switch(&frame) }</div>
                     <div class="choice">{ theme_switch(&frame, props.theme) }</div>
                     <hr />
-                    <button type="button" data-testid="rename" onclick={choose(Action::Open(Dialog::Rename(Form::default())))}>
-                        { Icon::Pencil.draw() }{ frame.word(Word::Rename) }
-                    </button>
-                    <button type="button" onclick={choose(Action::Open(Dialog::Help))}>
-                        { Icon::Help.draw() }{ frame.word(Word::Shortcuts) }
-                    </button>
-                    <button type="button" class="danger" data-testid="sign-out" onclick={choose(Action::SignOut)}>
-                        { Icon::SignOut.draw() }{ frame.word(Word::SignOut) }
-                    </button>
+                    { entry("", Some("rename"), Icon::Pencil, frame.word(Word::Rename),
+                        choose(Action::Open(Dialog::Rename(Form::default())))) }
+                    { entry("", None, Icon::Help, frame.word(Word::Shortcuts), choose(Action::Open(Dialog::Help))) }
+                    { entry("danger", Some("sign-out"), Icon::SignOut, frame.word(Word::SignOut), choose(Action::SignOut)) }
                 </div>
             }
             <button type="button" class="me-button" aria-haspopup="true" aria-expanded={menu.is_open().to_string()}

@@ -5,6 +5,7 @@
 use web_sys::HtmlInputElement;
 use yew::prelude::*;
 
+use super::button::word_button;
 use super::frame::{Frame, use_frame};
 use super::icon::mark;
 use super::switches::language_switch;
@@ -89,11 +90,8 @@ fn draw_kept(frame: &Frame, kept: &[String]) -> Html {
                 aria-describedby="kept-means" />
             <p id="kept-means" class="hint">{ frame.word(Word::KeptMeans) }</p>
             <div class="kept-actions">
-                <button type="button" class="button" data-testid="kept-copy" onclick={frame.actions.on(Action::Copy(text))}>
-                    { frame.word(Word::Copy) }
-                </button>
-                <button type="button" class="button danger" data-testid="kept-discard"
-                    onclick={frame.actions.on(Action::DiscardKept)}>{ frame.word(Word::Discard) }</button>
+                { word_button("button", Some("kept-copy"), frame.word(Word::Copy), frame.actions.on(Action::Copy(text))) }
+                { word_button("button danger", Some("kept-discard"), frame.word(Word::Discard), frame.actions.on(Action::DiscardKept)) }
             </div>
         </div>
     }

@@ -5,6 +5,7 @@
 
 use yew::prelude::*;
 
+use super::button::word_button;
 use super::frame::Frame;
 use super::icon::Icon;
 use crate::status::{Bar, BarAction, BarKind};
@@ -28,11 +29,7 @@ pub fn status_bar(frame: &Frame, bar: Option<&Bar>) -> Html {
             BarAction::SignIn => (Action::SignInAgain, Word::SignInAgain, "sign-in-again"),
             BarAction::Reload => (Action::Reload, Word::Reload, "reload"),
         };
-        html! {
-            <button type="button" class="link" data-testid={testid} onclick={frame.actions.on(action)}>
-                { frame.word(text) }
-            </button>
-        }
+        word_button("link", Some(testid), frame.word(text), frame.actions.on(action))
     });
     html! {
         <div class="status-bar">

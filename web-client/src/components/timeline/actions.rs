@@ -9,6 +9,7 @@ use shared::timeline::{PostRow, Status};
 use web_sys::HtmlDialogElement;
 use yew::prelude::*;
 
+use crate::components::button::{entry, icon_button, word_button};
 use crate::components::frame::use_frame;
 use crate::components::icon::Icon;
 use crate::store::Action;
@@ -92,11 +93,8 @@ pub fn RowActions(props: &RowActionsProps) -> Html {
         return Html::default();
     }
     let button = |choice: Choice| {
-        let text = frame.word(choice.text);
-        html! {
-            <button type="button" class="icon-button" data-testid={choice.testid} aria-label={text.clone()} title={text}
-                onclick={frame.actions.on(choice.action)}>{ choice.icon.draw() }</button>
-        }
+        let onclick = frame.actions.on(choice.action);
+        icon_button("icon-button", choice.testid, choice.icon, frame.word(choice.text), onclick)
     };
     let choices = choices(props.room, &props.post);
     if choices.is_empty() {
@@ -105,16 +103,11 @@ pub fn RowActions(props: &RowActionsProps) -> Html {
     let delete = deletion(props.room, &props.post).map(|action| {
         if *asked {
             let text = frame.word(Word::DeleteAsk);
-            return html! {
-                <button type="button" class="icon-button sure" data-testid="row-delete-confirm" onclick={frame.actions.on(action)}>{ text }</button>
-            };
+            return word_button("icon-button sure", Some("row-delete-confirm"), text, frame.actions.on(action));
         }
-        let text = frame.word(Word::Delete);
         let asked = asked.clone();
-        html! {
-            <button type="button" class="icon-button danger" data-testid="row-delete" aria-label={text.clone()} title={text}
-                onclick={move |_: MouseEvent| asked.set(true)}>{ Icon::Trash.draw() }</button>
-        }
+        let ask = Callback::from(move |_: MouseEvent| asked.set(true));
+        icon_button("icon-button danger", "row-delete", Icon::Trash, frame.word(Word::Delete), ask)
     });
     html! {
         <div class="row-actions" role="group" aria-label={frame.word(Word::More)}>
@@ -160,18 +153,15 @@ pub fn RowSheet(props: &RowSheetProps) -> Html {
             actions.act(action.clone());
         })
     };
-    let choices = choices(props.room, &props.post).into_iter().map(|choice| {
-        html! {
-            <button type="button" onclick={act(choice.action)} data-testid={choice.testid}>
-                { choice.icon.draw() }{ frame.word(choice.text) }
-            </button>
-        }
-    });
+    let choices = choices(props.room, &props.post)
+        .into_iter()
+        .map(|choice| entry("", Some(choice.testid), choice.icon, frame.word(choice.text), act(choice.action)));
     let delete = deletion(props.room, &props.post).map(|action| {
-        let (text, testid) = if *asked { (Word::DeleteAsk, "row-delete-confirm") } else { (Word::Delete, "row-delete") };
+        let (text, testid) =
+            if *asked { (Word::DeleteAsk, "row-delete-confirm") } else { (Word::Delete, "row-delete") };
         let asked_now = asked.clone();
         let onclick = if *asked { act(action) } else { Callback::from(move |_: MouseEvent| asked_now.set(true)) };
-        html! { <button type="button" class="danger" data-testid={testid} {onclick}>{ Icon::Trash.draw() }{ frame.word(text) }</button> }
+        entry("danger", Some(testid), Icon::Trash, frame.word(text), onclick)
     });
     let close = props.close.reform(|_: MouseEvent| ());
     let oncancel = props.close.reform(|event: Event| event.prevent_default());
@@ -186,7 +176,7 @@ pub fn RowSheet(props: &RowSheetProps) -> Html {
                 <p class="quote" dir="auto">{ props.post.body.as_deref().unwrap_or_default() }</p>
                 { for choices }
                 { delete.unwrap_or_default() }
-                <button type="button" onclick={close}>{ Icon::Close.draw() }{ frame.word(Word::Close) }</button>
+                { entry("", None, Icon::Close, frame.word(Word::Close), close) }
             </div>
         </dialog>
     }

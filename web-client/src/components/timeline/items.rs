@@ -12,6 +12,7 @@ use yew::prelude::*;
 use super::TimelineProps;
 use super::control::written;
 use super::row::PostView;
+use crate::components::button::word_button;
 use crate::components::frame::Frame;
 use crate::store::Action;
 use crate::words::{Local, Text, Word, error_words};
@@ -95,7 +96,7 @@ fn missing(frame: &Frame, props: &TimelineProps, count: u64, before: Seq) -> Htm
             if view.loading.is_some() {
                 <span aria-hidden="true">{ frame.word(Word::Loading) }</span>
             } else {
-                <button type="button" class="link" data-testid="hole-load" onclick={load}>{ frame.word(Word::Load) }</button>
+                { word_button("link", Some("hole-load"), frame.word(Word::Load), load) }
             }
         </>
     }

@@ -12,6 +12,7 @@ use shared::timeline::{PendingChange, PostRow, Status};
 use yew::prelude::*;
 
 use super::actions::{RowActions, RowSheet};
+use crate::components::button::word_button;
 use crate::components::frame::{Frame, avatar, hue, use_frame};
 use crate::components::icon::Icon;
 use crate::components::text::{draw_text, is_emoji_only};
@@ -198,7 +199,7 @@ fn delivery(frame: &Frame, post: &PostRow, waits: bool) -> Html {
             let reason = error_words(frame.language, error);
             let (id, body) = (post.client_id, post.body.as_deref().unwrap_or_default().to_owned());
             let button = |action: Action, text: Word, testid: &'static str| {
-                html! { <button type="button" class="link" data-testid={testid} onclick={frame.actions.on(action)}>{ frame.word(text) }</button> }
+                word_button("link", Some(testid), frame.word(text), frame.actions.on(action))
             };
             html! {
                 <div class="after" role="alert">
@@ -231,8 +232,8 @@ fn pending(frame: &Frame, change: &PendingChange) -> Option<Html> {
             html! {
                 <div key={id.to_string()} class="after bad" role="alert">
                     <span class="why">{ Icon::Warning.draw_small() }{ frame.say(&Text::ChangeRefused { reason }) }</span>
-                    <button type="button" class="link" onclick={frame.actions.on(Action::Retry(id))}>{ frame.word(Word::Retry) }</button>
-                    <button type="button" class="link" onclick={frame.actions.on(Action::Discard(id))}>{ frame.word(Word::Dismiss) }</button>
+                    { word_button("link", None, frame.word(Word::Retry), frame.actions.on(Action::Retry(id))) }
+                    { word_button("link", None, frame.word(Word::Dismiss), frame.actions.on(Action::Discard(id))) }
                 </div>
             }
         }

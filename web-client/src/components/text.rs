@@ -6,6 +6,8 @@
 
 use yew::prelude::*;
 
+use crate::platform::letters::is_letter_or_digit;
+
 /// A piece of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
@@ -67,7 +69,7 @@ fn link_length(text: &str, at: usize) -> Option<usize> {
     let host_begins = address.chars().next()?;
     let is_whole = match *scheme {
         "mailto:" => address.split_once('@').is_some_and(|(who, host)| !who.is_empty() && host.contains('.')),
-        _ => host_begins.is_alphanumeric() || host_begins == '[',
+        _ => is_letter_or_digit(host_begins) || host_begins == '[',
     };
     is_whole.then_some(scheme.len() + address.len())
 }

@@ -90,7 +90,8 @@ impl Running {
         assert_eq!(status, 201, "{body}");
         let body: serde_json::Value = serde_json::from_str(&body).unwrap();
         User {
-            person: serde_json::from_value(body["user"].clone()).unwrap(),
+            // Read from text, as everything on the wire is.
+            person: serde_json::from_str(&body["user"].to_string()).unwrap(),
             token: body["token"].as_str().unwrap().to_owned(),
             address: self.address,
         }

@@ -69,7 +69,8 @@ impl Hub {
     pub fn publish(&self, published: &Published) {
         for event in &published.effects.room_events {
             if let Some(stream) = self.find(StreamId::Room(event.room)) {
-                stream.append(event.seq, event.posts, room_frame(event), ends(event));
+                let frame = stream.is_followed().then(|| room_frame(event));
+                stream.append(event.seq, event.posts, frame, ends(event));
                 self.mark(stream);
             }
         }

@@ -73,14 +73,23 @@ impl Stream {
         }
     }
 
-    /// Adds a committed event.
-    pub(super) fn append(&self, seq: Seq, posts: u64, frame: Bytes, ends: Ends) {
+    /// Tells whether anybody follows it in full.
+    pub(super) fn is_followed(&self) -> bool {
+        self.lock().followers.len() > 0
+    }
+
+    /// Adds a committed event; without a frame where nobody followed it a moment ago. Whoever began since has read, or
+    /// reads, a log that holds it.
+    pub(super) fn append(&self, seq: Seq, posts: u64, frame: Option<Bytes>, ends: Ends) {
         let mut inner = self.lock();
         // What was read from the log is no news. Unless it was read before it came this way: then it comes now.
         if let Some(kept) = inner.kept.take().filter(|kept| seq == kept.next()) {
             inner.walked = inner.walked.max(kept);
         }
-        inner.tail.push(seq, frame);
+        match frame {
+            Some(frame) => inner.tail.push(seq, frame),
+            None => inner.tail = Tail::default(),
+        }
         inner.posts = posts;
         self.saw_head(seq);
         let is_over = |follower: &&Arc<Follower>| match ends {
@@ -176,6 +185,10 @@ impl Stream {
         let mut inner = self.lock();
         inner.followers.remove(connection);
         inner.watchers.remove(&connection);
+        if inner.followers.len() == 0 {
+            // A room that is only watched costs its head; whoever comes finds the rest in the log.
+            (inner.tail, inner.kept) = (Tail::default(), None);
+        }
         inner.followers.len() + inner.watchers.len() > 0
     }
 

@@ -159,7 +159,7 @@ mod tests {
     }
 
     fn append(stream: &Stream, seq: u64, frame: &'static str) {
-        stream.append(Seq(seq), seq, Bytes::from_static(frame.as_bytes()), Ends::Nobody);
+        stream.append(Seq(seq), seq, Some(Bytes::from_static(frame.as_bytes())), Ends::Nobody);
     }
 
     fn walk(stream: &Stream) {
@@ -214,6 +214,33 @@ mod tests {
     }
 
     #[test]
+    fn a_room_that_nobody_follows_keeps_no_frames() {
+        let stream = stream();
+        let frames = || {
+            let mut held = crate::delivery::Held::default();
+            stream.add_to(&mut held);
+            held.tail_frames
+        };
+        assert!(!stream.is_followed());
+        stream.append(Seq(1), 1, None, Ends::Nobody);
+        let reader = Reader::new(&stream, 1, 1, 100);
+        assert!(stream.is_followed());
+        append(&stream, 2, "two.");
+        // Whoever began to follow before an event that came without its frame finds it in the log.
+        let late = Reader::new(&stream, 2, 1, 100);
+        stream.append(Seq(3), 3, None, Ends::Nobody);
+        assert_eq!(stream.take(Seq(1), Seq(9), 100, |_| {}), crate::delivery::tail::Found::Below);
+        append(&stream, 4, "four.");
+        walk(&stream);
+        assert_eq!((reader.taken(), late.taken(), frames()), (String::new(), String::new(), 1));
+        stream.watch(Arc::clone(&late.follower.peer));
+        assert!(stream.leave(ConnectionId(1)));
+        assert_eq!(frames(), 1);
+        stream.leave(ConnectionId(2));
+        assert_eq!(frames(), 0);
+    }
+
+    #[test]
     fn what_was_read_from_the_log_is_no_news_unless_it_was_read_before_it_came() {
         let page = |frames: &[(u64, &'static str)]| -> Vec<(Seq, Bytes)> {
             frames.iter().map(|(seq, frame)| (Seq(*seq), Bytes::from_static(frame.as_bytes()))).collect()
@@ -248,7 +275,7 @@ mod tests {
         let (stays, leaves, gone) =
             (Reader::new(&stream, 1, 0, 100), Reader::new(&stream, 2, 0, 100), Reader::new(&stream, 3, 0, 100));
         append(&stream, 1, "one.");
-        stream.append(Seq(2), 2, Bytes::from_static(b"left."), Ends::Membership(UserId::from_bytes([2; 16])));
+        stream.append(Seq(2), 2, Some(Bytes::from_static(b"left.")), Ends::Membership(UserId::from_bytes([2; 16])));
         append(&stream, 3, "secret.");
         stream.begin_walk();
         let walk = stream.next_walk().unwrap();

@@ -122,7 +122,7 @@ pub struct WireError {
     pub suggestion: Option<String>,
 }
 
-object!(WireError { code, message, retryable = default, retry_after_ms, suggestion });
+object!(WireError { code, message, retryable = default, retry_after_ms = default, suggestion = default });
 
 impl WireError {
     /// Makes a refusal; whether it is retryable follows from its code.

@@ -4,8 +4,8 @@
 //! a page downloads before it can begin (docs/decisions/the-weight-of-the-page.md).
 //!
 //! Lives here: finding fields. Must not live here: which struct has which. Invariant: as with serde's derive, a field that
-//! is unknown is skipped whatever it holds, one that comes twice or is missing is an error, an `Option` may be missing;
-//! unlike there, an object is never read from an array.
+//! is unknown is skipped whatever it holds, one that comes twice or is missing is an error; unlike there, an object is
+//! never read from an array.
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
@@ -24,15 +24,13 @@ pub fn fields<'de, D: Deserializer<'de>, const N: usize>(
     Ok(found)
 }
 
-/// Reads one of the values that were found. One that was not is read as `null`, which only an `Option` takes.
+/// Reads one of the values, which must have been found.
 ///
 /// # Errors
 /// If it is missing, or is not what is wanted.
 pub fn field<'de, T: Deserialize<'de>, E: Error>(value: Option<&'de RawValue>, name: &'static str) -> Result<T, E> {
-    serde_json::from_str(value.map_or("null", RawValue::get)).map_err(|error| match value {
-        Some(_) => E::custom(error),
-        None => E::missing_field(name),
-    })
+    let value = value.ok_or_else(|| E::missing_field(name))?;
+    serde_json::from_str(value.get()).map_err(E::custom)
 }
 
 /// Reads one of the values that were found; one that was not is the default.
@@ -92,8 +90,7 @@ impl Visitor<'_> for Name<'_> {
     }
 }
 
-/// Says how a struct is read from a JSON object: the names of all its fields, and after `= default` what may be missing
-/// besides an `Option`.
+/// Says how a struct is read from a JSON object: the names of all its fields, with `= default` where one may be missing.
 macro_rules! object {
     ($struct:ident $(<$life:lifetime>)? { $($field:ident $(= $default:ident)?),* }) => {
         impl<'de $(: $life, $life)?> serde::Deserialize<'de> for $struct $(<$life>)? {
@@ -117,7 +114,7 @@ mod tests {
         wheels: bool,
     }
 
-    object!(Chair { legs, owner, wheels = default });
+    object!(Chair { legs, owner = default, wheels = default });
 
     fn read(text: &str) -> Result<Chair, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())

@@ -30,7 +30,7 @@ pub struct Hello {
     pub since: Option<Lsn>,
 }
 
-object!(Hello { protocol, client, session, hidden = default, user, rooms = default, since });
+object!(Hello { protocol, client, session, hidden = default, user = default, rooms = default, since = default });
 
 /// Payload of `open`, and one room of a `hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,7 +45,7 @@ pub struct OpenRoom {
     pub replay: bool,
 }
 
-object!(OpenRoom { room, cursor, replay = default });
+object!(OpenRoom { room, cursor = default, replay = default });
 
 /// Payload of the `beat` command.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -57,7 +57,7 @@ pub struct Beat {
     pub answers: Option<u64>,
 }
 
-object!(Beat { hidden = default, answers });
+object!(Beat { hidden = default, answers = default });
 
 /// Payload of `post`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -74,7 +74,7 @@ pub struct SendPost {
     pub body: String,
 }
 
-object!(SendPost { n, client_id, room, body });
+object!(SendPost { n = default, client_id, room, body });
 
 /// Payload of `edit`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -92,7 +92,7 @@ pub struct SendEdit {
     pub body: String,
 }
 
-object!(SendEdit { n, client_id, room, post, body });
+object!(SendEdit { n = default, client_id, room, post, body });
 
 /// Payload of `delete`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -108,7 +108,7 @@ pub struct SendDelete {
     pub post: Seq,
 }
 
-object!(SendDelete { n, client_id, room, post });
+object!(SendDelete { n = default, client_id, room, post });
 
 /// Payload of `react`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -128,7 +128,7 @@ pub struct SendReact {
     pub on: bool,
 }
 
-object!(SendReact { n, client_id, room, post, emoji, on });
+object!(SendReact { n = default, client_id, room, post, emoji, on });
 
 /// A payload that names a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -151,7 +151,7 @@ pub struct History {
     pub limit: Option<u32>,
 }
 
-object!(History { room, before, limit });
+object!(History { room, before, limit = default });
 
 /// Payload of `events`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -165,7 +165,7 @@ pub struct EventsAfter {
     pub limit: Option<u32>,
 }
 
-object!(EventsAfter { room, after, limit });
+object!(EventsAfter { room, after, limit = default });
 
 /// Payload of `rooms`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -175,7 +175,7 @@ pub struct ListRooms {
     pub after: Option<String>,
 }
 
-object!(ListRooms { after });
+object!(ListRooms { after = default });
 
 /// Payload of `find_room`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -220,7 +220,7 @@ pub struct ListPeople {
     pub after: Option<String>,
 }
 
-object!(ListPeople { room, after });
+object!(ListPeople { room, after = default });
 
 /// Payload of `rename`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -15,7 +15,7 @@ mod command;
 mod event;
 mod reply;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::error::{ErrorCode, WireError};
@@ -73,26 +73,24 @@ impl std::fmt::Display for BadMessage {
 
 impl std::error::Error for BadMessage {}
 
-/// The envelope as it is laid out in JSON.
-#[derive(Default, Serialize)]
+/// The envelope as it is laid out in JSON. Derived, unlike what it carries: a server reads it with every message.
+#[derive(Default, Serialize, Deserialize)]
 struct Envelope<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<RequestId>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     command: Option<std::borrow::Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     success: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     reply: Option<std::borrow::Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     event: Option<std::borrow::Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
     payload: Option<&'a RawValue>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     error: Option<WireError>,
 }
-
-object!(Envelope<'a> { id, command, success, reply, event, payload, error });
 
 impl Envelope<'_> {
     fn write(self, payload: Option<Result<Box<RawValue>, serde_json::Error>>) -> String {
@@ -107,7 +105,7 @@ struct IdOnly {
     id: Option<RequestId>,
 }
 
-object!(IdOnly { id });
+object!(IdOnly { id = default });
 
 /// The most that is said of why a message cannot be read, in bytes.
 const WHY_BYTES: usize = 200;

@@ -72,7 +72,7 @@ pub struct Posted {
     pub body: Option<String>,
 }
 
-object!(Posted { client_id, body });
+object!(Posted { client_id, body = default });
 
 /// Payload of `edited`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -84,7 +84,7 @@ pub struct Edited {
     pub body: Option<String>,
 }
 
-object!(Edited { post, body });
+object!(Edited { post, body = default });
 
 /// Payload of `deleted`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -151,7 +151,7 @@ struct RoomEventForm {
     detail: Option<Box<RawValue>>,
 }
 
-object!(RoomEventForm { room, seq, check, posts, ts, by, change, detail });
+object!(RoomEventForm { room, seq, check, posts, ts, by, change, detail = default });
 
 impl Serialize for RoomEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -255,7 +255,7 @@ struct UserEventForm {
     detail: Option<Box<RawValue>>,
 }
 
-object!(UserEventForm { seq, check, ts, change, detail });
+object!(UserEventForm { seq, check, ts, change, detail = default });
 
 impl Serialize for UserEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -71,7 +71,7 @@ pub struct Post {
     pub reactions: Vec<Reaction>,
 }
 
-object!(Post { seq, rev, ordinal, by, client_id, ts, body, edited, reactions = default });
+object!(Post { seq, rev, ordinal, by, client_id, ts, body = default, edited = default, reactions = default });
 
 /// One emoji under a post.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

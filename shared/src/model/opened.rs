@@ -80,7 +80,7 @@ struct OutcomeForm {
     error: Option<WireError>,
 }
 
-object!(OutcomeForm { outcome, head, missed, reason, snapshot, hole, error });
+object!(OutcomeForm { outcome, head = default, missed = default, reason = default, snapshot = default, hole = default, error = default });
 
 impl From<OpenOutcome> for OutcomeForm {
     fn from(outcome: OpenOutcome) -> Self {

@@ -56,7 +56,7 @@ struct OpForm {
     on: Option<bool>,
 }
 
-object!(OpForm { op, post, body, emoji, on });
+object!(OpForm { op, post = default, body = default, emoji = default, on = default });
 
 impl From<SendOp> for OpForm {
     fn from(op: SendOp) -> Self {
@@ -114,4 +114,4 @@ pub struct OutboxItem {
     pub refused: Option<WireError>,
 }
 
-object!(OutboxItem { client_id, room, op, queued_at, order, attempted = default, refused });
+object!(OutboxItem { client_id, room, op, queued_at, order, attempted = default, refused = default });

@@ -5,7 +5,8 @@
 //!
 //! Lives here: finding fields. Must not live here: which struct has which. Invariant: as with serde's derive, a field that
 //! is unknown is skipped whatever it holds, one that comes twice or is missing is an error; unlike there, an object is
-//! never read from an array.
+//! never read from an array, and only from text (`serde_json::from_str` or `from_slice`): not from a `Value`, from a
+//! reader, or inside an untagged or flattened enum, which keep no text.
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Visitor};

@@ -44,14 +44,6 @@ struct Answer {
     token: Option<String>,
 }
 
-/// A refusal, bare or inside an object.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Refusal {
-    Inside { error: WireError },
-    Bare(WireError),
-}
-
 /// Opens a session under a name.
 ///
 /// # Errors
@@ -82,9 +74,9 @@ fn ask(server: &ServerUrl, name: &str) -> Result<Account, SignInError> {
         let token = answer.token.ok_or_else(|| strange("it gave no token"))?;
         return Ok(Account { user: answer.user, token });
     }
-    match serde_json::from_str(&text) {
-        Ok(Refusal::Inside { error } | Refusal::Bare(error)) if !error.retryable => Err(SignInError::Refused(error)),
-        Ok(Refusal::Inside { error } | Refusal::Bare(error)) => Err(SignInError::Unreachable(error.message)),
+    match serde_json::from_str::<WireError>(&text) {
+        Ok(error) if !error.retryable => Err(SignInError::Refused(error)),
+        Ok(error) => Err(SignInError::Unreachable(error.message)),
         Err(_) if status.is_server_error() => Err(SignInError::Unreachable(format!("{server}: HTTP {status}"))),
         Err(_) => Err(SignInError::Strange(format!("{server} is no Holdfast server: HTTP {status}"))),
     }

@@ -13,6 +13,7 @@
 
 pub mod bucket;
 mod follow;
+mod greeting;
 mod inbound;
 mod lifetime;
 mod liveness;
@@ -32,8 +33,7 @@ use bytes::Bytes;
 use shared::close;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{RequestId, StreamId, UserId};
-use shared::message::{Command, Event, Message, Reply, Welcome};
-use shared::model::ServerInfo;
+use shared::message::{Command, Event, Message, Reply};
 use shared::time::Timestamp;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -46,7 +46,6 @@ use self::sends::Sends;
 use crate::app::{App, SocketCount};
 use crate::config::ms;
 use crate::delivery::{Outlet, Peer};
-use crate::drain::Phase as ServerPhase;
 use crate::log::{Applied, LogError};
 use crate::people::tokens::TokenHash;
 use crate::socket::Socket;
@@ -379,62 +378,6 @@ impl<S: Socket> Connection<S> {
             Some(from) => entered.follows.start(out, id, from, head, goal),
             None => entered.follows.stop(out, id),
         }
-    }
-
-    fn welcome(&mut self, id: Option<RequestId>, hello: &shared::message::Hello, greeting: open::Greeting) {
-        let Some(entered) = &mut self.entered else { return };
-        let (app, user) = (Arc::clone(&self.app), entered.peer.user);
-        entered.name.clone_from(&greeting.you.name);
-        entered.follows.set_members(greeting.members.iter().copied());
-        app.presence.enter(user, &greeting.you.name, greeting.members);
-        entered.presence = Announced::Yes;
-        let welcome = Welcome {
-            protocol: hello.protocol.min(shared::limits::PROTOCOL_VERSION),
-            server: ServerInfo { epoch: greeting.epoch, build: app.build().to_owned(), lsn: greeting.lsn },
-            connection: entered.peer.connection,
-            you: greeting.you,
-            now: app.ambient.wall_clock(),
-            heartbeat: app.config.heartbeat(),
-            reconnect_spread_ms: app.config.reconnect_spread_ms(app.sockets()),
-            limits: app.config.wire_limits(),
-            draining: app.drain.phase() != ServerPhase::Serving,
-            user: greeting.user,
-            user_recovered: greeting.user_from.is_some(),
-            rooms_complete: greeting.rooms_complete,
-            rooms: greeting.rooms,
-        };
-        self.phase = Phase::Open;
-        self.say(&Message::reply(id, Reply::Welcome(Box::new(welcome))));
-        let head = greeting.user.seq;
-        self.follow_from(StreamId::User(user), Some(greeting.user_from.unwrap_or(head)), head, Some(head));
-        for plan in greeting.plans {
-            let room = StreamId::Room(plan.opened.room);
-            let message = Message::event(Event::Opened(plan.opened));
-            self.outlet.lock().push(open::frame_with(&message, plan.roster.as_deref()));
-            self.follow_from(room, plan.from, plan.head, Some(plan.head));
-        }
-        if let Ok(identity) = self.identity {
-            self.session_lasts_until(identity.expires);
-        }
-        self.tell_live();
-    }
-
-    /// Plans to look at the session when half of its life is over; at once where it is: whoever comes in its second half
-    /// uses it, too.
-    fn session_lasts_until(&mut self, expires: Timestamp) {
-        let left = expires.since(self.app.ambient.wall_clock());
-        let wait = left.saturating_sub(self.app.config.timing.session_ms / 2);
-        self.session_at = Some(self.app.ambient.now() + ms(wait.saturating_add(1)));
-    }
-
-    /// Plans the next look. A session that could not be renewed is looked at when that was planned, and when it ends.
-    fn session_was_looked_at(&mut self, expires: Timestamp) {
-        let left = expires.since(self.app.ambient.wall_clock());
-        if left > self.app.config.timing.session_ms / 2 {
-            return self.session_lasts_until(expires);
-        }
-        let end = self.app.ambient.now() + ms(left.saturating_add(1));
-        self.session_at = self.session_at.map(|again| again.min(end));
     }
 }
 

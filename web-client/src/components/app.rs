@@ -47,9 +47,23 @@ pub fn App(props: &AppProps) -> Html {
     html! {
         <ContextProvider<Frame> context={frame}>
             { page }
-            <p class="unseen" role="status" data-testid="status" data-state={state.status.name}>{ announced }</p>
+            <Announcement state={state.status.name} words={announced.map(AttrValue::from)} />
         </ContextProvider<Frame>>
     }
+}
+
+#[derive(Properties, PartialEq)]
+struct AnnouncementProps {
+    /// The state's name.
+    state: &'static str,
+    words: Option<AttrValue>,
+}
+
+/// Announces the state. A component beside the shell, which draws the bar: Yew draws one level of components after the
+/// other and may give the browser a turn in between, and what is announced must not be ahead of what is shown.
+#[component]
+fn Announcement(props: &AnnouncementProps) -> Html {
+    html! { <p class="unseen" role="status" data-testid="status" data-state={props.state}>{ props.words.clone() }</p> }
 }
 
 /// Listens to the keys that work everywhere.

@@ -11,7 +11,10 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{mem, thread};
 
 use clap::Args;
 
@@ -43,6 +46,9 @@ pub(crate) struct Options {
     /// How long each target runs.
     #[arg(long, default_value_t = 1.0)]
     minutes: f64,
+    /// How many targets run side by side. More than the machine has cores make each try less in its minutes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..))]
+    jobs: u8,
     /// Only list the targets.
     #[arg(long)]
     list: bool,
@@ -66,8 +72,7 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
         return fail(format!("there is no such target; there are {}", all.join(", ")));
     }
     let fuzzers = build(options.target.as_deref())?;
-    let mut results = Vec::new();
-    for name in chosen {
+    let results = side_by_side(&chosen, options.jobs, |name| {
         let fuzzer = Fuzzer::of(&fuzzers, name)?;
         announce(&format!("{name}, {} minutes", options.minutes));
         let result = fuzzer.run(options.minutes)?;
@@ -75,8 +80,8 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
         if options.keep && result.found.is_none() {
             fuzzer.keep()?;
         }
-        results.push(result);
-    }
+        Ok(result)
+    })?;
     println!("\n| target | minutes | inputs tried | a second | edges | corpus | found |");
     println!("|---|--:|--:|--:|--:|--:|---|");
     results.iter().for_each(|result| println!("{}", result.row()));
@@ -89,6 +94,34 @@ pub(crate) fn run(options: &Options) -> Outcome<ExitCode> {
         );
     }
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Does the same with each of the names, `jobs` at a time; what came of each, in their order. After the first that fails
+/// no other is begun.
+fn side_by_side<T: Send>(names: &[&String], jobs: u8, each: impl Fn(&str) -> Outcome<T> + Sync) -> Outcome<Vec<T>> {
+    let waiting = Mutex::new(names.iter().enumerate());
+    let results = Mutex::new(Vec::new());
+    let failed = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while !failed.load(Ordering::Relaxed) {
+                    let Some((index, name)) = locked(&waiting).next() else { break };
+                    let result = each(name);
+                    failed.fetch_or(result.is_err(), Ordering::Relaxed);
+                    locked(&results).push((index, result));
+                }
+            });
+        }
+    });
+    let mut results = mem::take(&mut *locked(&results));
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// What a lock guards, also after another thread has panicked with it: the scope panics then.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Every target, by the file that gives it its bytes.
@@ -283,6 +316,23 @@ mod tests {
             Ran { name: "decoder".into(), minutes: 1.0, tried: 92, a_second: 46, edges: 120, corpus: 17, found };
         assert_eq!(ran, expected);
         assert_eq!(Ran::of("decoder", 1.0, "").found, None);
+    }
+
+    #[test]
+    fn each_target_runs_once_and_is_told_in_its_place_however_many_run_at_once() {
+        let names: Vec<String> = (0..7).map(|n| n.to_string()).collect();
+        let names: Vec<&String> = names.iter().collect();
+        for jobs in [1, 3, 12] {
+            let told = side_by_side(&names, jobs, |name| Ok(name.to_owned())).expect("none fails");
+            assert_eq!(told, ["0", "1", "2", "3", "4", "5", "6"], "{jobs} at once");
+        }
+        let begun = Mutex::new(Vec::new());
+        let one_fails = |name: &str| {
+            locked(&begun).push(name.to_owned());
+            if name == "2" { fail("it does") } else { Ok(()) }
+        };
+        assert!(side_by_side(&names, 1, one_fails).is_err());
+        assert_eq!(*locked(&begun), ["0", "1", "2"], "none after the one that failed");
     }
 
     #[test]

@@ -115,6 +115,30 @@ fn a_row_keeps_its_key_and_takes_its_place_when_the_ack_comes_before_the_event()
 }
 
 #[test]
+fn a_page_that_tells_of_more_than_is_known_does_not_stand_above_what_was_acknowledged_before_it() {
+    let mut model = Room::default();
+    model.act(user(2), Deed::Post);
+    let mut timeline = Timeline::new(user(ME));
+    timeline.opened(&fresh(model.snapshot(PAGE)));
+    timeline.queued(&my_post(1));
+    let seq = model.post(user(ME), client_id(1), "mine 1");
+    timeline.acked(&ack(1, seq));
+    for _ in 0..PAGE {
+        model.act(user(3), Deed::Post);
+    }
+
+    // The last of the room, mine not among them.
+    timeline.history(&model.history(model.head().next(), PAGE), model.head().next());
+    assert_sound(&timeline);
+    assert_eq!(bodies(&timeline), ["post at 1", "mine 1"]);
+    for seq in 2..=model.head().0 {
+        timeline.event(model.event(Seq(seq)));
+        assert_sound(&timeline);
+    }
+    assert_eq!(bodies(&timeline), ["post at 1", "mine 1", "post at 3", "post at 4", "post at 5", "post at 6"]);
+}
+
+#[test]
 fn an_event_before_its_ack_settles_the_row_and_the_ack_adds_nothing() {
     let mut model = Room::default();
     let mut timeline = Timeline::new(user(ME));

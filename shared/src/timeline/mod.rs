@@ -267,18 +267,20 @@ impl Timeline {
         self.version += 1;
     }
 
-    /// Takes in a page of older posts that was asked for with `before`.
+    /// Takes in a page of older posts that was asked for with `before`. What it tells from there on, or beyond the last
+    /// known change, is left out: that comes as an event, and until then would stand above what was acknowledged before it.
     pub fn history(&mut self, page: &HistoryPage, before: Seq) {
         if self.epoch.is_some_and(|epoch| epoch != page.as_of.epoch) {
             return;
         }
         let was_first = self.confirmed.first();
+        let before = before.min(self.confirmed.head().next());
         self.meet(&page.people, page.as_of.seq);
-        for post in &page.posts {
+        for post in page.posts.iter().filter(|post| post.seq < before) {
             self.take(post, page.as_of.seq);
         }
         self.confirmed.told_before(before);
-        let first = page.posts.first().map_or(before, |post| post.seq);
+        let first = page.posts.first().map_or(before, |post| post.seq.min(before));
         if page.earlier == 0 {
             self.floor = self.floor.max(first);
         }

@@ -3,7 +3,8 @@
 //! Lives here: reading and writing `(tag, payload)`. Must not live here: what the envelope calls the two. Invariant: an
 //! unknown tag is kept whole as `Unknown`; a known tag with a malformed payload is an error, never `Unknown`.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// A tag this version does not know, with its payload as it came.
@@ -39,12 +40,33 @@ pub fn is_object(text: &str) -> bool {
     text.trim_start_matches([' ', '\t', '\n', '\r']).starts_with('{')
 }
 
-/// Writes a payload as raw JSON.
-///
-/// # Errors
-/// What serde says; our own types never fail.
-pub fn write_payload<T: Serialize>(payload: &T) -> Result<Box<RawValue>, serde_json::Error> {
-    serde_json::value::to_raw_value(payload)
+/// A tagged form, as its payload alone is written.
+pub trait Tagged {
+    /// Writes the payload.
+    ///
+    /// # Errors
+    /// If an `Unknown` was made by hand around text that is not JSON.
+    fn write_payload<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
+}
+
+/// The payload of a tagged form, to be written into whatever stands around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Payload<'a, T>(pub &'a T);
+
+impl<T: Tagged> Serialize for Payload<'_, T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.write_payload(serializer)
+    }
+}
+
+impl Unknown {
+    /// Writes the payload as it came.
+    ///
+    /// # Errors
+    /// If it was made by hand around text that is not JSON.
+    pub fn write_payload<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(self.raw.clone()).map_err(S::Error::custom)?.serialize(serializer)
+    }
 }
 
 /// Declares an enum whose cases travel as a tag and a payload struct.
@@ -82,14 +104,13 @@ macro_rules! tagged {
                 }
             }
 
-            /// Writes the payload alone.
-            ///
-            /// # Errors
-            /// If an `Unknown` was made by hand around text that is not JSON.
-            pub fn payload(&self) -> Result<Box<serde_json::value::RawValue>, serde_json::Error> {
+        }
+
+        impl $crate::tagged::Tagged for $name {
+            fn write_payload<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self {
-                    $(Self::$case(payload) => $crate::tagged::write_payload(payload),)*
-                    Self::Unknown(unknown) => serde_json::value::RawValue::from_string(unknown.raw.clone()),
+                    $(Self::$case(payload) => serde::Serialize::serialize(payload, serializer),)*
+                    Self::Unknown(unknown) => unknown.write_payload(serializer),
                 }
             }
         }

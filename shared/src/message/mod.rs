@@ -22,7 +22,7 @@ use crate::error::{ErrorCode, WireError};
 use crate::ids::RequestId;
 use crate::model::{Empty, EventPage, HistoryPage, Opened, RoomEvent, RoomSummary, UserEvent};
 use crate::object::object;
-use crate::tagged::{self, tagged};
+use crate::tagged::{self, Payload, tagged};
 
 pub use command::{
     Beat, CreateRoom, EventsAfter, FindRoom, Hello, History, ListPeople, ListRooms, MarkRead, Membership, OpenRoom,
@@ -73,32 +73,58 @@ impl std::fmt::Display for BadMessage {
 
 impl std::error::Error for BadMessage {}
 
-/// The envelope as it is laid out in JSON. Derived, unlike what it carries: a server reads it with every message.
-#[derive(Default, Serialize, Deserialize)]
+/// The envelope as it is read. Derived, unlike what it carries: a server reads it with every message.
+#[derive(Deserialize)]
 struct Envelope<'a> {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     id: Option<RequestId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     command: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     success: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     reply: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     event: Option<std::borrow::Cow<'a, str>>,
-    #[serde(default, borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow)]
     payload: Option<&'a RawValue>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     error: Option<WireError>,
 }
 
-impl Envelope<'_> {
-    fn write(self, payload: Option<Result<Box<RawValue>, serde_json::Error>>) -> String {
-        let payload = payload.map(|written| written.expect("our own payloads are JSON"));
-        let envelope = Envelope { payload: payload.as_deref(), ..self };
-        serde_json::to_string(&envelope).expect("an envelope of strings and JSON is JSON")
+/// A message being written: each field straight to its place.
+struct Writing(Vec<u8>);
+
+impl Writing {
+    fn new(id: Option<RequestId>) -> Self {
+        let mut text = Vec::with_capacity(MESSAGE_BYTES);
+        text.push(b'{');
+        let writing = Self(text);
+        match id {
+            Some(id) => writing.field("id", &id),
+            None => writing,
+        }
+    }
+
+    fn field<T: Serialize + ?Sized>(mut self, name: &'static str, value: &T) -> Self {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        self.0.push(b'"');
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+        serde_json::to_writer(&mut self.0, value).expect("our own types are JSON");
+        self
+    }
+
+    fn end(mut self) -> String {
+        self.0.push(b'}');
+        String::from_utf8(self.0).expect("JSON is UTF-8")
     }
 }
+
+/// What is set aside for a message that is written, in bytes: most fit, a post of some length with all that is beside it.
+const MESSAGE_BYTES: usize = 512;
 
 /// Just enough of a malformed message to answer it.
 struct IdOnly {
@@ -199,25 +225,16 @@ impl Message {
     /// If an `Unknown` case was made by hand around text that is not JSON; what was parsed always writes.
     #[must_use]
     pub fn to_json(&self) -> String {
-        let mut envelope = Envelope { id: self.id, ..Envelope::default() };
-        let payload = match &self.body {
+        let text = Writing::new(self.id);
+        match &self.body {
             Body::Command(command) => return Self::command_json(self.id, command),
             Body::Reply(reply) => {
-                envelope.success = Some(true);
-                envelope.reply = Some(reply.tag().into());
-                Some(reply.payload())
+                text.field("success", &true).field("reply", reply.tag()).field("payload", &Payload(reply))
             }
-            Body::Refusal(error) => {
-                envelope.success = Some(false);
-                envelope.error = Some(error.clone());
-                None
-            }
-            Body::Event(event) => {
-                envelope.event = Some(event.tag().into());
-                Some(event.payload())
-            }
-        };
-        envelope.write(payload)
+            Body::Refusal(error) => text.field("success", &false).field("error", error),
+            Body::Event(event) => text.field("event", event.tag()).field("payload", &Payload(event)),
+        }
+        .end()
     }
 
     /// Writes a command as JSON. A client that never calls [`Self::to_json`] carries no code to write replies and events.
@@ -226,8 +243,7 @@ impl Message {
     /// As [`Self::to_json`].
     #[must_use]
     pub fn command_json(id: Option<RequestId>, command: &Command) -> String {
-        let envelope = Envelope { id, command: Some(command.tag().into()), ..Envelope::default() };
-        envelope.write(Some(command.payload()))
+        Writing::new(id).field("command", command.tag()).field("payload", &Payload(command)).end()
     }
 }
 

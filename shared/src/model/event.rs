@@ -4,7 +4,6 @@
 //! it.
 
 use serde::de::Error as _;
-use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -12,7 +11,7 @@ use super::{Empty, Person};
 use crate::cursor::Check;
 use crate::ids::{ClientId, RoomId, Seq};
 use crate::object::object;
-use crate::tagged::tagged;
+use crate::tagged::{Payload, tagged};
 use crate::time::Timestamp;
 
 /// One change in a room, as every member is sent it: the same bytes for all.
@@ -137,8 +136,20 @@ pub struct Renamed {
 
 object!(Renamed { was });
 
-/// How a [`RoomEvent`] is laid out in JSON: the change's tag and payload beside the rest.
+/// How a [`RoomEvent`] is written as JSON: the change's tag and payload beside the rest.
 #[derive(Serialize)]
+struct RoomEventText<'a> {
+    room: RoomId,
+    seq: Seq,
+    check: Check,
+    posts: u64,
+    ts: Timestamp,
+    by: &'a Person,
+    change: &'a str,
+    detail: Payload<'a, RoomChange>,
+}
+
+/// How it is read.
 struct RoomEventForm {
     room: RoomId,
     seq: Seq,
@@ -147,7 +158,6 @@ struct RoomEventForm {
     ts: Timestamp,
     by: Person,
     change: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Box<RawValue>>,
 }
 
@@ -155,15 +165,15 @@ object!(RoomEventForm { room, seq, check, posts, ts, by, change, detail = defaul
 
 impl Serialize for RoomEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        RoomEventForm {
+        RoomEventText {
             room: self.room,
             seq: self.seq,
             check: self.check,
             posts: self.posts,
             ts: self.ts,
-            by: self.by.clone(),
-            change: self.change.tag().to_owned(),
-            detail: Some(self.change.payload().map_err(S::Error::custom)?),
+            by: &self.by,
+            change: self.change.tag(),
+            detail: Payload(&self.change),
         }
         .serialize(serializer)
     }
@@ -246,12 +256,19 @@ pub struct Named {
 object!(Named { name });
 
 #[derive(Serialize)]
+struct UserEventText<'a> {
+    seq: Seq,
+    check: Check,
+    ts: Timestamp,
+    change: &'a str,
+    detail: Payload<'a, UserChange>,
+}
+
 struct UserEventForm {
     seq: Seq,
     check: Check,
     ts: Timestamp,
     change: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<Box<RawValue>>,
 }
 
@@ -259,12 +276,12 @@ object!(UserEventForm { seq, check, ts, change, detail = default });
 
 impl Serialize for UserEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        UserEventForm {
+        UserEventText {
             seq: self.seq,
             check: self.check,
             ts: self.ts,
-            change: self.change.tag().to_owned(),
-            detail: Some(self.change.payload().map_err(S::Error::custom)?),
+            change: self.change.tag(),
+            detail: Payload(&self.change),
         }
         .serialize(serializer)
     }

@@ -7,7 +7,7 @@
 //! Two slots are written in turn, so that a write torn by a power cut leaves the one before.
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -36,12 +36,8 @@ impl Head {
     fn line(&self) -> String {
         let said = format!("{FORM} {} {:020} {}", self.epoch, self.lsn.0, self.check);
         let seal = seal(&said);
-        let mut line = format!("{said} {seal}");
-        while line.len() < SLOT_BYTES - 1 {
-            line.push(' ');
-        }
-        line.push('\n');
-        line
+        let line = format!("{said} {seal}");
+        format!("{line:<width$}\n", width = SLOT_BYTES - 1)
     }
 
     fn parse(slot: &[u8]) -> Option<Self> {
@@ -112,8 +108,7 @@ impl HeadFile {
     /// # Errors
     /// As the file system says. The head then stays behind, which is safe: it guards less, and never falsely.
     pub(super) fn write(&mut self, head: Head) -> std::io::Result<()> {
-        self.file.seek(SeekFrom::Start((self.slot * SLOT_BYTES) as u64))?;
-        self.file.write_all(head.line().as_bytes())?;
+        write_at(&mut self.file, head.line().as_bytes(), (self.slot * SLOT_BYTES) as u64)?;
         self.slot = (self.slot + 1) % SLOTS;
         if let Some(dirty) = &self.dirty {
             match dirty.try_send(()) {
@@ -139,13 +134,30 @@ impl Drop for HeadFile {
     }
 }
 
+/// Writes all of it at a place, in one call where the system has one.
+#[cfg(unix)]
+fn write_at(file: &mut File, bytes: &[u8], place: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, place)
+}
+
+#[cfg(not(unix))]
+fn write_at(file: &mut File, bytes: &[u8], place: u64) -> std::io::Result<()> {
+    use std::io::{Seek as _, SeekFrom};
+    file.seek(SeekFrom::Start(place))?;
+    file.write_all(bytes)
+}
+
 fn keep_synced(file: &File, hints: &Receiver<()>, every: Duration) {
     // A hint that waits when the writer ends is still received.
     while hints.recv().is_ok() {
+        // First the wait: whoever waits for the record that was just committed has the processor, and what is written
+        // meanwhile is synced with it.
+        std::thread::sleep(every);
+        // A hint that came meanwhile is about what is synced now.
+        let _ = hints.try_recv();
         if let Err(error) = file.sync_data() {
             tracing::error!(error = %error, "the head record could not be synced; the newest changes are unguarded");
             return;
         }
-        std::thread::sleep(every);
     }
 }

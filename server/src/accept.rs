@@ -281,11 +281,13 @@ where
         }
         let pending = Pending { app: Arc::clone(&app), share, _slot: waiting };
         let (app, router, takeover) = (Arc::clone(&app), router.clone(), takeover.clone());
+        // Both boxed, and neither made inside: a task keeps the space of all that it ever held for as long as it lives, and
+        // a connection outlives the request that it began as.
+        let begun = Box::pin(until_upgrade(app, socket, address, router, pending));
+        let takeover = move |upgraded| Box::pin(takeover(upgraded));
         tasks.spawn(async move {
-            // Boxed, so that neither is the space for requests kept by a connection nor that for a connection taken before
-            // there is one.
-            if let Some(upgraded) = Box::pin(until_upgrade(app, socket, address, router, pending)).await {
-                Box::pin(takeover(upgraded)).await;
+            if let Some(connection) = begun.await.map(takeover) {
+                connection.await;
             }
             drop(slot);
         });

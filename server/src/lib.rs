@@ -192,8 +192,8 @@ pub fn publish(hub: &Hub, registry: &Registry, published: &Published) {
     for (user, mark) in &published.effects.reads {
         registry.for_user(*user, |peer| peer.mailbox.read(mark.room, mark.posts));
     }
-    for token in &published.effects.revoked {
-        registry.revoke(token);
+    for (user, token) in &published.effects.revoked {
+        registry.revoke(*user, token);
     }
 }
 

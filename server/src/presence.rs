@@ -99,6 +99,12 @@ impl Presence {
         }
     }
 
+    /// Returns the name of a person who is here.
+    #[must_use]
+    pub fn name(&self, user: UserId) -> Option<String> {
+        self.lock().here.get(&user).map(|here| here.name.clone())
+    }
+
     /// A person became a member of a room, or is one no longer.
     pub fn set_member(&self, user: UserId, room: RoomId, member: bool) {
         if let Some(here) = self.lock().here.get_mut(&user) {
@@ -219,7 +225,7 @@ mod tests {
     use crate::delivery::{Mailbox, Peer};
 
     fn told(peer: &Peer) -> Vec<bool> {
-        peer.mailbox.take(true).0.presence.values().map(|member| member.online).collect()
+        peer.mailbox.take(true).0.unwrap_or_default().presence.values().map(|member| member.online).collect()
     }
 
     #[test]

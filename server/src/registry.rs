@@ -1,13 +1,13 @@
-//! Which connections there are, by person and by sign-in.
+//! Which connections there are, by person.
 //!
-//! Must not live here: what they follow. Invariant: a connection is in every index from its hello to its end, or in none.
+//! Must not live here: what they follow. Invariant: a connection is here from its hello to its end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use shared::close;
-use shared::ids::{ConnectionId, UserId};
+use shared::ids::UserId;
 
 use crate::config::Rates;
 use crate::connection::bucket::Bucket;
@@ -22,14 +22,14 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Inner {
-    peers: HashMap<ConnectionId, Arc<Peer>>,
     users: HashMap<UserId, User>,
-    tokens: HashMap<TokenHash, Vec<ConnectionId>>,
+    /// Connections in all.
+    connections: usize,
 }
 
 #[derive(Debug)]
 struct User {
-    connections: Vec<ConnectionId>,
+    connections: Vec<Arc<Peer>>,
     sends: Bucket,
 }
 
@@ -50,7 +50,7 @@ impl Registry {
             sends: Bucket::new(rates.posts_burst, rates.posts_per_s, now),
         });
         let mut others = 0;
-        for other in user.connections.iter().filter_map(|id| inner.peers.get(id)) {
+        for other in &user.connections {
             if other.session == peer.session {
                 other.mailbox.order(Order::Close(close::SUPERSEDED));
             } else {
@@ -60,25 +60,21 @@ impl Registry {
         if others >= limit {
             return Err(TooMany);
         }
-        user.connections.push(peer.connection);
-        inner.tokens.entry(peer.token).or_default().push(peer.connection);
-        inner.peers.insert(peer.connection, Arc::clone(peer));
+        // Most people have one.
+        user.connections.reserve_exact(1);
+        user.connections.push(Arc::clone(peer));
+        inner.connections += 1;
         Ok(())
     }
 
     /// Removes a connection.
     pub fn leave(&self, peer: &Peer) {
         let mut inner = self.lock();
-        inner.peers.remove(&peer.connection);
-        if let Some(connections) = inner.tokens.get_mut(&peer.token) {
-            connections.retain(|id| *id != peer.connection);
-            if connections.is_empty() {
-                inner.tokens.remove(&peer.token);
-            }
-        }
-        if let Some(user) = inner.users.get_mut(&peer.user) {
-            user.connections.retain(|id| *id != peer.connection);
-        }
+        let Some(user) = inner.users.get_mut(&peer.user) else { return };
+        let before = user.connections.len();
+        user.connections.retain(|other| other.connection != peer.connection);
+        let gone = before - user.connections.len();
+        inner.connections -= gone;
     }
 
     /// Forgets the rates of people who are gone and whose burst is whole again.
@@ -95,24 +91,25 @@ impl Registry {
     }
 
     /// Calls `tell` for every connection of a person.
-    pub fn for_user(&self, user: UserId, mut tell: impl FnMut(&Peer)) {
+    pub fn for_user(&self, user: UserId, tell: impl FnMut(&Arc<Peer>)) {
         let inner = self.lock();
-        let Some(entry) = inner.users.get(&user) else { return };
-        entry.connections.iter().filter_map(|id| inner.peers.get(id)).for_each(|peer| tell(peer));
+        inner.users.get(&user).into_iter().flat_map(|user| &user.connections).for_each(tell);
     }
 
-    /// Ends every connection under a sign-in that was revoked.
-    pub fn revoke(&self, token: &TokenHash) {
-        let inner = self.lock();
-        for peer in inner.tokens.get(token).into_iter().flatten().filter_map(|id| inner.peers.get(id)) {
-            peer.mailbox.order(Order::Close(close::SESSION_REVOKED));
-        }
+    /// Ends every connection under a sign-in of this person that was revoked.
+    pub fn revoke(&self, user: UserId, token: &TokenHash) {
+        self.for_user(user, |peer| {
+            if peer.token == *token {
+                peer.mailbox.order(Order::Close(close::SESSION_REVOKED));
+            }
+        });
     }
 
     /// Returns every connection, the oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Peer>> {
-        let mut all: Vec<Arc<Peer>> = self.lock().peers.values().cloned().collect();
+        let mut all: Vec<Arc<Peer>> =
+            self.lock().users.values().flat_map(|user| user.connections.iter().cloned()).collect();
         all.sort_unstable_by_key(|peer| peer.connection);
         all
     }
@@ -120,7 +117,7 @@ impl Registry {
     /// Returns how many connections have said hello.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.lock().peers.len()
+        self.lock().connections
     }
 
     /// Tells whether there is none.

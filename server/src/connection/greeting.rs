@@ -19,7 +19,6 @@ impl<S: Socket> Connection<S> {
     pub(super) fn welcome(&mut self, id: Option<RequestId>, hello: &Hello, greeting: open::Greeting) {
         let Some(entered) = &mut self.entered else { return };
         let (app, user) = (Arc::clone(&self.app), entered.peer.user);
-        entered.name.clone_from(&greeting.you.name);
         entered.follows.set_members(greeting.members.iter().copied());
         app.presence.enter(user, &greeting.you.name, greeting.members);
         entered.presence = Announced::Yes;

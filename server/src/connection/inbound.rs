@@ -19,9 +19,10 @@ use shared::message::{
 };
 use shared::model::Person;
 
+use super::bucket::Window;
 use super::follow::{BURST_BYTES, Follows};
 use super::sends::Send;
-use super::{Announced, Catchup, Connection, Entered, Phase};
+use super::{Announced, Catchup, Connection, Entered, FLOOD_WINDOW, Floods, Phase};
 use crate::config::ms;
 use crate::delivery::{Mailbox, Order, Peer};
 use crate::drain::Phase as ServerPhase;
@@ -107,13 +108,13 @@ impl<S: Socket> Connection<S> {
             // The decoder refuses these on the wire.
             Incoming::Binary(_) => self.close_with(close::UNSUPPORTED),
             Incoming::Ping(payload) => {
-                if self.pings.is_over(now) {
+                if self.floods().pings.is_over(now) {
                     return self.close(close::POLICY, "Far too many pings.");
                 }
                 self.outlet.lock().push(frame::pong(&payload));
             }
             Incoming::Pong => {
-                if self.pings.is_over(now) {
+                if self.floods().pings.is_over(now) {
                     self.close(close::POLICY, "Far too many pongs.");
                 }
             }
@@ -129,10 +130,20 @@ impl<S: Socket> Connection<S> {
         }
     }
 
+    fn floods(&mut self) -> &mut Floods {
+        let rates = &self.app.config.rates;
+        self.floods.get_or_insert_with(|| {
+            Box::new(Floods {
+                refused: Window::new(rates.abuse_frames, FLOOD_WINDOW),
+                pings: Window::new(rates.pings, FLOOD_WINDOW),
+            })
+        })
+    }
+
     fn on_text(&mut self, text: &str, now: Instant) {
         self.liveness.heard(now);
         let over = self.frames.take(now).err();
-        if over.is_some() && self.refused.is_over(now) {
+        if over.is_some() && self.floods().refused.is_over(now) {
             return self.close_with(close::FLOOD);
         }
         let message = match Message::parse(text) {
@@ -208,7 +219,6 @@ impl<S: Socket> Connection<S> {
         self.entered = Some(Entered {
             app: Arc::clone(&self.app),
             peer,
-            name: String::new(),
             follows,
             catching_up: Catchup::Behind,
             presence: Announced::No,
@@ -280,7 +290,8 @@ impl<S: Socket> Connection<S> {
             return;
         }
         self.typed = Some(now);
-        let user = Person { id: entered.peer.user, name: entered.name.clone() };
+        let Some(name) = self.app.presence.name(entered.peer.user) else { return };
+        let user = Person { id: entered.peer.user, name };
         let frame = frame::text(&Message::event(Event::Typing(TypingNow { room: typing.room, user })).to_json());
         self.app.hub.for_followers(typing.room, |peer| {
             if peer.user != entered.peer.user {

@@ -22,7 +22,7 @@ impl<S: Socket> Connection<S> {
         let phase = match self.phase {
             Phase::Closing { until, .. } => return until,
             Phase::Hello { until } => until,
-            Phase::Greeting | Phase::Open | Phase::Over => self.liveness.deadline(),
+            Phase::Greeting | Phase::Open | Phase::Over => self.liveness.deadline(&self.app.config.timing),
         };
         let drain = self.drain_at.filter(|_| !self.is_drain_due(now));
         let session = self.session_at.filter(|_| self.job.is_none());
@@ -50,7 +50,7 @@ impl<S: Socket> Connection<S> {
                 // Whoever is not listened to is not silent.
                 self.liveness.heard(now);
             }
-            match self.liveness.act(now) {
+            match self.liveness.act(&self.app.config.timing, now) {
                 Action::Wait => {}
                 Action::Ask(n) => {
                     self.tell(Event::Beat(BeatAsked { n }));

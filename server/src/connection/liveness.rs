@@ -22,13 +22,9 @@ pub(super) enum Action {
     Dead,
 }
 
-/// The judge of one peer.
+/// The judge of one peer. How patient it is is handed in, for it is the same for all.
 #[derive(Debug)]
 pub(super) struct Liveness {
-    ask_after: Duration,
-    ask_hidden_after: Duration,
-    dead_after: Duration,
-    dead_hidden_after: Duration,
     heard: Instant,
     hidden: bool,
     asked: Option<Instant>,
@@ -36,17 +32,8 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    pub(super) fn new(timing: &Timing, now: Instant) -> Self {
-        Self {
-            ask_after: ms(timing.beat_interval_ms.saturating_add(timing.beat_answer_ms)),
-            ask_hidden_after: ms(timing.beat_hidden_interval_ms.saturating_add(timing.beat_answer_ms)),
-            dead_after: ms(timing.dead_peer_ms),
-            dead_hidden_after: ms(timing.dead_peer_hidden_ms),
-            heard: now,
-            hidden: false,
-            asked: None,
-            questions: 0,
-        }
+    pub(super) const fn new(now: Instant) -> Self {
+        Self { heard: now, hidden: false, asked: None, questions: 0 }
     }
 
     /// Something came that only the application can have sent.
@@ -61,20 +48,20 @@ impl Liveness {
     }
 
     /// Returns when to call [`Liveness::act`] next.
-    pub(super) fn deadline(&self) -> Instant {
-        (self.asked.unwrap_or(self.heard) + self.ask_every()).min(self.dead_at())
+    pub(super) fn deadline(&self, timing: &Timing) -> Instant {
+        self.ask_at(timing).min(self.dead_at(timing))
     }
 
     /// Says what to do now.
-    pub(super) fn act(&mut self, now: Instant) -> Action {
+    pub(super) fn act(&mut self, timing: &Timing, now: Instant) -> Action {
         // A question that was never asked was never ignored: a process that slept asks before it judges.
-        if now >= self.dead_at() && self.asked.is_some() {
+        if now >= self.dead_at(timing) && self.asked.is_some() {
             return Action::Dead;
         }
-        if now >= self.asked.unwrap_or(self.heard) + self.ask_every() {
-            if self.asked.is_none() && now >= self.dead_at() {
-                let patience = self.dead_after - self.ask_after.min(self.dead_after);
-                self.heard = now.checked_sub(self.limit().saturating_sub(patience)).unwrap_or(now);
+        if now >= self.ask_at(timing) {
+            if self.asked.is_none() && now >= self.dead_at(timing) {
+                let patience = ms(timing.dead_peer_ms).saturating_sub(ask_after(timing, false));
+                self.heard = now.checked_sub(self.limit(timing).saturating_sub(patience)).unwrap_or(now);
             }
             self.asked = Some(now);
             self.questions += 1;
@@ -83,17 +70,23 @@ impl Liveness {
         Action::Wait
     }
 
-    fn dead_at(&self) -> Instant {
-        self.heard + self.limit()
+    fn dead_at(&self, timing: &Timing) -> Instant {
+        self.heard + self.limit(timing)
     }
 
-    const fn limit(&self) -> Duration {
-        if self.hidden { self.dead_hidden_after } else { self.dead_after }
+    fn ask_at(&self, timing: &Timing) -> Instant {
+        self.asked.unwrap_or(self.heard) + ask_after(timing, self.hidden)
     }
 
-    const fn ask_every(&self) -> Duration {
-        if self.hidden { self.ask_hidden_after } else { self.ask_after }
+    const fn limit(&self, timing: &Timing) -> Duration {
+        ms(if self.hidden { timing.dead_peer_hidden_ms } else { timing.dead_peer_ms })
     }
+}
+
+/// How long after the last sign of life a page is asked.
+const fn ask_after(timing: &Timing, hidden: bool) -> Duration {
+    let interval_ms = if hidden { timing.beat_hidden_interval_ms } else { timing.beat_interval_ms };
+    ms(interval_ms.saturating_add(timing.beat_answer_ms))
 }
 
 #[cfg(test)]
@@ -101,52 +94,52 @@ mod tests {
     use super::*;
     use clap::Parser as _;
 
-    fn judge() -> (Liveness, Instant) {
+    fn judge() -> (Liveness, Timing, Instant) {
         let config = crate::config::Config::try_parse_from(["server"]).unwrap();
         let start = Instant::now();
-        (Liveness::new(&config.timing, start), start)
+        (Liveness::new(start), config.timing, start)
     }
 
     /// Follows the deadlines for a while and lists what was done, in seconds.
-    fn history(judge: &mut Liveness, start: Instant) -> Vec<(u64, Action)> {
+    fn history(judge: &mut Liveness, timing: &Timing, start: Instant) -> Vec<(u64, Action)> {
         let mut done = Vec::new();
         while done.last().is_none_or(|(_, action)| *action != Action::Dead) && done.len() < 20 {
-            let now = judge.deadline();
-            done.push((now.duration_since(start).as_secs(), judge.act(now)));
+            let now = judge.deadline(timing);
+            done.push((now.duration_since(start).as_secs(), judge.act(timing, now)));
         }
         done
     }
 
     #[test]
     fn a_silent_visible_page_is_asked_and_freed_within_thirty_seconds() {
-        let (mut judge, start) = judge();
-        assert_eq!(history(&mut judge, start), [(14, Action::Ask(1)), (28, Action::Dead)]);
+        let (mut judge, timing, start) = judge();
+        assert_eq!(history(&mut judge, &timing, start), [(14, Action::Ask(1)), (28, Action::Dead)]);
     }
 
     #[test]
     fn a_silent_hidden_page_is_freed_after_150_seconds() {
-        let (mut judge, start) = judge();
+        let (mut judge, timing, start) = judge();
         judge.set_hidden(true);
-        let done = history(&mut judge, start);
+        let done = history(&mut judge, &timing, start);
         assert_eq!(done.first(), Some(&(34, Action::Ask(1))));
         assert_eq!(done.last(), Some(&(150, Action::Dead)));
     }
 
     #[test]
     fn an_answer_starts_over() {
-        let (mut judge, start) = judge();
+        let (mut judge, timing, start) = judge();
         let later = start + Duration::from_secs(14);
-        assert_eq!(judge.act(later), Action::Ask(1));
+        assert_eq!(judge.act(&timing, later), Action::Ask(1));
         judge.heard(later + Duration::from_secs(13));
-        assert_eq!(judge.act(start + Duration::from_secs(30)), Action::Wait);
+        assert_eq!(judge.act(&timing, start + Duration::from_secs(30)), Action::Wait);
     }
 
     #[test]
     fn a_process_that_slept_asks_before_it_judges() {
-        let (mut judge, start) = judge();
+        let (mut judge, timing, start) = judge();
         let woken = start + Duration::from_secs(600);
-        assert_eq!(judge.act(woken), Action::Ask(1));
-        assert_eq!(judge.act(woken + Duration::from_secs(1)), Action::Wait);
-        assert_eq!(judge.act(woken + Duration::from_secs(15)), Action::Dead);
+        assert_eq!(judge.act(&timing, woken), Action::Ask(1));
+        assert_eq!(judge.act(&timing, woken + Duration::from_secs(1)), Action::Wait);
+        assert_eq!(judge.act(&timing, woken + Duration::from_secs(15)), Action::Dead);
     }
 }

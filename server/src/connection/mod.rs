@@ -35,7 +35,6 @@ use shared::error::{ErrorCode, WireError};
 use shared::ids::{RequestId, StreamId, UserId};
 use shared::message::{Command, Event, Message, Reply};
 use shared::time::Timestamp;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use self::bucket::{Bucket, Window};
@@ -128,8 +127,8 @@ pub struct Connection<S = TcpStream> {
     page: Option<PageJob>,
     liveness: Liveness,
     frames: Bucket,
-    refused: Window,
-    pings: Window,
+    /// Made when the first comes: most peers never ping, and are never too fast.
+    floods: Option<Box<Floods>>,
     typed: Option<Instant>,
     /// Heads wait for this moment.
     heads_due: Option<Instant>,
@@ -141,11 +140,18 @@ pub struct Connection<S = TcpStream> {
     _count: SocketCount,
 }
 
+/// What comes of one peer that should be rare.
+struct Floods {
+    /// Messages beyond the rate.
+    refused: Window,
+    /// Pings and pongs.
+    pings: Window,
+}
+
 /// What a connection has once it said hello. Leaves every index when dropped.
 struct Entered {
     app: Arc<App>,
     peer: Arc<Peer>,
-    name: String,
     follows: Follows,
     catching_up: Catchup,
     presence: Announced,
@@ -198,10 +204,9 @@ impl<S: Socket> Connection<S> {
             requests: VecDeque::new(),
             job: None,
             page: None,
-            liveness: Liveness::new(&timing, now),
+            liveness: Liveness::new(now),
             frames: Bucket::new(rates.frames_burst, rates.frames_per_s, now),
-            refused: Window::new(rates.abuse_frames, FLOOD_WINDOW),
-            pings: Window::new(rates.pings, FLOOD_WINDOW),
+            floods: None,
             typed: None,
             heads_due: None,
             heads_told: None,
@@ -283,10 +288,29 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Looks whether anything but the socket and the time has come.
+    /// Looks whether anything but the socket and the time has come. News that are there are written before an answer that
+    /// may be about them: whoever leaves hears of it, then that it is done. Most news are walked around and do not come
+    /// this way.
     fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
-        let Self { entered, job, sends, page, .. } = self;
-        pin!(news(entered.as_ref(), job, sends, page)).poll(context)
+        if let Some(entered) = &self.entered
+            && entered.peer.mailbox.poll_woken(context).is_ready()
+        {
+            return Poll::Ready(Wake::Mail);
+        }
+        if let Some((_, job)) = &mut self.job
+            && let Poll::Ready(done) = job.as_mut().poll(context)
+        {
+            return Poll::Ready(Wake::Done(done));
+        }
+        if let Poll::Ready(result) = self.sends.poll_answered(context) {
+            return Poll::Ready(Wake::Sent(result));
+        }
+        if let Some(page) = &mut self.page
+            && let Poll::Ready(read) = page.as_mut().poll(context)
+        {
+            return Poll::Ready(Wake::Paged(read));
+        }
+        Poll::Pending
     }
 
     /// Returns how many bytes wait to be written.
@@ -385,37 +409,36 @@ impl Connection {
     /// Runs the connection to its end. Boxed, because a future keeps the space for an argument beside that for the value
     /// it becomes.
     pub async fn run(mut self: Box<Self>) {
+        // One for the whole connection: to set it later costs next to nothing, to make another does.
+        let mut alarm = pin!(tokio::time::sleep_until(self.app.ambient.now().into()));
         loop {
             self.work();
             if self.phase == Phase::Over {
                 return;
             }
-            let wake = self.next_wake().await;
-            self.on_wake(wake, self.app.ambient.now());
-        }
-    }
-
-    async fn next_wake(&mut self) -> Wake {
-        let now = self.app.ambient.now();
-        let deadline = self.deadline(now);
-        let interest = match (self.wants_to_read(now), self.outlet.lock().is_empty()) {
-            (true, true) => Some(Interest::READABLE),
-            (true, false) => Some(Interest::READABLE | Interest::WRITABLE),
-            (false, false) => Some(Interest::WRITABLE),
-            (false, true) => None,
-        };
-        let Self { socket, entered, job, sends, page, .. } = self;
-        let ready = async {
-            match interest {
-                // An error shows again at the read or write that follows.
-                Some(interest) => drop(socket.ready(interest).await),
-                None => std::future::pending().await,
+            let now = self.app.ambient.now();
+            let deadline = self.deadline(now).into();
+            if deadline != alarm.deadline() {
+                alarm.as_mut().reset(deadline);
             }
-        };
-        tokio::select! {
-            () = ready => Wake::Ready,
-            wake = news(entered.as_ref(), job, sends, page) => wake,
-            () = tokio::time::sleep_until(deadline.into()) => Wake::Deadline,
+            let (read, write) = (self.wants_to_read(now), !self.outlet.lock().is_empty());
+            let next = poll_fn(|context| {
+                let inside = self.poll_wake(context);
+                if let Poll::Ready(Wake::Done(_) | Wake::Sent(_) | Wake::Paged(_)) = inside {
+                    return inside;
+                }
+                // Neither a busy peer nor a busy mailbox holds up what is due, and a busy mailbox is no reason not to read.
+                // What the mailbox woke for is found whatever comes of this.
+                if alarm.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Wake::Deadline);
+                }
+                // An error shows again at the read or write that follows.
+                let readable = read && self.socket.poll_read_ready(context).is_ready();
+                let writable = write && self.socket.poll_write_ready(context).is_ready();
+                if readable || writable { Poll::Ready(Wake::Ready) } else { inside }
+            });
+            let wake = next.await;
+            self.on_wake(wake, self.app.ambient.now());
         }
     }
 }
@@ -424,36 +447,5 @@ impl<S> Drop for Connection<S> {
     fn drop(&mut self) {
         // Whoever still knows the outlet must not keep the socket open.
         self.outlet.lock().close();
-    }
-}
-
-/// Waits for what comes from inside the server.
-async fn news(
-    entered: Option<&Entered>,
-    job: &mut Option<(Option<RequestId>, Job)>,
-    sends: &mut Sends,
-    page: &mut Option<PageJob>,
-) -> Wake {
-    let mail = async {
-        match entered {
-            Some(entered) => entered.peer.mailbox.woken().await,
-            None => std::future::pending().await,
-        }
-    };
-    let has_send = sends.is_in_flight();
-    tokio::select! {
-        // No chance here. News that are there are written before an answer that may be about them: whoever leaves hears
-        // of it, then that it is done. Most news are walked around and do not come this way.
-        biased;
-        () = mail => Wake::Mail,
-        done = poll_fn(|context| match job {
-            Some((_, job)) => job.as_mut().poll(context),
-            None => Poll::Pending,
-        }) => Wake::Done(done),
-        result = sends.answered(), if has_send => Wake::Sent(result),
-        read = poll_fn(|context| match page {
-            Some(page) => page.as_mut().poll(context),
-            None => Poll::Pending,
-        }) => Wake::Paged(read),
     }
 }

@@ -8,6 +8,7 @@ use shared::planted::{Bug, is_planted};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use shared::error::{ErrorCode, WireError};
@@ -17,7 +18,7 @@ use shared::message::{Ack, Command, Message, Reply};
 
 use crate::app::App;
 use crate::delivery::Peer;
-use crate::log::{Applied, Entry, LogError, Op};
+use crate::log::{Answered, Applied, Entry, LogError, Op};
 use crate::people::text;
 
 /// A durable request as it came.
@@ -67,21 +68,21 @@ impl Send {
     }
 }
 
-type Proposal = Pin<Box<dyn Future<Output = Result<Applied, LogError>> + std::marker::Send>>;
-
 struct InFlight {
     id: RequestId,
     n: Option<u64>,
     key: ClientId,
     room: RoomId,
-    proposal: Proposal,
+    /// The log's answer, or why it was not asked.
+    answered: Result<Answered, LogError>,
 }
 
 /// The durable requests of one connection.
 #[derive(Default)]
 pub(super) struct Sends {
     queue: VecDeque<Send>,
-    in_flight: Option<InFlight>,
+    /// Boxed, for most connections have none most of the time.
+    in_flight: Option<Box<InFlight>>,
     /// The number of the send that was refused retryably and must come again first.
     waits_for: Option<u64>,
 }
@@ -95,11 +96,6 @@ impl Sends {
     /// Tells whether nothing is queued or in the log's hands.
     pub(super) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.in_flight.is_none()
-    }
-
-    /// Tells whether the log has one.
-    pub(super) const fn is_in_flight(&self) -> bool {
-        self.in_flight.is_some()
     }
 
     pub(super) fn push(&mut self, send: Send) {
@@ -117,7 +113,7 @@ impl Sends {
         while self.in_flight.is_none() {
             let Some(send) = self.queue.pop_front() else { return };
             match self.judge(send, app, peer, now) {
-                Ok(in_flight) => self.in_flight = Some(in_flight),
+                Ok(in_flight) => self.in_flight = Some(Box::new(in_flight)),
                 Err((id, n, error)) => {
                     self.refused(n, &error);
                     answer(Message::refusal(Some(id), error));
@@ -155,22 +151,21 @@ impl Sends {
             (id, n, error.retry_after(wait))
         })?;
         let entry = Entry { ts: app.ambient.wall_clock(), by: peer.user, key, op };
-        let log = app.log.clone();
-        let proposal: Proposal = Box::pin(async move { log.propose(entry).await });
-        Ok(InFlight { id, n, key, room, proposal })
+        Ok(InFlight { id, n, key, room, answered: app.log.submit(entry) })
     }
 
-    /// Waits for the log's answer to the one it has. Cancel-safe. Never ends if it has none.
-    pub(super) async fn answered(&mut self) -> Result<Applied, LogError> {
-        match &mut self.in_flight {
-            Some(in_flight) => in_flight.proposal.as_mut().await,
-            None => std::future::pending().await,
+    /// Looks for the log's answer to the one it has.
+    pub(super) fn poll_answered(&mut self, context: &mut Context<'_>) -> Poll<Result<Applied, LogError>> {
+        match self.in_flight.as_mut().map(|in_flight| &mut in_flight.answered) {
+            Some(Ok(answered)) => Pin::new(answered).poll(context),
+            Some(Err(error)) => Poll::Ready(Err(*error)),
+            None => Poll::Pending,
         }
     }
 
     /// Makes the client's answer of the log's. `None` where nothing may be said: the log has stopped.
     pub(super) fn finish(&mut self, result: Result<Applied, LogError>) -> Option<Message> {
-        let InFlight { id, n, key, room, proposal: _ } = self.in_flight.take()?;
+        let InFlight { id, n, key, room, answered: _ } = *self.in_flight.take()?;
         let (receipt, duplicate) = match result {
             Ok(Applied::Committed(receipt)) => (receipt, false),
             Ok(Applied::Duplicate(receipt)) => (receipt, true),

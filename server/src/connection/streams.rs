@@ -106,7 +106,6 @@ impl<S: Socket> Connection<S> {
                 presence.set_member(user, removed.room, false);
             }
             UserChange::Named(named) => {
-                entered.name.clone_from(&named.name);
                 presence.rename(user, &named.name);
             }
             UserChange::Unknown(_) => {}
@@ -121,7 +120,8 @@ impl<S: Socket> Connection<S> {
         let (letters, left) = match self.phase {
             Phase::Open => entered.peer.mailbox.take(heads_due),
             Phase::Hello { .. } | Phase::Greeting | Phase::Closing { .. } | Phase::Over => {
-                (Letters { order: entered.peer.mailbox.take_order(), ..Letters::default() }, false)
+                let order = entered.peer.mailbox.take_order();
+                (order.map(|order| Box::new(Letters { order: Some(order), ..Letters::default() })), false)
             }
         };
         if left && self.heads_due.is_none() {
@@ -129,7 +129,8 @@ impl<S: Socket> Connection<S> {
         } else if !left {
             self.heads_due = None;
         }
-        let Letters { heads, presence, typing, reads, order } = letters;
+        let Some(letters) = letters else { return };
+        let Letters { heads, presence, typing, reads, order } = *letters;
         match order {
             Some(Order::Close(code)) => return self.close_with(code),
             Some(Order::Drain { reconnect_after_ms, close_after_ms }) if self.drain_at.is_none() => {
@@ -138,17 +139,16 @@ impl<S: Socket> Connection<S> {
             }
             Some(Order::Drain { .. }) | None => {}
         }
-        if self.phase != Phase::Open
-            || (heads.is_empty() && presence.is_empty() && typing.is_empty() && reads.is_empty())
-        {
+        if self.phase != Phase::Open {
             return;
         }
         // What is soon stale is shed first: posts would wait behind it when the peer does not keep up.
-        let mut out = self.outlet.lock();
-        if out.stalled_since().is_none() {
-            typing.into_iter().for_each(|frame| out.push(frame));
+        if !typing.is_empty() {
+            let mut out = self.outlet.lock();
+            if out.stalled_since().is_none() {
+                typing.into_iter().for_each(|frame| out.push(frame));
+            }
         }
-        drop(out);
         for (room, posts) in reads {
             self.tell(Event::Read(ReadMark { room, posts }));
         }

@@ -85,7 +85,11 @@ pub(super) struct Followers {
     /// All but the last are full.
     groups: Vec<Arc<Group>>,
     /// In which group each one is, where there is more than one: most streams have few followers.
-    places: HashMap<ConnectionId, usize>,
+    #[allow(
+        clippy::box_collection,
+        reason = "an empty map takes six times as much as a pointer, and every person has one"
+    )]
+    places: Option<Box<HashMap<ConnectionId, usize>>>,
 }
 
 impl Followers {
@@ -102,7 +106,7 @@ impl Followers {
         match self.groups.as_slice() {
             [] => None,
             [only] => only.iter().any(|(id, _)| *id == connection).then_some(0),
-            _ => self.places.get(&connection).copied(),
+            _ => self.places.as_ref()?.get(&connection).copied(),
         }
     }
 
@@ -114,16 +118,22 @@ impl Followers {
         // Only the last group has room: whoever leaves is replaced by somebody of it.
         if self.groups.last().is_none_or(|group| group.len() >= GROUP) {
             if let [only] = self.groups.as_slice() {
-                self.places = only.iter().map(|(id, _)| (*id, 0)).collect();
+                self.places = Some(Box::new(only.iter().map(|(id, _)| (*id, 0)).collect()));
             }
+            self.groups.reserve_exact(1);
             self.groups.push(Arc::default());
         }
         let place = self.groups.len() - 1;
         if let Some(group) = self.groups.last_mut() {
-            Arc::make_mut(group).push((connection, Arc::clone(&follower)));
+            let group = Arc::make_mut(group);
+            if group.is_empty() {
+                // One's own stream is followed by one.
+                group.reserve_exact(1);
+            }
+            group.push((connection, Arc::clone(&follower)));
         }
-        if place > 0 {
-            self.places.insert(connection, place);
+        if let Some(places) = &mut self.places {
+            places.insert(connection, place);
         }
         follower
     }
@@ -131,7 +141,6 @@ impl Followers {
     /// Removes a connection, if it is here.
     pub(super) fn remove(&mut self, connection: ConnectionId) {
         let Some(place) = self.place(connection) else { return };
-        self.places.remove(&connection);
         let last = self.groups.last_mut().and_then(|group| Arc::make_mut(group).pop());
         if let Some((other, follower)) = last
             && other != connection
@@ -140,15 +149,18 @@ impl Followers {
             if let Some(hole) = group.iter_mut().find(|(id, _)| *id == connection) {
                 *hole = (other, follower);
             }
-            if let Some(moved) = self.places.get_mut(&other) {
+            if let Some(moved) = self.places.as_mut().and_then(|places| places.get_mut(&other)) {
                 *moved = place;
             }
+        }
+        if let Some(places) = &mut self.places {
+            places.remove(&connection);
         }
         if self.groups.last().is_some_and(|group| group.is_empty()) {
             self.groups.pop();
         }
         if self.groups.len() <= 1 {
-            self.places = HashMap::new();
+            self.places = None;
         }
     }
 
@@ -204,6 +216,6 @@ mod tests {
                 check(&followers, &here);
             }
         }
-        assert!(followers.places.is_empty() && followers.groups.is_empty());
+        assert!(followers.places.is_none() && followers.groups.is_empty());
     }
 }

@@ -29,10 +29,23 @@ pub struct Stream {
 
 #[derive(Debug, Default)]
 struct Inner {
+    followers: Followers,
+    /// Made when it is needed: what is one's own has none, and everybody has such a stream.
+    room: Option<Box<RoomSide>>,
+}
+
+impl Inner {
+    fn room(&mut self) -> &mut RoomSide {
+        self.room.get_or_insert_default()
+    }
+}
+
+/// What only a room has.
+#[derive(Debug, Default)]
+struct RoomSide {
     tail: Tail,
     /// Posts as of the newest event that came this way.
     posts: u64,
-    followers: Followers,
     watchers: HashMap<ConnectionId, Arc<Peer>>,
     /// Up to where the news have been walked around.
     walked: Seq,
@@ -66,7 +79,9 @@ impl Stream {
             return Found::Nothing;
         }
         let cursor = if is_planted(Bug::GapIgnored) && cursor.0 % 11 == 10 { cursor.next() } else { cursor };
-        match self.lock().tail.take(cursor, until, budget, taken) {
+        let inner = self.lock();
+        let Some(room) = &inner.room else { return Found::Below };
+        match room.tail.take(cursor, until, budget, taken) {
             // The log is further than what came this way: the writer's news are still on their way, or were lost.
             Found::Nothing => Found::Below,
             found => found,
@@ -82,15 +97,16 @@ impl Stream {
     /// reads, a log that holds it.
     pub(super) fn append(&self, seq: Seq, posts: u64, frame: Option<Bytes>, ends: Ends) {
         let mut inner = self.lock();
+        let room = inner.room();
         // What was read from the log is no news. Unless it was read before it came this way: then it comes now.
-        if let Some(kept) = inner.kept.take().filter(|kept| seq == kept.next()) {
-            inner.walked = inner.walked.max(kept);
+        if let Some(kept) = room.kept.take().filter(|kept| seq == kept.next()) {
+            room.walked = room.walked.max(kept);
         }
         match frame {
-            Some(frame) => inner.tail.push(seq, frame),
-            None => inner.tail = Tail::default(),
+            Some(frame) => room.tail.push(seq, frame),
+            None => room.tail = Tail::default(),
         }
-        inner.posts = posts;
+        room.posts = posts;
         self.saw_head(seq);
         let is_over = |follower: &&Arc<Follower>| match ends {
             _ if is_planted(Bug::MembershipKept) => false,
@@ -114,9 +130,10 @@ impl Stream {
     pub fn keep_page(&self, page: &[(Seq, Bytes)]) {
         let mut inner = self.lock();
         let Some(&(last, _)) = page.last().filter(|(last, _)| *last == self.head()) else { return };
-        if inner.tail.is_empty() {
-            page.iter().for_each(|(seq, frame)| inner.tail.push(*seq, frame.clone()));
-            inner.kept = Some(last);
+        let room = inner.room();
+        if room.tail.is_empty() {
+            page.iter().for_each(|(seq, frame)| room.tail.push(*seq, frame.clone()));
+            room.kept = Some(last);
         }
     }
 
@@ -124,29 +141,31 @@ impl Stream {
     /// walks already and will see to it, or if nothing can be walked around.
     pub(super) fn begin_walk(&self) -> Option<usize> {
         let mut inner = self.lock();
-        let StreamId::Room(room) = self.id else {
+        let StreamId::Room(id) = self.id else {
             // What is new in a user's own stream must be understood by the connection first.
             inner.followers.iter().for_each(|follower| follower.peer.mailbox.wake());
             return None;
         };
-        let head = Head { room, seq: self.head(), posts: inner.posts };
-        inner.watchers.values().for_each(|watcher| watcher.mailbox.head(head.clone()));
-        let begins = !std::mem::replace(&mut inner.is_walked, true);
+        let room = inner.room();
+        let head = Head { room: id, seq: self.head(), posts: room.posts };
+        room.watchers.values().for_each(|watcher| watcher.mailbox.head(head.clone()));
+        let begins = !std::mem::replace(&mut room.is_walked, true);
         begins.then(|| inner.followers.len())
     }
 
     /// Returns the next batch to be walked around; `None` ends the walk.
     pub(super) fn next_walk(&self) -> Option<Walk> {
         let mut inner = self.lock();
-        let base = inner.tail.first().map_or(inner.walked, |first| inner.walked.max(Seq(first.0.saturating_sub(1))));
+        let room = inner.room();
+        let base = room.tail.first().map_or(room.walked, |first| room.walked.max(Seq(first.0.saturating_sub(1))));
         let base = if is_planted(Bug::GapIgnored) && base.0 % 11 == 10 { base.next() } else { base };
         let mut frames = Vec::new();
-        let found = inner.tail.take(base, Seq(u64::MAX), BATCH_BYTES, |frame| frames.push(frame));
+        let found = room.tail.take(base, Seq(u64::MAX), BATCH_BYTES, |frame| frames.push(frame));
         let Found::UpTo(last) = found else {
-            inner.is_walked = false;
+            room.is_walked = false;
             return None;
         };
-        inner.walked = last;
+        room.walked = last;
         Some(Walk::new(base, last, frames, inner.followers.groups()))
     }
 
@@ -160,14 +179,16 @@ impl Stream {
 
     pub(super) fn follow(&self, peer: Arc<Peer>) -> Arc<Follower> {
         let mut inner = self.lock();
-        inner.watchers.remove(&peer.connection);
+        if let Some(room) = &mut inner.room {
+            room.watchers.remove(&peer.connection);
+        }
         inner.followers.add(peer)
     }
 
     pub(super) fn watch(&self, peer: Arc<Peer>) {
         let mut inner = self.lock();
         if !inner.followers.has(peer.connection) {
-            inner.watchers.insert(peer.connection, peer);
+            inner.room().watchers.insert(peer.connection, peer);
         }
     }
 
@@ -175,21 +196,24 @@ impl Stream {
         let inner = self.lock();
         held.streams += 1;
         held.followers += inner.followers.len();
-        held.watchers += inner.watchers.len();
-        held.tail_frames += inner.tail.len();
-        held.tail_bytes += inner.tail.bytes();
+        let Some(room) = &inner.room else { return };
+        held.watchers += room.watchers.len();
+        held.tail_frames += room.tail.len();
+        held.tail_bytes += room.tail.bytes();
     }
 
     /// Removes a connection altogether. Returns whether anybody is left.
     pub(super) fn leave(&self, connection: ConnectionId) -> bool {
         let mut inner = self.lock();
         inner.followers.remove(connection);
-        inner.watchers.remove(&connection);
-        if inner.followers.len() == 0 {
+        let followers = inner.followers.len();
+        let Some(room) = &mut inner.room else { return followers > 0 };
+        room.watchers.remove(&connection);
+        if followers == 0 {
             // A room that is only watched costs its head; whoever comes finds the rest in the log.
-            (inner.tail, inner.kept) = (Tail::default(), None);
+            (room.tail, room.kept) = (Tail::default(), None);
         }
-        inner.followers.len() + inner.watchers.len() > 0
+        followers + room.watchers.len() > 0
     }
 
     /// Calls `tell` for every connection that follows in full, unless there are more than `limit`.

@@ -365,7 +365,7 @@ impl Turn<'_> {
         // Somebody else's session answers like one that does not exist.
         if self.tables.session(token)?.is_some_and(|session| session.user == author.id) {
             self.tables.remove_session(token)?;
-            self.out.revoked.push(*token);
+            self.out.revoked.push((author.id, *token));
         }
         Ok(Receipt { room: None, seq: author.seq, ts: self.entry.ts })
     }

@@ -12,8 +12,10 @@
 
 use std::fmt;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use shared::ids::{Lsn, UserId};
@@ -119,8 +121,8 @@ pub struct Effects {
     pub user_events: Vec<(UserId, UserEvent)>,
     /// Read positions that moved.
     pub reads: Vec<(UserId, ReadMark)>,
-    /// Sessions that were ended.
-    pub revoked: Vec<TokenHash>,
+    /// Sessions that were ended, and whose they were.
+    pub revoked: Vec<(UserId, TokenHash)>,
 }
 
 /// A record that was committed.
@@ -144,10 +146,24 @@ pub struct LogHandle {
     readers: Arc<dyn Readers>,
 }
 
+/// What becomes of a change that was asked for: committed, refused, or known before. Dropping it does not take the change
+/// back.
+#[derive(Debug)]
+pub struct Answered(oneshot::Receiver<Result<Applied, LogError>>);
+
+impl Future for Answered {
+    type Output = Result<Applied, LogError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        // A writer that stops drops what waits: its outcome is unknown.
+        Pin::new(&mut self.0).poll(context).map(|answered| answered.unwrap_or(Err(LogError::Stopped)))
+    }
+}
+
 /// Runs a read on some backend's view of one moment.
 trait Readers: Send + Sync {
     /// Runs `job` on another thread if it may block.
-    fn run(&self, job: ReadJob) -> std::pin::Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + '_>>;
+    fn run(&self, job: ReadJob) -> Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + '_>>;
 }
 
 /// A read that keeps its own answer.
@@ -161,9 +177,17 @@ impl LogHandle {
     /// # Errors
     /// See [`LogError`].
     pub async fn propose(&self, entry: Entry) -> Result<Applied, LogError> {
-        let mut applied = self.propose_all(vec![entry]).await?;
-        // One answer for each entry, always.
-        applied.pop().ok_or(LogError::Stopped)
+        self.submit(entry)?.await
+    }
+
+    /// Asks for a change at once; the answer can be waited for, or not.
+    ///
+    /// # Errors
+    /// See [`LogError`].
+    pub fn submit(&self, entry: Entry) -> Result<Answered, LogError> {
+        let (answer, answered) = oneshot::channel();
+        self.enqueue(writer::Work::Propose(Box::new((entry, answer))))?;
+        Ok(Answered(answered))
     }
 
     /// Asks for several changes in one record: all are stored or none. Each is decided after the ones before it, and on
@@ -173,12 +197,16 @@ impl LogHandle {
     /// See [`LogError`].
     pub async fn propose_all(&self, entries: Vec<Entry>) -> Result<Vec<Applied>, LogError> {
         let (answer, answered) = oneshot::channel();
-        self.queue.try_send(writer::Work::Propose(entries, answer)).map_err(|error| match error {
-            TrySendError::Full(_) => LogError::Busy,
-            TrySendError::Disconnected(_) => LogError::Stopped,
-        })?;
+        self.enqueue(writer::Work::ProposeAll(entries, answer))?;
         // A writer that stops drops what waits: its outcome is unknown.
         answered.await.unwrap_or(Err(LogError::Stopped))
+    }
+
+    fn enqueue(&self, work: writer::Work) -> Result<(), LogError> {
+        self.queue.try_send(work).map_err(|error| match error {
+            TrySendError::Full(_) => LogError::Busy,
+            TrySendError::Disconnected(_) => LogError::Stopped,
+        })
     }
 
     /// Reads one moment of the log. What `propose` has answered before is in it.

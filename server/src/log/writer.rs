@@ -13,15 +13,19 @@ use super::record::{Applied, Entry, RECORD_VERSION, Record};
 use super::tables::{StorageError, StorageErrorKind};
 use super::{Health, LogError, LogOptions, OpenError, Published};
 
-/// Where one proposer waits.
-type Answer = oneshot::Sender<Result<Vec<Applied>, LogError>>;
+/// Where whoever proposed one entry waits.
+pub(super) type Answer = oneshot::Sender<Result<Applied, LogError>>;
+/// Where whoever proposed several waits.
+pub(super) type Answers = oneshot::Sender<Result<Vec<Applied>, LogError>>;
 /// Who hears of committed records.
 pub(super) type BoxedSink = Box<dyn FnMut(&Published) + Send>;
 
 /// What the writer is handed.
 pub(super) enum Work {
+    /// Apply this and answer there. Boxed, for the queue has room for its longest work thousands of times.
+    Propose(Box<(Entry, Answer)>),
     /// Apply these in one record and answer there.
-    Propose(Vec<Entry>, Answer),
+    ProposeAll(Vec<Entry>, Answers),
     /// Finish what came before, then end.
     Stop,
 }
@@ -183,10 +187,32 @@ struct Writing<B> {
     options: LogOptions,
 }
 
-/// A proposer, and how many of the record's entries are theirs.
-struct Waiting {
-    answer: Answer,
-    count: usize,
+/// A proposer, and which of the record's entries are theirs.
+enum Waiting {
+    /// The next.
+    One(Answer),
+    /// So many that are next.
+    All(Answers, usize),
+}
+
+impl Waiting {
+    /// Answers from what became of the entries. Whoever stopped waiting finds the answer under the same key when they ask
+    /// again.
+    fn answer(self, applied: &mut impl Iterator<Item = Applied>) {
+        match self {
+            // One for each entry, always.
+            Self::One(answer) => drop(applied.next().map(|applied| answer.send(Ok(applied)))),
+            Self::All(answers, count) => drop(answers.send(Ok(applied.take(count).collect()))),
+        }
+    }
+
+    /// Says that nothing was stored. Whoever stopped waiting asks again.
+    fn refuse(self, error: LogError) {
+        match self {
+            Self::One(answer) => drop(answer.send(Err(error))),
+            Self::All(answers, _) => drop(answers.send(Err(error))),
+        }
+    }
 }
 
 /// What one turn of the loop ends with.
@@ -250,9 +276,15 @@ impl<B: Backend> Writing<B> {
         let mut next = Ok(first);
         loop {
             match next {
-                Ok(Work::Propose(asked, answer)) => {
+                Ok(Work::Propose(proposal)) => {
+                    let (entry, answer) = *proposal;
+                    bytes += entry.op.weight();
+                    answers.push(Waiting::One(answer));
+                    entries.push(entry);
+                }
+                Ok(Work::ProposeAll(asked, answer)) => {
                     bytes += asked.iter().map(|entry| entry.op.weight()).sum::<usize>();
-                    answers.push(Waiting { answer, count: asked.len() });
+                    answers.push(Waiting::All(answer, asked.len()));
                     entries.extend(asked);
                 }
                 Ok(Work::Stop) | Err(TryRecvError::Disconnected) => return (entries, answers, Turn::End),
@@ -274,10 +306,7 @@ impl<B: Backend> Writing<B> {
                     (self.sink)(published);
                 }
                 let mut applied = committed.applied.into_iter();
-                for Waiting { answer, count } in answers {
-                    // Whoever stopped waiting finds the answer under the same key when they ask again.
-                    let _ = answer.send(Ok(applied.by_ref().take(count).collect()));
-                }
+                answers.into_iter().for_each(|waiting| waiting.answer(&mut applied));
                 return self.tidy();
             }
             Err(error) => match error.kind {
@@ -290,10 +319,7 @@ impl<B: Backend> Writing<B> {
                 StorageErrorKind::Failed => return Err(error),
             },
         };
-        for Waiting { answer, .. } in answers {
-            // Whoever stopped waiting asks again.
-            let _ = answer.send(Err(refusal));
-        }
+        answers.into_iter().for_each(|waiting| waiting.refuse(refusal));
         Ok(())
     }
 

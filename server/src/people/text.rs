@@ -20,7 +20,7 @@ pub fn post(text: String) -> Result<String, WireError> {
     if text.len() > POST_BYTES {
         return Err(too_long());
     }
-    let text = if is_nfc(&text) { text } else { text.nfc().collect() };
+    let text = if text.is_ascii() || is_nfc(&text) { text } else { text.nfc().collect() };
     if !text.chars().any(is_visible) {
         return Err(WireError::new(ErrorCode::PostEmpty, "A post needs at least one visible character."));
     }

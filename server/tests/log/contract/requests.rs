@@ -127,7 +127,7 @@ async fn sessions_are_renewed_and_revoked_by_their_owner(world: World) {
     world.published.lock().unwrap().clear();
     world.ok(ann, Op::SessionRevoke { token_hash: token }).await;
     assert_eq!(world.read(session).await, None);
-    assert_eq!(world.published.lock().unwrap()[0].effects.revoked, [token]);
+    assert_eq!(world.published.lock().unwrap()[0].effects.revoked, [(ann, token)]);
 }
 
 async fn several_entries_are_one_record(world: World) {

@@ -24,12 +24,10 @@ pub(super) const BURST_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 struct Follow {
-    /// Tells apart what was asked for before a stream was opened anew.
-    generation: u64,
     stream: Arc<Stream>,
     /// Where it stands; aside until that is known, and while a page is read.
     follower: Arc<Follower>,
-    /// A page of what follows this is being read.
+    /// A page of what follows this is being read, for this very following: what another asked for comes too late.
     paging: Option<Seq>,
     /// Never jump.
     replay: bool,
@@ -53,7 +51,6 @@ pub(super) struct Follows {
     members: RoomSet,
     /// Whose turn it is to be looked at first.
     turn: usize,
-    generations: u64,
 }
 
 /// What [`Follows::pull`] came to.
@@ -63,7 +60,7 @@ pub(super) enum Pull {
     Nothing,
     /// Frames were handed out.
     Took,
-    /// A page must be read from the log first.
+    /// A page must be read from the log first; or the question is given back before anything else is pulled.
     Read(PageAsk),
 }
 
@@ -71,7 +68,6 @@ pub(super) enum Pull {
 #[derive(Debug)]
 pub(super) struct PageAsk {
     id: StreamId,
-    generation: u64,
     after: Seq,
     until: Seq,
     /// The reader is so far behind that it gets the newest instead.
@@ -82,7 +78,6 @@ pub(super) struct PageAsk {
 #[derive(Debug)]
 pub(super) struct Page {
     id: StreamId,
-    generation: u64,
     contents: Contents,
 }
 
@@ -110,18 +105,16 @@ pub(super) enum Turned {
 
 impl Follows {
     pub(super) fn new(app: Arc<App>, peer: Arc<Peer>) -> Self {
-        Self { app, peer, list: Vec::new(), members: RoomSet::default(), turn: 0, generations: 0 }
+        Self { app, peer, list: Vec::new(), members: RoomSet::default(), turn: 0 }
     }
 
     /// Follows a stream without knowing from where; its events wait. Whatever was followed of it before is forgotten.
     pub(super) fn begin(&mut self, out: &mut Out, id: StreamId, replay: bool) {
         self.forget(out, id);
         let (stream, follower) = self.app.hub.follow(id, &self.peer);
-        self.generations += 1;
-        let generation = self.generations;
         // Most follow one room, and what is their own.
         self.list.reserve_exact(1);
-        self.list.push(Follow { generation, stream, follower, paging: None, replay, goal: None });
+        self.list.push(Follow { stream, follower, paging: None, replay, goal: None });
     }
 
     /// Goes on from a seq, after `begin`. `head` is where the stream stood when that was decided.
@@ -221,8 +214,7 @@ impl Follows {
                         && !follow.replay
                         && follow.goal.is_none_or(|goal| cursor >= goal)
                         && behind > JUMP_EVENTS;
-                    let (id, generation) = (follow.stream.id, follow.generation);
-                    result = Pull::Read(PageAsk { id, generation, after: cursor, until, jump });
+                    result = Pull::Read(PageAsk { id: follow.stream.id, after: cursor, until, jump });
                 }
             }
             if !matches!(result, Pull::Nothing) {
@@ -238,16 +230,15 @@ impl Follows {
 
     /// Takes back a question that cannot be asked now.
     pub(super) fn give_back(&mut self, out: &mut Out, ask: &PageAsk) {
-        if let Some(follow) = self.find(ask.id).filter(|follow| follow.generation == ask.generation) {
+        if let Some(follow) = self.find(ask.id) {
             follow.stand_at(out, ask.after);
         }
     }
 
     /// Takes a page that was asked for.
     pub(super) fn turn_page(&mut self, out: &mut Out, page: Page) -> Turned {
-        let Some(follow) = self.find(page.id).filter(|follow| follow.generation == page.generation) else {
-            return Turned::Stale;
-        };
+        let Some(follow) = self.find(page.id) else { return Turned::Stale };
+        // There is one page at a time: a stream that was opened anew since has not asked for this one.
         let Some(cursor) = follow.paging else { return Turned::Stale };
         let until = follow.follower.until();
         let mut at = cursor;
@@ -301,7 +292,7 @@ pub(super) async fn read_page(app: Arc<App>, peer: Arc<Peer>, ask: PageAsk) -> R
     let log = app.log.clone();
     log.read(move |reads| {
         let contents = contents(reads, &app, &peer, &ask)?;
-        Ok(Page { id: ask.id, generation: ask.generation, contents })
+        Ok(Page { id: ask.id, contents })
     })
     .await
 }

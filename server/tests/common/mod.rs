@@ -4,6 +4,8 @@
 //! instead.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod link;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

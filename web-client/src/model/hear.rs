@@ -161,11 +161,14 @@ impl Model {
             self.refused_notice(error, ctx.now);
             return;
         }
+        match &opened.outcome {
+            OpenOutcome::Fresh { .. } | OpenOutcome::Reset { .. } => self.await_no_page(opened.room),
+            OpenOutcome::Recovered { .. } | OpenOutcome::Jumped { .. } | OpenOutcome::Refused { .. } => {}
+        }
         let Some(room) = self.rooms.get_mut(&opened.room) else { return };
         room.timeline.change().opened(opened);
         room.roster.change().opened(opened);
         room.loaded = true;
-        room.loading = None;
         room.load_failed = None;
         room.summary.members = opened.members;
         match &opened.outcome {

@@ -138,6 +138,7 @@ impl Model {
 
     /// Forgets a room I am no longer in.
     pub(super) fn drop_room(&mut self, id: RoomId, ctx: &mut Ctx<'_>) {
+        self.await_no_page(id);
         let Some(room) = self.rooms.remove(&id) else { return };
         if let Some(at) = self.followed.iter().position(|followed| *followed == id) {
             self.followed.remove(at);
@@ -212,15 +213,23 @@ impl Model {
         }
     }
 
+    /// Pages were asked for beside rows that are no more; what comes of them is nothing to those that begin anew.
+    pub(super) fn await_no_page(&mut self, id: RoomId) {
+        self.asked.retain(|_, asked| !matches!(asked, Asked::History { room, .. } if *room == id));
+        if let Some(room) = self.rooms.get_mut(&id) {
+            room.loading = None;
+        }
+    }
+
     /// Lets go of a room's rows: without events they would grow stale unnoticed.
     fn empty_room(&mut self, id: RoomId) {
+        self.await_no_page(id);
         let Some(me) = self.me.clone() else { return };
         let Some(room) = self.rooms.get_mut(&id) else { return };
         room.timeline = Part::new(Timeline::new(me.id));
         room.timeline.change().call_me(&me.name);
         room.roster = Part::new(Roster::new(me.id, lower));
         room.loaded = false;
-        room.loading = None;
         for item in self.items.values().filter(|item| item.item.room == id) {
             room.timeline.change().queued(&item.item);
         }

@@ -123,3 +123,84 @@ fn parts_that_did_not_change_are_the_same_parts() {
     page.now += 60_000;
     assert!(after.looks_like(&page.state()), "the clock alone draws nothing");
 }
+
+/// The one post there is before the third of a room that had others then.
+fn page_of_one() -> Reply {
+    let as_of = Position { epoch: Epoch::from_bytes([1; 16]), seq: Seq(3), check: Check([0; 8]) };
+    let post = shared::model::Post {
+        seq: Seq(2),
+        rev: Seq(2),
+        ordinal: 2,
+        by: other().id,
+        client_id: ClientId::from_bytes([77; 16]),
+        ts: Timestamp(WALL),
+        body: Some("of before".into()),
+        edited: None,
+        reactions: Vec::new(),
+    };
+    let people = vec![other()];
+    Reply::History(shared::model::HistoryPage { room: room_id(1), posts: vec![post], people, earlier: 1, as_of })
+}
+
+#[test]
+fn a_page_asked_for_before_a_room_was_opened_anew_changes_nothing_and_is_asked_for_again() {
+    let reset = |page: &mut Page| {
+        let as_of = Position { epoch: Epoch::from_bytes([1; 16]), seq: Seq(3), check: Check([1; 8]) };
+        let snapshot = Snapshot { as_of, total: 2, posts: Vec::new(), people: Vec::new() };
+        page.hear(SessionEvent::Opened(Opened {
+            room: room_id(1),
+            outcome: OpenOutcome::Reset { reason: shared::model::ResetReason::Forked, snapshot },
+            roster: Vec::new(),
+            members: 2,
+        }));
+    };
+    let enter_again = |page: &mut Page| page.open(1, 3);
+    let leave_and_join = |page: &mut Page| {
+        let change = UserChange::RoomRemoved(shared::model::RoomRemoved { room: room_id(1) });
+        page.hear(SessionEvent::User(UserEvent { seq: Seq(1), check: Check([0; 8]), ts: Timestamp(WALL), change }));
+        page.welcome(vec![summary(1, "general", 3, 3), summary(2, "build", 5, 2)]);
+        page.act(Action::OpenRoom(room_id(1)));
+        page.open(1, 3);
+    };
+    let forget_and_visit = |page: &mut Page| {
+        let rooms = (1..=ROOMS_FOLLOWED as u8 + 1).map(|n| summary(n, &format!("room-{n:02}"), 3, 3)).collect();
+        page.welcome(rooms);
+        (1..=ROOMS_FOLLOWED as u8 + 1).for_each(|n| drop(page.act(Action::OpenRoom(room_id(n)))));
+        page.act(Action::OpenRoom(room_id(1)));
+        page.open(1, 3);
+    };
+    let opened_anew: [&dyn Fn(&mut Page); 4] = [&reset, &enter_again, &leave_and_join, &forget_and_visit];
+    for (how, open_anew) in opened_anew.into_iter().enumerate() {
+        let mut page = Page::live();
+        let asked = page.act(Action::LoadHistory(room_id(1), Seq(3)));
+        open_anew(&mut page);
+        let before = page.state().view.unwrap();
+        assert_eq!((before.room, before.loading), (room_id(1), None), "way {how}");
+        let again = page.act(Action::LoadHistory(room_id(1), Seq(3)));
+        page.answer(&asked, Ok(page_of_one()));
+        let after = page.state().view.unwrap();
+        assert_eq!(after.timeline.version(), before.timeline.version(), "way {how}");
+        assert_eq!((after.timeline.len(), after.loading), (before.timeline.len(), Some(Seq(3))), "way {how}");
+        page.answer(&again, Ok(page_of_one()));
+        let loaded = page.state().view.unwrap();
+        assert!(loaded.timeline.post(Seq(2)).is_some() && loaded.loading.is_none(), "way {how}");
+    }
+}
+
+#[test]
+fn a_page_asked_for_before_a_jump_is_shown_where_it_belongs() {
+    let mut page = Page::live();
+    let asked = page.act(Action::LoadHistory(room_id(1), Seq(3)));
+    let as_of = Position { epoch: Epoch::from_bytes([1; 16]), seq: Seq(900), check: Check([0; 8]) };
+    let snapshot = Snapshot { as_of, total: 800, posts: Vec::new(), people: Vec::new() };
+    page.hear(SessionEvent::Opened(Opened {
+        room: room_id(1),
+        outcome: OpenOutcome::Jumped { snapshot, hole: 800 },
+        roster: Vec::new(),
+        members: 2,
+    }));
+    assert!(page.act(Action::LoadHistory(room_id(1), Seq(3))).is_empty(), "one page at a time");
+    page.answer(&asked, Ok(page_of_one()));
+    let view = page.state().view.unwrap();
+    assert!(view.timeline.post(Seq(2)).is_some_and(|post| post.stale) && view.loading.is_none());
+}

@@ -6,59 +6,16 @@
 
 mod common;
 
-use std::sync::mpsc;
-
-use common::link::Reader;
+use common::link::{Held, Reader, write};
 use common::*;
 use server::Storage;
-use server::log::LogOptions;
 use shared::cursor::Position;
 use shared::ids::Seq;
 use shared::message::{Command, OpenRoom, Reply, RoomRef};
-use shared::model::{OpenOutcome, Opened};
-use tokio::sync::oneshot;
+use shared::model::OpenOutcome;
 
 /// Posts that are missed: more than a tail keeps, and more than a person is sent one by one.
 const MISSED: u64 = 320;
-
-/// Every reader of the log, until this is dropped.
-struct Held(#[expect(dead_code, reason = "its end is what the readers wait for")] Vec<mpsc::Sender<()>>);
-
-impl Held {
-    async fn hold(server: &Running) -> Self {
-        let mut ends = Vec::new();
-        for _ in 0..LogOptions::default().readers {
-            let (end, ended) = mpsc::channel();
-            let (begin, begun) = oneshot::channel();
-            let log = server.app.log.clone();
-            tokio::spawn(async move {
-                log.read(move |_| {
-                    begin.send(()).unwrap();
-                    Ok(ended.recv().is_ok())
-                })
-                .await
-            });
-            begun.await.unwrap();
-            ends.push(end);
-        }
-        Self(ends)
-    }
-}
-
-/// Several write at once, so that a sync of the log stores more than one post. Returns the last seq.
-async fn write(writers: &mut [Client], posts: u64) -> Seq {
-    let share = posts / writers.len() as u64;
-    for writer in &mut *writers {
-        for n in 1..share {
-            writer.send(Command::Post(post(&format!("{n}")))).await;
-        }
-    }
-    let mut last = Seq(0);
-    for writer in writers {
-        last = last.max(writer.post(post("the last of them")).await.unwrap().seq);
-    }
-    last
-}
 
 /// A reader whose page is being asked for: it stands at `at`, far below what the room keeps in memory.
 async fn reading(server: &Running, bob: &User, writers: &mut [Client], replay: bool) -> (Reader, Held, Position, Seq) {
@@ -71,18 +28,6 @@ async fn reading(server: &Running, bob: &User, writers: &mut [Client], replay: b
     assert!(reader.step().posts.is_empty(), "what was missed is in memory");
     reader.answers.clear();
     (reader, held, at, last)
-}
-
-/// Lets the log read, and waits for the answer to an opening.
-async fn opened(reader: &mut Reader, held: Held) -> Opened {
-    drop(held);
-    eventually("the room is opened", || reader.step().answers.iter().any(|reply| matches!(reply, Reply::Opened(_))))
-        .await;
-    let opened = reader.answers.drain(..).find_map(|reply| match reply {
-        Reply::Opened(opened) => Some(opened),
-        _ => None,
-    });
-    opened.unwrap()
 }
 
 /// Everything after `from` comes once and in order, and what is posted now as well; nothing is told twice.
@@ -115,8 +60,8 @@ async fn a_page_that_comes_after_its_room_was_opened_anew_changes_nothing_and_lo
         }
         reader.say(Command::Open(fresh(GENERAL)));
         reader.step();
-        let as_of = as_of(&opened(&mut reader, held).await);
-        assert_eq!(as_of.seq, last);
+        drop(held);
+        assert_eq!(as_of(&reader.opened().await).seq, last);
         goes_on(&mut reader, &mut writers, last).await;
     }
     for (replay, shut) in [(true, true), (false, false)] {
@@ -126,7 +71,8 @@ async fn a_page_that_comes_after_its_room_was_opened_anew_changes_nothing_and_lo
         }
         reader.say(Command::Open(OpenRoom { replay: true, ..from(GENERAL, at) }));
         reader.step();
-        match opened(&mut reader, held).await.outcome {
+        drop(held);
+        match reader.opened().await.outcome {
             OpenOutcome::Recovered { missed, .. } => assert_eq!(missed, MISSED),
             other => panic!("not recovered but {other:?}"),
         }
@@ -145,7 +91,8 @@ async fn a_page_that_comes_after_its_room_was_shut_is_not_told() {
         // The next opening is answered behind the page: the log reads for those who asked first.
         reader.say(Command::Open(OpenRoom { replay: true, ..from(GENERAL, at) }));
         reader.step();
-        opened(&mut reader, held).await;
+        drop(held);
+        reader.opened().await;
         goes_on(&mut reader, &mut writers, at.seq).await;
     }
 }

@@ -15,7 +15,7 @@ use shared::model::UserEvent;
 use super::open::{self, Plan};
 use crate::app::App;
 use crate::delivery::tail::Found;
-use crate::delivery::{Follower, Out, Peer, Stream, ends_membership};
+use crate::delivery::{Follower, Out, Peer, Stream};
 use crate::log::{LogError, Reads, StorageError};
 use crate::rooms::RoomSet;
 
@@ -83,7 +83,8 @@ pub(super) struct Page {
 
 #[derive(Debug)]
 pub(super) enum Contents {
-    Room(Vec<(Seq, Bytes)>),
+    /// Events of a room, and where the membership ended if it has.
+    Room(Vec<(Seq, Bytes)>, Option<Seq>),
     User(Vec<UserEvent>),
     Jump(Box<Plan>),
 }
@@ -142,7 +143,8 @@ impl Follows {
         // A walk that has begun may still know the follower.
         self.list.iter().filter(|follow| follow.stream.id == id).for_each(|follow| follow.follower.stand_aside(out));
         self.list.retain(|follow| follow.stream.id != id);
-        if self.list.len() != before || matches!(id, StreamId::Room(room) if self.members.contains(room)) {
+        // Whoever only watched a room and follows it next is moved by the stream itself.
+        if self.list.len() != before {
             self.app.hub.leave(id, self.peer.connection);
         }
     }
@@ -240,6 +242,10 @@ impl Follows {
         let Some(follow) = self.find(page.id) else { return Turned::Stale };
         // There is one page at a time: a stream that was opened anew since has not asked for this one.
         let Some(cursor) = follow.paging else { return Turned::Stale };
+        // The log may be a moment ahead of what the follower was told: whoever is out sees nothing after that.
+        if let Contents::Room(_, Some(end)) = page.contents {
+            follow.follower.end_at(end);
+        }
         let until = follow.follower.until();
         let mut at = cursor;
         let mut advance = |seq: Seq| {
@@ -250,7 +256,7 @@ impl Follows {
             fits
         };
         let turned = match page.contents {
-            Contents::Room(frames) => {
+            Contents::Room(frames, _) => {
                 follow.stream.keep_page(&frames);
                 Turned::Frames(frames.into_iter().map_while(|(seq, frame)| advance(seq).then_some(frame)).collect())
             }
@@ -268,7 +274,8 @@ impl Follows {
             },
         };
         follow.stand_at(out, at);
-        if at == cursor && !matches!(turned, Turned::Stale) { Turned::Missing } else { turned }
+        let is_missing = at == cursor && cursor < until && !matches!(turned, Turned::Stale);
+        if is_missing { Turned::Missing } else { turned }
     }
 
     fn find(&mut self, id: StreamId) -> Option<&mut Follow> {
@@ -308,13 +315,9 @@ fn contents(reads: &dyn Reads, app: &App, peer: &Peer, ask: &PageAsk) -> Result<
         }
         StreamId::Room(room) => {
             let limit = ask.until.0.saturating_sub(ask.after.0).min(PAGE_EVENTS as u64) as usize;
-            let mut events = reads.events(room, ask.after, limit, BURST_BYTES)?;
-            // The log may be a moment ahead of what the follower was told: whoever is out sees nothing after that.
-            if reads.member(room, peer.user)?.is_none() {
-                let last = events.iter().position(|event| ends_membership(event, peer.user));
-                events.truncate(last.map_or(0, |last| last + 1));
-            }
-            Ok(Contents::Room(events.iter().map(|event| (event.seq, crate::delivery::room_frame(event))).collect()))
+            let events = reads.events(room, ask.after, limit, BURST_BYTES)?;
+            let frames = events.iter().map(|event| (event.seq, crate::delivery::room_frame(event))).collect();
+            Ok(Contents::Room(frames, reads.left_at(room, peer.user)?))
         }
     }
 }

@@ -42,8 +42,9 @@ impl Follower {
         Seq(self.until.load(Ordering::Acquire))
     }
 
-    pub(super) fn end_at(&self, last: Seq) {
-        self.until.store(last.0, Ordering::Release);
+    /// Nothing may be delivered after this seq, or after what was said before.
+    pub(crate) fn end_at(&self, last: Seq) {
+        self.until.fetch_min(last.0, Ordering::AcqRel);
     }
 
     /// Returns the last seq that was handed out; `None` while it stands aside.
@@ -104,7 +105,6 @@ impl Followers {
     /// Returns in which group a connection is.
     fn place(&self, connection: ConnectionId) -> Option<usize> {
         match self.groups.as_slice() {
-            [] => None,
             [only] => only.iter().any(|(id, _)| *id == connection).then_some(0),
             _ => self.places.as_ref()?.get(&connection).copied(),
         }
@@ -199,6 +199,7 @@ mod tests {
             assert_eq!(followers.len(), wanted.len());
             assert!(wanted.iter().all(|&number| followers.has(ConnectionId(number))));
             assert!(!followers.has(ConnectionId(9_999)));
+            assert!(followers.groups.len() > 1 || followers.places.is_none(), "places that nobody looks at");
         };
         let mut followers = Followers::default();
         let mut here = Vec::new();

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use shared::ids::{ConnectionId, Lsn, RoomId, Seq, StreamId, UserId};
+use shared::ids::{ConnectionId, Lsn, RoomId, Seq, StreamId};
 use shared::message::{Event, Message};
 use shared::model::{RoomChange, RoomEvent, UserEvent};
 use tokio::sync::Notify;
@@ -299,16 +299,6 @@ const SWEEP_STREAMS: usize = 256;
 
 fn lock(shard: &Mutex<HashMap<StreamId, Arc<Stream>>>) -> MutexGuard<'_, HashMap<StreamId, Arc<Stream>>> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Tells whether an event ends this user's membership.
-#[must_use]
-pub fn ends_membership(event: &RoomEvent, user: UserId) -> bool {
-    match ends(event) {
-        Ends::Nobody => false,
-        Ends::Membership(member) => member == user,
-        Ends::Everybody => true,
-    }
 }
 
 /// Returns whose membership an event ends.

@@ -21,7 +21,7 @@ pub mod tail;
 mod walk;
 
 pub use followers::Follower;
-pub use hub::{Hub, ends_membership, room_frame, user_frame};
+pub use hub::{Hub, room_frame, user_frame};
 pub use mailbox::{Letters, Mailbox, Order};
 pub use outlet::{Out, Outlet};
 pub use stream::{Held, Stream};

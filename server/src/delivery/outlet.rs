@@ -224,6 +224,9 @@ mod tests {
         output.took(3);
         assert!(output.is_empty());
         output.push(Bytes::from_static(b"frame"));
+        output.push(Bytes::from_static(b"frame"));
+        // To the very end of a frame.
+        output.took(5);
         output.cut();
         assert!(output.is_empty() && output.bytes() == 0);
     }

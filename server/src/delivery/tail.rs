@@ -128,6 +128,7 @@ mod tests {
         assert_eq!(taken(&tail, 4, 6, 1_000), (Found::UpTo(Seq(6)), 2));
         assert_eq!(taken(&tail, 6, 6, 1_000), (Found::Nothing, 0));
         assert_eq!(taken(&tail, 4, all, 25), (Found::UpTo(Seq(6)), 2));
+        assert_eq!(taken(&tail, 4, all, 20), (Found::UpTo(Seq(6)), 2));
         assert_eq!(taken(&tail, 4, all, 1), (Found::UpTo(Seq(5)), 1));
         assert_eq!(taken(&Tail::default(), 0, all, 1_000), (Found::Nothing, 0));
     }

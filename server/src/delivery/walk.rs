@@ -82,6 +82,7 @@ impl Walk {
 mod tests {
     use std::io::{self, IoSlice};
     use std::sync::Mutex;
+    use std::task::{Context, Waker};
     use std::time::Instant;
 
     use shared::ids::{ConnectionId, RoomId, SessionId, StreamId, UserId};
@@ -149,6 +150,11 @@ mod tests {
             String::from_utf8(self.socket.taken.lock().unwrap().clone()).unwrap()
         }
 
+        /// Tells whether it was woken since the last time this was asked.
+        fn was_woken(&self) -> bool {
+            self.follower.peer.mailbox.poll_woken(&mut Context::from_waker(Waker::noop())).is_ready()
+        }
+
         fn cursor(&self) -> Option<u64> {
             self.follower.cursor(&self.follower.outlet.lock()).map(|seq| seq.0)
         }
@@ -185,11 +191,12 @@ mod tests {
         append(&stream, 6, "six");
         walk(&stream);
         assert_eq!((ready.taken().as_str(), ready.cursor()), ("fivesix", Some(6)));
-        for (reader, cursor) in
-            [(behind, Some(3)), (ahead, Some(6)), (opening, None), (waiting, Some(4)), (catching_up, Some(4))]
-        {
+        assert!(!ready.was_woken() && !ahead.was_woken(), "for nothing");
+        for (reader, cursor) in [(behind, Some(3)), (opening, None), (waiting, Some(4)), (catching_up, Some(4))] {
             assert_eq!((reader.taken().as_str(), reader.cursor()), ("", cursor));
+            assert!(reader.was_woken(), "whoever stands at {cursor:?} is left to the sweep");
         }
+        assert_eq!((ahead.taken().as_str(), ahead.cursor()), ("", Some(6)));
         // Walked around once is walked around.
         walk(&stream);
         assert_eq!(ready.taken(), "fivesix");
@@ -203,6 +210,7 @@ mod tests {
         walk(&stream);
         assert_eq!((narrow.taken().as_str(), narrow.cursor()), ("one.two", Some(3)));
         assert_eq!((shut.taken().as_str(), shut.cursor()), ("", Some(0)));
+        assert!(narrow.was_woken() && shut.was_woken(), "nobody writes what waits");
         let mut out = narrow.follower.outlet.lock();
         assert_eq!(out.bytes(), ".three.".len());
         // The frame that is partly written is written to its end even when the rest is forgotten.
@@ -263,6 +271,8 @@ mod tests {
         append(&stream, 3, "three.");
         walk(&stream);
         assert_eq!((reader.taken().as_str(), late.taken().as_str()), ("three.", ""));
+        // What came this way is not given up for a page that was read meanwhile.
+        stream.keep_page(&page(&[(3, "three.")]));
         // Whoever is behind finds all of it by their cursor.
         let mut found = Vec::new();
         stream.take(Seq(1), Seq(9), 100, |frame| found.extend_from_slice(&frame));

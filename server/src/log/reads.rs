@@ -89,6 +89,8 @@ pub trait Reads {
 
     /// Returns whether, and since when, a user is a member of a room.
     fn member(&self, room: RoomId, user: UserId) -> Result<Option<Membership>, StorageError>;
+    /// Returns which change of a room ended the last stay of a user there; `None` for a member, and for whoever never was.
+    fn left_at(&self, room: RoomId, user: UserId) -> Result<Option<Seq>, StorageError>;
     /// Returns up to `limit` members whose name sorts after `after_name`, in order of name.
     fn members(&self, room: RoomId, after_name: Option<&str>, limit: usize) -> Result<Vec<Person>, StorageError>;
     /// Returns those of some people who are members, in any order.

@@ -5,18 +5,21 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
 use server::connection::{Connection, Identity, Step};
+use server::log::LogOptions;
 use server::people::tokens::Token;
 use server::socket::Socket;
 use server::ws::frame;
-use shared::ids::RequestId;
+use shared::error::WireError;
+use shared::ids::{RequestId, Seq};
 use shared::message::{Body, Command, Event, Message, OpenRoom, Reply};
-use shared::model::{Member, Opened, RoomEvent};
+use shared::model::{Member, Opened, RoomEvent, UserEvent};
 use shared::time::Timestamp;
+use tokio::sync::oneshot;
 
-use super::{GENERAL, Running, User, eventually, fresh, hello};
+use super::{Client, GENERAL, Running, User, eventually, fresh, hello, post};
 
 /// The server's end of a link that carries what it is allowed to.
 #[derive(Clone, Default)]
@@ -55,8 +58,8 @@ impl Link {
 fn whole_message(bytes: &[u8]) -> Option<(Option<Message>, usize)> {
     let (start, length) = match *bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
-        short @ 0..=125 => (2, usize::from(short)),
-        other => panic!("a length that is not expected here: {other}"),
+        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().unwrap()) as usize),
+        short => (2, usize::from(short)),
     };
     let payload = bytes.get(start..start + length)?;
     let message = (bytes[0] == 0x81).then(|| Message::parse(std::str::from_utf8(payload).unwrap()).unwrap());
@@ -98,11 +101,16 @@ pub struct Reader {
     /// What was told instead of posts: the room as it is by now.
     pub jumps: Vec<Opened>,
     pub typing: usize,
+    /// How often heads of rooms that are not open were told.
+    pub heads: usize,
     /// Who came or went.
     pub presence: Vec<Member>,
     pub live: bool,
+    pub user_events: Vec<UserEvent>,
     /// Answers to what was asked.
     pub answers: Vec<Reply>,
+    /// What was refused.
+    pub refusals: Vec<WireError>,
 }
 
 impl Reader {
@@ -130,9 +138,12 @@ impl Reader {
             posts: Vec::new(),
             jumps: Vec::new(),
             typing: 0,
+            heads: 0,
             presence: Vec::new(),
             live: false,
+            user_events: Vec::new(),
             answers: Vec::new(),
+            refusals: Vec::new(),
         };
         reader.say(Command::Hello(hello(&[ask])));
         reader.link.allow(usize::MAX);
@@ -152,15 +163,71 @@ impl Reader {
             match message.body {
                 Body::Event(Event::Live(_)) => self.live = true,
                 Body::Event(Event::Typing(_)) => self.typing += 1,
+                Body::Event(Event::Heads(_)) => self.heads += 1,
                 Body::Event(Event::Presence(told)) => self.presence.extend(told.changes),
+                Body::Event(Event::User(event)) => self.user_events.push(event),
                 Body::Event(Event::Room(event)) => self.posts.push(event),
                 Body::Event(Event::Opened(opened)) if self.live => self.jumps.push(opened),
                 Body::Event(Event::Closing(closing)) => panic!("closed: {closing:?}"),
                 Body::Reply(reply) => self.answers.push(reply),
-                Body::Refusal(error) => panic!("refused: {error:?}"),
+                Body::Refusal(error) => self.refusals.push(error),
                 _ => {}
             }
         }
         self
     }
+
+    /// Waits for the answer to an opening.
+    pub async fn opened(&mut self) -> Opened {
+        let mut opened = None;
+        eventually("a room is opened", || {
+            self.step();
+            opened = self.answers.drain(..).find_map(|reply| match reply {
+                Reply::Opened(opened) => Some(opened),
+                _ => None,
+            });
+            opened.is_some()
+        })
+        .await;
+        opened.unwrap()
+    }
+}
+
+/// Every reader of the log, until this is dropped.
+pub struct Held(#[expect(dead_code, reason = "its end is what the readers wait for")] Vec<mpsc::Sender<()>>);
+
+impl Held {
+    pub async fn hold(server: &Running) -> Self {
+        let mut ends = Vec::new();
+        for _ in 0..LogOptions::default().readers {
+            let (end, ended) = mpsc::channel();
+            let (begin, begun) = oneshot::channel();
+            let log = server.app.log.clone();
+            tokio::spawn(async move {
+                log.read(move |_| {
+                    begin.send(()).unwrap();
+                    Ok(ended.recv().is_ok())
+                })
+                .await
+            });
+            begun.await.unwrap();
+            ends.push(end);
+        }
+        Self(ends)
+    }
+}
+
+/// Several write at once, so that a sync of the log stores more than one post. Returns the last seq.
+pub async fn write(writers: &mut [Client], posts: u64) -> Seq {
+    let share = posts / writers.len() as u64;
+    for writer in &mut *writers {
+        for n in 1..share {
+            writer.send(Command::Post(post(&format!("{n}")))).await;
+        }
+    }
+    let mut last = Seq(0);
+    for writer in writers {
+        last = last.max(writer.post(post("the last of them")).await.unwrap().seq);
+    }
+    last
 }

@@ -124,6 +124,10 @@ impl Reads for State {
         Ok(stay.map(|stay| Membership { from_seq: stay.from_seq }))
     }
 
+    fn left_at(&self, room: RoomId, user: UserId) -> Result<Option<Seq>, StorageError> {
+        Ok(self.stay(room, user)?.and_then(|stay| stay.to_seq))
+    }
+
     fn members(&self, room: RoomId, after_name: Option<&str>, limit: usize) -> Result<Vec<Person>, StorageError> {
         let start = (room, after_name.unwrap_or("").to_owned());
         let from = if after_name.is_some() { Bound::Excluded(start) } else { Bound::Included(start) };

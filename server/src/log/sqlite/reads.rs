@@ -262,6 +262,10 @@ impl Reads for Moment<'_> {
         Ok(stay.map(|stay| Membership { from_seq: stay.from_seq }))
     }
 
+    fn left_at(&self, room: RoomId, user: UserId) -> Result<Option<Seq>, StorageError> {
+        Ok(newest_stay(self.db, room, user)?.and_then(|stay| stay.to_seq))
+    }
+
     fn members(&self, room: RoomId, after_name: Option<&str>, limit: usize) -> Result<Vec<Person>, StorageError> {
         all(
             self.db,

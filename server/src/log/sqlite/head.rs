@@ -150,14 +150,10 @@ fn write_at(file: &mut File, bytes: &[u8], place: u64) -> std::io::Result<()> {
 fn keep_synced(file: &File, hints: &Receiver<()>, every: Duration) {
     // A hint that waits when the writer ends is still received.
     while hints.recv().is_ok() {
-        // First the wait: whoever waits for the record that was just committed has the processor, and what is written
-        // meanwhile is synced with it.
-        std::thread::sleep(every);
-        // A hint that came meanwhile is about what is synced now.
-        let _ = hints.try_recv();
         if let Err(error) = file.sync_data() {
             tracing::error!(error = %error, "the head record could not be synced; the newest changes are unguarded");
             return;
         }
+        std::thread::sleep(every);
     }
 }

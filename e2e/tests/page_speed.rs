@@ -21,6 +21,9 @@ const SLOWER: f64 = 4.0;
 const ARRIVAL_MS: f64 = 1_000.0;
 /// The longest call of the page's code on the main thread, in milliseconds.
 const TASK_MS: f64 = 16.0;
+/// Of how many calls that make the browser lay the page out one may do so more than once: a size was read, something
+/// changed, and a size was read again.
+const ONE_IN: usize = 10;
 /// For how long tasks are recorded: a record of ten minutes does not fit.
 const RECORDED: Duration = Duration::from_secs(30);
 /// Until then the page fills the part of the room that it keeps, 5,000 rows; then it must not grow.
@@ -102,12 +105,16 @@ async fn a_busy_room_with_a_long_history_costs_the_page_little() {
                 longest(lengths)
             ));
         }
+        let again = tasks.layouts.iter().filter(|count| **count > 1).count();
+        let laid_out = tasks.layouts.len();
+        figure(&format!("of {laid_out} calls that made the browser lay the page out {again} did so more than once"));
         for (at, heap) in &heaps {
             let (script, module) = (heap.script / MIB, heap.module / MIB);
             figure(&format!("after {:.0} s: scripts hold {script:.1} MiB, the module {module:.1}", at.as_secs_f64()));
         }
         assert!(!tasks.whole.is_empty() && !tasks.calls.is_empty(), "nothing was recorded");
         assert!(most_rows <= ROWS_AT_ONCE, "{most_rows} rows were in the document at once");
+        assert!(again * ONE_IN <= laid_out, "{again} of {laid_out} calls laid the page out more than once");
         if is_campaign() {
             let late = arrival.live - arrival.painted;
             assert!(late <= ARRIVAL_MS, "{late:.0} ms from the first paint to live");

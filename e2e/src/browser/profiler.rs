@@ -21,9 +21,10 @@ use super::{COMMAND_DEADLINE, witness};
 
 /// Where Chromium tells of tasks and of calls.
 const CATEGORIES: [&str; 2] = ["toplevel", "devtools.timeline"];
-/// What it calls a task of a thread, and a call from the browser into script.
+/// What it calls a task of a thread, a call from the browser into script, and a layout.
 const TASK: &str = "ThreadControllerImpl::RunTask";
 const CALL: &str = "FunctionCall";
+const LAYOUT: &str = "Layout";
 
 /// Notes when the page first said that it is live, and where its module's memory is.
 const NOTE: &str = "for (const name of ['instantiate', 'instantiateStreaming']) {
@@ -69,6 +70,8 @@ pub struct Tasks {
     pub whole: Vec<f64>,
     /// Calls of the page's code, with the layout that it asks for.
     pub calls: Vec<f64>,
+    /// How often each call made the browser lay the page out, the most first; calls that did not are left out.
+    pub layouts: Vec<usize>,
 }
 
 /// A recording that runs.
@@ -149,7 +152,7 @@ impl Recording {
 }
 
 fn is_wanted(event: &Value) -> bool {
-    [TASK, CALL, "thread_name"].iter().any(|name| event["name"] == *name)
+    [TASK, CALL, LAYOUT, "thread_name"].iter().any(|name| event["name"] == *name)
 }
 
 fn thread(event: &Value) -> (Option<u64>, Option<u64>) {
@@ -159,15 +162,29 @@ fn thread(event: &Value) -> (Option<u64>, Option<u64>) {
 fn tasks(events: &[Value]) -> Tasks {
     let names_main = |event: &&Value| event["name"] == "thread_name" && event["args"]["name"] == "CrRendererMain";
     let main: HashSet<_> = events.iter().filter(names_main).map(thread).collect();
-    let lengths = |name: &str| {
-        let is_it = |event: &&Value| event["ph"] == "X" && event["name"] == name && main.contains(&thread(event));
+    let main = &main;
+    let of_main = |name: &'static str| {
+        let is_it = move |event: &&Value| event["ph"] == "X" && event["name"] == name && main.contains(&thread(event));
+        events.iter().filter(is_it)
+    };
+    let lengths = |name: &'static str| {
         // In microseconds.
-        let us = events.iter().filter(is_it).filter_map(|event| event["dur"].as_f64());
+        let us = of_main(name).filter_map(|event| event["dur"].as_f64());
         let mut lengths: Vec<f64> = us.map(|us| us / 1_000.0).collect();
         lengths.sort_by(|left, right| right.total_cmp(left));
         lengths
     };
-    Tasks { whole: lengths(TASK), calls: lengths(CALL) }
+    let begun = |event: &Value| event["ts"].as_f64().unwrap_or_default();
+    let mut moments: Vec<_> = of_main(LAYOUT).map(|event| (thread(event), begun(event))).collect();
+    moments.sort_by(|left, right| left.0.cmp(&right.0).then(left.1.total_cmp(&right.1)));
+    let layouts_in = |call: &Value| {
+        let (from, until) = (begun(call), begun(call) + call["dur"].as_f64().unwrap_or_default());
+        let first_at = |at: f64| moments.partition_point(|moment| (moment.0, moment.1) < (thread(call), at));
+        first_at(until) - first_at(from)
+    };
+    let mut layouts: Vec<usize> = of_main(CALL).map(layouts_in).filter(|count| *count > 0).collect();
+    layouts.sort_unstable_by(|left, right| right.cmp(left));
+    Tasks { whole: lengths(TASK), calls: lengths(CALL), layouts }
 }
 
 #[cfg(test)]
@@ -178,18 +195,22 @@ mod tests {
 
     #[test]
     fn tasks_of_the_main_thread_count_and_no_others() {
-        let task =
-            |tid: u64, name: &str, dur: u64| json!({ "ph": "X", "name": name, "pid": 1, "tid": tid, "dur": dur });
+        let at = |ts: u64, tid: u64, name: &str, dur: u64| json!({ "ph": "X", "name": name, "pid": 1, "tid": tid, "ts": ts, "dur": dur });
+        let task = |tid: u64, name: &str, dur: u64| at(0, tid, name, dur);
         let name = |tid: u64, name: &str| json!({ "ph": "M", "name": "thread_name", "pid": 1, "tid": tid, "args": { "name": name } });
         let events = [
             task(1, TASK, 2_000),
             task(2, TASK, 90_000),
             task(1, TASK, 17_500),
             task(1, CALL, 1_500),
-            task(1, "Layout", 50_000),
+            at(2_000, 1, LAYOUT, 50_000),
+            at(10_000, 1, CALL, 1_000),
+            at(10_100, 1, LAYOUT, 100),
+            at(10_300, 1, LAYOUT, 100),
+            at(10_400, 2, LAYOUT, 100),
             name(1, "CrRendererMain"),
             name(2, "Compositor"),
         ];
-        assert_eq!(tasks(&events), Tasks { whole: vec![17.5, 2.0], calls: vec![1.5] });
+        assert_eq!(tasks(&events), Tasks { whole: vec![17.5, 2.0], calls: vec![1.5, 1.0], layouts: vec![2] });
     }
 }

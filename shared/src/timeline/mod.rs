@@ -113,6 +113,15 @@ impl Timeline {
         }
     }
 
+    /// Returns what a row is known by, by its place in the list.
+    #[must_use]
+    pub fn key(&self, index: usize) -> Option<RowKey> {
+        match index.checked_sub(self.confirmed.len()) {
+            None => self.confirmed.row(index).map(Row::key),
+            Some(index) => self.local.row(index).map(|row| row.key),
+        }
+    }
+
     /// Iterates over all rows, in order.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         (0..self.len()).filter_map(|index| self.row(index))

@@ -27,6 +27,9 @@ const DIVIDER_AT_PX: f64 = 96.0;
 /// A row that the arrows went to keeps this distance from the edge. CSS pixels.
 const CURSOR_EDGE_PX: f64 = 44.0;
 
+/// A spacer that is wrong by less than this is right: its height is set to the hundredth. CSS pixels.
+const SPACER_PX: f64 = 0.005;
+
 /// A person who scrolled by fewer changes than this looks at much the same place.
 const LOOK_AT_STEP: u64 = 200;
 
@@ -85,11 +88,26 @@ pub(super) struct Control {
     wants_focus: Option<RowKey>,
     /// Where the person was last said to look.
     told: Option<Seq>,
-    /// Where the list's upper edge is on the screen.
-    top: Option<f64>,
-    /// The size at which the rows were measured: width and height.
-    size: (i32, i32),
+    /// The rows in the document were measured since they were drawn.
+    is_measured: bool,
+    /// What was seen of the list when it was last measured.
+    outline: Option<Outline>,
+    /// The heights of the spacers above and below, as they were last set.
+    spacers: (f64, f64),
     context: Option<Context>,
+}
+
+/// Few sizes by which it shows that any other has changed, but for the rows just drawn. In CSS pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Outline {
+    /// The list's own, width and height.
+    size: (i32, i32),
+    /// Where its upper edge is on the screen.
+    top: f64,
+    /// The height of what stands above the first row.
+    head: f64,
+    /// The height of all rows in the document.
+    items: f64,
 }
 
 /// What the list asks for, and where.
@@ -101,16 +119,18 @@ struct Context {
 
 impl Control {
     /// Takes over what is to be drawn and decides which rows are.
-    pub(super) fn take(&mut self, props: &TimelineProps, actions: &Actions, refs: &Refs) {
+    ///
+    /// Nothing is read from the document here: other parts of the page have been drawn just before, and the browser
+    /// would have to lay them out for it. Where the person has scrolled to is told by events, which come before a frame
+    /// is drawn.
+    pub(super) fn take(&mut self, props: &TimelineProps, actions: &Actions) {
         let (view, timeline) = (&props.view, &props.view.timeline);
-        if self.phase == Phase::Settled {
-            self.observe(refs);
-        }
+        self.is_measured = false;
         let may_load = props.is_live && view.loading.is_none() && view.load_failed.is_none();
         self.context = Some(Context { room: view.room, actions: actions.clone(), may_load });
         if self.timeline.as_ref() != Some(timeline) {
             self.timeline = Some(timeline.clone());
-            let key_at = |index: usize| timeline.row(index).expect("rows up to len exist").key();
+            let key_at = |index: usize| timeline.key(index).expect("rows up to len exist");
             self.scroll.sync(timeline.len(), key_at, |key| timeline.index_of(key));
             self.follow_own_post(timeline);
         }
@@ -152,7 +172,7 @@ impl Control {
     /// Reads where the person has scrolled to.
     fn observe(&mut self, refs: &Refs) {
         let Some(scroller) = refs.scroller.cast::<HtmlElement>() else { return };
-        if size(&scroller) != self.size {
+        if self.outline.is_none_or(|outline| outline.size != size(&scroller)) {
             // It has another size than its rows were measured at: the browser moved it, not the person.
             return;
         }
@@ -190,26 +210,34 @@ impl Control {
     }
 
     /// Measures what was drawn and scrolls so that what is held stays. Tells whether the rows in the document suffice.
+    ///
+    /// The browser lays out for the first size that is read after a change. So the spacers are set before anything is
+    /// read, with the heights that are known, and again only where a row turned out to have another.
     pub(super) fn settle(&mut self, refs: &Refs) -> bool {
         let (Some(scroller), Some(items)) = (refs.scroller.cast::<HtmlElement>(), refs.items.cast::<HtmlElement>())
         else {
             return true;
         };
-        self.size = size(&scroller);
-        self.scroll.view = f64::from(scroller.client_height());
-        self.stay_on_screen(scroller.get_bounding_client_rect().top());
-        self.scroll.head = refs.head.cast::<HtmlElement>().map_or(0.0, |head| head.get_bounding_client_rect().height());
-        let children = items.children();
-        for at in 0..children.length() {
-            if let Some(item) = children.item(at) {
-                self.scroll.heights.measure(self.window.start + at as usize, item.get_bounding_client_rect().height());
-            }
+        self.make_room(refs);
+        let outline = Outline {
+            size: size(&scroller),
+            top: scroller.get_bounding_client_rect().top(),
+            head: refs.head.cast::<HtmlElement>().map_or(0.0, |head| head.get_bounding_client_rect().height()),
+            items: items.get_bounding_client_rect().height(),
+        };
+        let before = self.outline.replace(outline);
+        self.scroll.view = f64::from(outline.size.1);
+        self.scroll.head = outline.head;
+        if !self.is_measured || before != Some(outline) {
+            self.measure(&items);
+        }
+        if let Some(before) = before {
+            self.stay_on_screen(outline.top - before.top);
         }
         if self.phase == Phase::Placed && self.scroll.end() - self.scroll.target() <= super::scroll::FOLLOW_PX {
             self.scroll.hold = Hold::End;
         }
-        set_height(&refs.above, self.scroll.heights.top(self.window.start));
-        set_height(&refs.below, self.scroll.heights.total() - self.scroll.heights.top(self.window.end));
+        self.make_room(refs);
         let target = self.scroll.target().round() as i32;
         if scroller.scroll_top() != target {
             scroller.set_scroll_top(target);
@@ -222,6 +250,30 @@ impl Control {
             self.give_focus(refs);
         }
         is_enough
+    }
+
+    /// Measures the rows in the document.
+    fn measure(&mut self, items: &HtmlElement) {
+        self.is_measured = true;
+        let children = items.children();
+        for at in 0..children.length() {
+            if let Some(item) = children.item(at) {
+                self.scroll.heights.measure(self.window.start + at as usize, item.get_bounding_client_rect().height());
+            }
+        }
+    }
+
+    /// Makes the spacers as high as the rows that are not in the document, where they are not.
+    fn make_room(&mut self, refs: &Refs) {
+        let above = self.scroll.heights.top(self.window.start);
+        let below = self.scroll.heights.total() - self.scroll.heights.top(self.window.end);
+        let spacers = [(&refs.above, &mut self.spacers.0, above), (&refs.below, &mut self.spacers.1, below)];
+        for (spacer, set, height) in spacers {
+            if (height - *set).abs() >= SPACER_PX {
+                *set = height;
+                set_height(spacer, height);
+            }
+        }
     }
 
     /// Says roughly where the person looks, so that rows there are kept: at the end, or how far up.
@@ -241,8 +293,7 @@ impl Control {
     }
 
     /// Keeps what is read in its place on the screen when the list itself moves: a bar came or went above it.
-    fn stay_on_screen(&mut self, top: f64) {
-        let moved = top - self.top.replace(top).unwrap_or(top);
+    fn stay_on_screen(&mut self, moved: f64) {
         if let Hold::Row { offset, .. } = &mut self.scroll.hold {
             *offset -= moved;
         }
@@ -282,8 +333,8 @@ impl Control {
 
     /// Says what of the scrolling is drawn.
     pub(super) fn shown(&self) -> Shown {
-        // The first row of all brings its own day with it.
-        let is_below_it = self.scroll.seen().start > 0;
+        // At the end it is not shown. The first row of all brings its own day with it.
+        let is_below_it = !self.scroll.is_at_end() && self.scroll.seen().start > 0;
         let first = self.timeline.as_ref().filter(|_| is_below_it).and_then(|timeline| {
             self.scroll.seen().filter_map(|index| timeline.row(index)).find_map(|row| written(&row))
         });

@@ -45,22 +45,27 @@ impl<K: Copy + Eq + Hash> Heights<K> {
         self.keys.get(index).copied()
     }
 
-    /// Takes over a new list of rows. What begins and ends as before keeps its place without being looked up.
+    /// Takes over a new list of rows. What begins and ends as before keeps its place without being looked up, also
+    /// where rows are gone from the beginning.
     pub fn sync(&mut self, len: usize, key_at: impl Fn(usize) -> K) {
-        let shorter = len.min(self.keys.len());
-        let head = (0..shorter).take_while(|index| self.keys[*index] == key_at(*index)).count();
-        if head == len && len == self.keys.len() {
+        let first = (len > 0).then(|| key_at(0));
+        let gone = first.and_then(|first| self.keys.iter().position(|key| *key == first)).unwrap_or(0);
+        let shorter = len.min(self.keys.len() - gone);
+        let head = (0..shorter).take_while(|index| self.keys[gone + index] == key_at(*index)).count();
+        if gone == 0 && head == len && len == self.keys.len() {
             return;
         }
         let tail =
             (1..=shorter - head).take_while(|back| self.keys[self.keys.len() - back] == key_at(len - back)).count();
-        let old = head..self.keys.len() - tail;
-        let known: HashMap<K, f64> =
-            self.keys[old.clone()].iter().copied().zip(self.measured[old.clone()].iter().copied()).collect();
+        let old = gone + head..self.keys.len() - tail;
         let keys: Vec<K> = (head..len - tail).map(key_at).collect();
+        let moved = (0..gone).chain(old.clone()).filter(|_| !keys.is_empty());
+        let known: HashMap<K, f64> = moved.map(|index| (self.keys[index], self.measured[index])).collect();
         let measured: Vec<f64> = keys.iter().map(|key| known.get(key).copied().unwrap_or(f64::NAN)).collect();
         self.keys.splice(old.clone(), keys);
         self.measured.splice(old, measured);
+        self.keys.drain(..gone);
+        self.measured.drain(..gone);
         self.build();
     }
 
@@ -164,7 +169,7 @@ mod tests {
     fn a_measured_height_stays_with_its_key_wherever_it_goes() {
         let mut heights = list(&[5, 6, 7]);
         heights.measure(1, 100.0);
-        for rows in [vec![3, 4, 5, 6, 7], vec![5, 6], vec![6], vec![1, 6, 9, 8], vec![9, 1, 8, 6]] {
+        for rows in [vec![3, 4, 5, 6, 7], vec![5, 6], vec![6], vec![1, 6, 9, 8], vec![9, 1, 8, 6], vec![8, 6, 2]] {
             heights.sync(rows.len(), |index| rows[index]);
             let index = rows.iter().position(|key| *key == 6).unwrap();
             assert!((heights.top(index + 1) - heights.top(index) - 100.0).abs() < 1e-6, "in {rows:?}");

@@ -81,7 +81,7 @@ pub fn TimelineList(props: &TimelineProps) -> Html {
 
     let window = {
         let mut control = control.borrow_mut();
-        control.take(props, &frame.actions, &refs);
+        control.take(props, &frame.actions);
         control.window.clone()
     };
 
@@ -149,7 +149,7 @@ pub fn TimelineList(props: &TimelineProps) -> Html {
     };
     let stop = cursor.filter(|key| timeline.index_of(*key).is_some_and(|index| window.contains(&index)));
     let rows = window.clone().filter_map(|index| draw_item(&frame, props, index, stop));
-    let pill = shown.day_of.filter(|_| !shown.at_end).map(|ts| frame.local.day_label(frame.language, ts));
+    let pill = shown.day_of.map(|ts| frame.local.day_label(frame.language, ts));
     let new = if shown.at_end { 0 } else { control.borrow().count_new(timeline) };
     html! {
         <div class="timeline-frame">

@@ -29,6 +29,8 @@ pub struct Link(Arc<Mutex<Ends>>);
 struct Ends {
     up: VecDeque<u8>,
     down: Vec<u8>,
+    /// Bytes that ever came down.
+    carried: usize,
     /// Bytes that may still be written.
     room: usize,
 }
@@ -40,6 +42,20 @@ impl Link {
 
     pub fn allow(&self, room: usize) {
         self.ends().room = room;
+    }
+
+    /// Returns how many bytes have ever come down.
+    pub fn carried(&self) -> usize {
+        self.ends().carried
+    }
+
+    /// Takes the events of rooms that came down; whatever else came is dropped.
+    pub fn room_events(&self) -> Vec<RoomEvent> {
+        let room_event = |message: Message| match message.body {
+            Body::Event(Event::Room(event)) => Some(event),
+            _ => None,
+        };
+        self.messages().into_iter().filter_map(room_event).collect()
     }
 
     /// Takes the whole messages that came down.
@@ -84,6 +100,7 @@ impl Socket for Link {
         }
         let bytes: Vec<u8> = frames.iter().flat_map(|frame| frame.iter().copied()).take(ends.room).collect();
         ends.room -= bytes.len();
+        ends.carried += bytes.len();
         ends.down.extend(&bytes);
         Ok(bytes.len())
     }

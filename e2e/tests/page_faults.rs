@@ -94,6 +94,39 @@ async fn ten_thousand_missed_posts_are_the_newest_at_once_and_a_counted_hole_tha
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_device_is_shown_a_state_and_told_of_it_at_once() {
+    /// A wall clock by which every step takes 20 ms: Yew then gives the browser a turn wherever it may.
+    const SLOW: &str = "(() => {
+        const now = Date.now.bind(Date);
+        let step = 0;
+        Date.now = () => now() + 20 * (step = (step + 1) % 50);
+    })()";
+    const RETRY: &str = "document.querySelector('[data-testid=retry-now]')?.click()";
+    const DEATHS: usize = 2;
+    const TRIES: usize = 3;
+    // The stage judges that the announced state, the bar and the pill never differ, however shortly.
+    Stage::run("slow-device", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        ada.before_load(SLOW).await;
+        ada.reload().await;
+        ada.wait_state("live", LOAD_DEADLINE).await;
+        for _ in 0..DEATHS {
+            stage.kill_server();
+            ada.wait_for("retry-now", PATIENCE).await;
+            for _ in 0..TRIES {
+                ada.evaluate::<()>(RETRY).await;
+            }
+            let began = wall_ms();
+            stage.restart_server();
+            ada.evaluate::<()>(RETRY).await;
+            wait_said(&ada, "Back online", began).await;
+            ada.wait_state("live", PATIENCE).await;
+        }
+    })
+    .await;
+}
+
 // --- The page asleep --------------------------------------------------------------------------------------------------
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,9 +15,9 @@ use crate::status::{Dot, Status};
 use crate::store::{Action, Dialog, Part, Place, RoomRow};
 use crate::words::{Text, Word};
 
-/// Properties of [`Header`].
-#[derive(Properties, PartialEq)]
-pub struct HeaderProps {
+/// The header. Drawn by the shell itself, as the bar is: what stands in a component of its own may be drawn a turn of the
+/// browser later, and the pill must not be behind the state that is announced.
+pub struct Header {
     /// The room shown, if it is one of mine.
     pub row: Option<RoomRow>,
     /// What the main pane shows.
@@ -59,10 +59,8 @@ pub fn state_text(status: &Status) -> Text {
     }
 }
 
-/// The header.
-#[component]
-pub fn Header(props: &HeaderProps) -> Html {
-    let frame = use_frame();
+/// Draws the header.
+pub fn header(frame: &Frame, props: &Header) -> Html {
     let back = props.back.reform(|_: MouseEvent| ());
     let (name, about) = match (&props.row, &props.place) {
         (Some(row), _) => (row.summary.name.clone(), row.summary.title.clone()),
@@ -81,7 +79,7 @@ pub fn Header(props: &HeaderProps) -> Html {
                 </h1>
                 if !about.is_empty() { <p class="about" dir="auto" title={about.clone()}>{ about }</p> }
             </div>
-            { link_state(&frame, props) }
+            { link_state(frame, props) }
             if let Some(roster) = &props.roster {
                 <button type="button" class="icon-button counted" data-testid="people-open"
                     aria-expanded={props.people.to_string()} title={frame.word(Word::People)}
@@ -96,7 +94,7 @@ pub fn Header(props: &HeaderProps) -> Html {
     }
 }
 
-fn link_state(frame: &Frame, props: &HeaderProps) -> Html {
+fn link_state(frame: &Frame, props: &Header) -> Html {
     let status = &props.status;
     let action = if props.is_panel { Action::CloseDialog } else { Action::Open(Dialog::Connection) };
     let label = format!("{}: {}", frame.word(Word::Connection), frame.say(&state_text(status)));

@@ -14,7 +14,7 @@ use super::composer::Composer;
 use super::dialogs::open_dialog;
 use super::door::{door, missing, waiting};
 use super::frame::{Frame, focus_id, use_frame};
-use super::header::Header;
+use super::header::{Header, header};
 use super::notices::notices;
 use super::panel::ConnectionPanel;
 use super::people::PeoplePanel;
@@ -87,6 +87,16 @@ pub fn Shell(props: &ShellProps) -> Html {
         }),
         Some(_) | None => None,
     };
+    let head = Header {
+        row: current.and_then(|room| state.room(room)).cloned(),
+        place: state.place.clone(),
+        status: state.status.clone(),
+        roster: state.view.as_ref().map(|view| view.roster.clone()),
+        people: *people && !is_connection,
+        is_panel: is_connection,
+        back: to_rooms,
+        toggle_people,
+    };
     let data_pane = match *pane {
         Pane::Rooms => "rooms",
         Pane::Room => "room",
@@ -98,10 +108,7 @@ pub fn Shell(props: &ShellProps) -> Html {
                 <Sidebar rooms={Rc::clone(&state.rooms)} me={state.me.clone()} current={current} theme={state.theme}
                     opened={to_room} />
                 <main class="main">
-                    <Header row={current.and_then(|room| state.room(room)).cloned()} place={state.place.clone()}
-                        status={state.status.clone()} people={*people && !is_connection} is_panel={is_connection}
-                        roster={state.view.as_ref().map(|view| view.roster.clone())} back={to_rooms}
-                        toggle_people={toggle_people} />
+                    { header(&frame, &head) }
                     { status_bar(&frame, state.status.bar.as_ref()) }
                     { main_pane(&frame, state, &places) }
                 </main>

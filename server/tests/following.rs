@@ -137,7 +137,6 @@ async fn whom_a_hint_did_not_reach_the_sweep_wakes() {
     let mut reader = Reader::enter(&server, &ann).await;
     server.app.hub.lose_hints(true);
     a.post(post("unheard")).await.unwrap();
-    assert!(reader.step().posts.is_empty(), "the hint was not lost");
     server.app.hub.wake_late();
     assert_eq!(texts(&reader.step().posts), ["unheard"]);
 }

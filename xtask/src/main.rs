@@ -13,6 +13,7 @@ mod faults;
 mod fuzz;
 mod html;
 mod machine;
+mod order;
 mod page;
 mod process;
 mod run;

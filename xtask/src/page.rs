@@ -16,6 +16,7 @@ use wasm_bindgen_cli_support::Bindgen;
 use crate::error::{Context, Outcome, fail};
 use crate::html::{self, Asset, Piece};
 use crate::machine;
+use crate::order;
 use crate::process::{announce, cargo, root, run as run_program, target};
 use crate::small;
 use crate::soak;
@@ -39,7 +40,7 @@ pub(crate) struct Options {
 
 /// What a first visit may download before the page can be used, in bytes of brotli: what it weighed when this was last
 /// set, and a hundredth. To be lowered by whoever makes the page lighter.
-const BUDGET: usize = 261_000;
+const BUDGET: usize = 257_900;
 
 /// How the client is compiled.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -193,11 +194,12 @@ fn convert(build: Build, manifest: &str, profile: &str, stage: &Path) -> Outcome
     if snippets.is_dir() {
         copy_folder(&snippets, &stage.join("snippets"))?;
     }
-    let module = fs::read(converted.join(format!("{package}_bg.wasm"))).context("read the converted module")?;
+    let mut module = fs::read(converted.join(format!("{package}_bg.wasm"))).context("read the converted module")?;
     let mut script =
         fs::read_to_string(converted.join(format!("{package}.js"))).context("read the converted script")?;
     if build == Build::Release {
         script = small::script(&small::rename(&script, &names)?)?;
+        module = order::by_likeness(&module)?;
     }
     // The script is the module's other half: one hash over both keeps the pair together.
     let hash = hash_of(&[&module, script.as_bytes()]);

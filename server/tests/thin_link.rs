@@ -30,7 +30,8 @@ async fn types(user: &User) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_a_thin_link_typing_is_shed_first_and_every_post_arrives() {
-    let server = start(&[FAST, &["--slow-timeout-ms=60000"]].concat()).await;
+    // Of presence nothing is told: on a slow machine it would wait behind the link before any post does.
+    let server = start(&[FAST, &["--slow-timeout-ms=60000", "--coalesce-ms=600000"]].concat()).await;
     let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
     let mut reader = Reader::enter(&server, &server.sign_in("Cid").await).await;
     // Both stay, so that nobody comes or goes meanwhile.

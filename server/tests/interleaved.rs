@@ -202,7 +202,8 @@ async fn however_threads_meet_everybody_is_given_every_event_once_in_order_and_n
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_larger_than_one_thread_walks_is_handed_every_event_once() {
-    const CROWD: u64 = 700;
+    // More than eight groups, and few posts for each: a slow machine has to read all of it, too.
+    const CROWD: u64 = 520;
     let server = start(&[FAST, ALONE].concat()).await;
     let ann = server.sign_in("Ann").await;
     let (mut a, at) = ann.enter().await;
@@ -225,7 +226,7 @@ async fn a_crowd_larger_than_one_thread_walks_is_handed_every_event_once() {
     };
     let crowd: Vec<Link> = (0..CROWD).map(follow).collect();
     let mut told = vec![at.seq.0; CROWD as usize];
-    for posts in [1, 1, 40, 1] {
+    for posts in [1, 8, 1] {
         for _ in 1..posts {
             a.send(Command::Post(post("one of several"))).await;
         }

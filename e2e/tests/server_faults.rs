@@ -14,6 +14,7 @@ use serde_json::json;
 use shared::close;
 use shared::error::ErrorCode;
 use shared::ids::{RoomId, Seq};
+use shared::limits::JUMP_EVENTS;
 use shared::message::{Body, Command, Event, Reply, SendDelete};
 use shared::model::{OpenOutcome, RoomChange};
 use shared::session::ConnectionState;
@@ -388,16 +389,28 @@ async fn scenario_17_a_thousand_times_subscribing_while_others_post_loses_and_do
     let mut cursor = None;
     for run in 0..1_000 {
         let opened = reader.open(room, cursor, false).await;
-        let start = match opened.outcome {
+        let start = |outcome: &OpenOutcome| match outcome {
             OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => snapshot.as_of.seq,
             OpenOutcome::Recovered { .. } => cursor.expect("recovered from a cursor").seq,
             other => panic!("run {run}: {other:?}"),
         };
-        let event = reader
-            .next_room_event(SOON)
-            .await
-            .unwrap_or_else(|lost| panic!("run {run}: no event after {start}: {lost}"));
-        assert_eq!(event.seq, start.next(), "run {run}");
+        let mut before = start(&opened.outcome);
+        let event = loop {
+            // Whoever comes to be hundreds of posts behind before the first of them is written jumps, and is told so.
+            let told = reader.expect(SOON, |body| match body {
+                Body::Event(Event::Room(event)) => Some(Ok(event.clone())),
+                Body::Event(Event::Opened(jumped)) => Some(Err(start(&jumped.outcome))),
+                _ => None,
+            });
+            match told.await.unwrap_or_else(|lost| panic!("run {run}: no event after {before}: {lost}")) {
+                Ok(event) => break event,
+                Err(jumped) => {
+                    assert!(jumped.0 > before.0 + JUMP_EVENTS, "run {run}: from {before} to {jumped}");
+                    before = jumped;
+                }
+            }
+        };
+        assert_eq!(event.seq, before.next(), "run {run}");
         let epoch = match cursor {
             Some(shared::cursor::Position { epoch, .. }) => epoch,
             None => reader_epoch(&mut reader, room).await,

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use shared::chance::SplitMix64;
+
 /// Says how often a loop of faults goes round: `HOLDFAST_LOOPS`, or as often as the ordinary test does.
 ///
 /// # Panics
@@ -55,9 +57,9 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
 }
 
-/// Chance with a seed (SplitMix64).
+/// Chance with a seed.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub struct Dice(SplitMix64);
 
 impl Dice {
     /// Makes dice from `HOLDFAST_SEED`, or from this seed, and prints which.
@@ -68,22 +70,18 @@ impl Dice {
     pub fn seeded(ordinary: u64) -> Self {
         let seed = number("HOLDFAST_SEED").unwrap_or(ordinary);
         println!("seed {seed}");
-        Self(seed)
+        Self(SplitMix64::new(seed))
     }
 
     /// Makes dice from exactly this seed, for what is never to vary.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64::new(seed))
     }
 
     /// Throws a number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (bits ^ (bits >> 31)) % end.max(1)
+        self.0.below(end)
     }
 }
 
@@ -94,7 +92,7 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_throws_and_another_one_others() {
         let throws = |seed| {
-            let mut dice = Dice(seed);
+            let mut dice = Dice::from_seed(seed);
             (0..20).map(|_| dice.below(1_000)).collect::<Vec<_>>()
         };
         assert_eq!(throws(7), throws(7));

@@ -112,7 +112,7 @@ async fn a_busy_room_with_a_long_history_costs_the_page_little() {
             let (script, module) = (heap.script / MIB, heap.module / MIB);
             figure(&format!("after {:.0} s: scripts hold {script:.1} MiB, the module {module:.1}", at.as_secs_f64()));
         }
-        assert!(!tasks.whole.is_empty() && !tasks.calls.is_empty(), "nothing was recorded");
+        assert!(!tasks.whole.is_empty() && !tasks.calls.is_empty() && laid_out > 0, "nothing was recorded");
         assert!(most_rows <= ROWS_AT_ONCE, "{most_rows} rows were in the document at once");
         assert!(again * ONE_IN <= laid_out, "{again} of {laid_out} calls laid the page out more than once");
         if is_campaign() {

@@ -12,8 +12,8 @@ use e2e::server::{DRAIN_DEADLINE, ServerOptions, ServerProcess};
 use e2e::{Client, Device, FaultProxy, Http, Oracle, wait};
 use serde_json::json;
 use shared::close;
+use shared::cursor::Position;
 use shared::error::ErrorCode;
-use shared::ids::{RoomId, Seq};
 use shared::limits::JUMP_EVENTS;
 use shared::message::{Body, Command, Event, Reply, SendDelete};
 use shared::model::{OpenOutcome, RoomChange};
@@ -388,13 +388,12 @@ async fn scenario_17_a_thousand_times_subscribing_while_others_post_loses_and_do
     let (mut reader, _) = Client::join(server.address(), &who.token, &[]).await;
     let mut cursor = None;
     for run in 0..1_000 {
-        let opened = reader.open(room, cursor, false).await;
         let start = |outcome: &OpenOutcome| match outcome {
-            OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => snapshot.as_of.seq,
-            OpenOutcome::Recovered { .. } => cursor.expect("recovered from a cursor").seq,
+            OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => snapshot.as_of,
+            OpenOutcome::Recovered { .. } => cursor.expect("recovered from a cursor"),
             other => panic!("run {run}: {other:?}"),
         };
-        let mut before = start(&opened.outcome);
+        let mut before = start(&reader.open(room, cursor, false).await.outcome);
         let event = loop {
             // Whoever comes to be hundreds of posts behind before the first of them is written jumps, and is told so.
             let told = reader.expect(SOON, |body| match body {
@@ -402,32 +401,20 @@ async fn scenario_17_a_thousand_times_subscribing_while_others_post_loses_and_do
                 Body::Event(Event::Opened(jumped)) => Some(Err(start(&jumped.outcome))),
                 _ => None,
             });
-            match told.await.unwrap_or_else(|lost| panic!("run {run}: no event after {before}: {lost}")) {
+            match told.await.unwrap_or_else(|lost| panic!("run {run}: no event after {before:?}: {lost}")) {
                 Ok(event) => break event,
                 Err(jumped) => {
-                    assert!(jumped.0 > before.0 + JUMP_EVENTS, "run {run}: from {before} to {jumped}");
+                    assert!(jumped.seq.0 > before.seq.0 + JUMP_EVENTS, "run {run}: from {before:?} to {jumped:?}");
                     before = jumped;
                 }
             }
         };
-        assert_eq!(event.seq, before.next(), "run {run}");
-        let epoch = match cursor {
-            Some(shared::cursor::Position { epoch, .. }) => epoch,
-            None => reader_epoch(&mut reader, room).await,
-        };
-        cursor = Some(shared::cursor::Position { epoch, seq: event.seq, check: event.check });
+        assert_eq!(event.seq, before.seq.next(), "run {run}");
+        cursor = Some(Position { seq: event.seq, check: event.check, ..before });
         reader.ask(Command::Shut(shared::message::RoomRef { room })).await.expect("a connection").expect("shut");
         reader.forget_inbox();
     }
     busy.abort();
-}
-
-async fn reader_epoch(reader: &mut Client, room: RoomId) -> shared::ids::Epoch {
-    let history = shared::message::History { room, before: Seq(u64::MAX >> 12), limit: Some(1) };
-    match reader.ask(Command::History(history)).await {
-        Ok(Ok(Reply::History(page))) => page.as_of.epoch,
-        other => panic!("no history: {other:?}"),
-    }
 }
 
 // --- Slow, dead, too fast ---------------------------------------------------------------------------------------------

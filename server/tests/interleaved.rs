@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::link::{Link, Reader};
 use common::*;
 use server::delivery::{Mailbox, Outlet, Peer};
+use shared::chance::SplitMix64;
 use shared::cursor::Position;
 use shared::ids::{ConnectionId, SessionId, StreamId};
 use shared::message::{Command, OpenRoom, Reply, RoomRef};
@@ -28,24 +29,12 @@ const LONGEST: Duration = Duration::from_secs(6);
 const ALONE: &[&str] =
     &["--coalesce-ms=600000", "--sweep-ms=600000", "--slow-timeout-ms=600000", "--dead-peer-ms=600000"];
 
-/// Chance with a seed (xorshift64*).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-}
-
 /// Somebody whose connection is opened, shut and given up as the dice say.
 struct Wanderer<'a> {
     name: String,
     server: &'a Running,
     user: &'a User,
-    dice: Dice,
+    dice: SplitMix64,
     reader: Reader,
     /// The last event it was given.
     at: Position,
@@ -99,8 +88,7 @@ impl<'a> Wanderer<'a> {
 
     /// The connection is over between two words, and another one goes on from where this one was.
     fn come_again(&mut self) {
-        let ask = if self.is_open { self.ask() } else { OpenRoom { replay: true, ..from(GENERAL, self.at) } };
-        let next = Reader::begin(self.server, self.user, ask);
+        let next = Reader::begin(self.server, self.user, self.ask());
         let old = std::mem::replace(&mut self.reader, next);
         let link = old.link.clone();
         drop(old.connection);
@@ -144,6 +132,7 @@ impl<'a> Wanderer<'a> {
 async fn however_threads_meet_everybody_is_given_every_event_once_in_order_and_nobody_is_forgotten() {
     let seed: u64 = std::env::var("HOLDFAST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
     println!("HOLDFAST_SEED={seed}");
+    let mut dice = SplitMix64::new(seed);
     let server = start(&[FAST, ALONE].concat()).await;
     let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
     let (mut a, at) = ann.enter().await;
@@ -154,7 +143,7 @@ async fn however_threads_meet_everybody_is_given_every_event_once_in_order_and_n
             name: format!("seed {seed}, reader {number}"),
             server: &server,
             user: &bob,
-            dice: Dice(seed.wrapping_mul(READERS).wrapping_add(number).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            dice: SplitMix64::new(dice.draw()),
             reader,
             at,
             is_open: true,
@@ -162,7 +151,7 @@ async fn however_threads_meet_everybody_is_given_every_event_once_in_order_and_n
         });
         wanderers.last_mut().unwrap().reader.answers.clear();
     }
-    let (began, mut dice, handle) = (Instant::now(), Dice(seed | 1), Handle::current());
+    let (began, handle) = (Instant::now(), Handle::current());
     for _ in 0..PHASES {
         if began.elapsed() > LONGEST {
             break;

@@ -5,6 +5,7 @@
 //! [`roster`]). Must not live here: a clock, randomness, I/O, a runtime, anything that differs between wasm32 and
 //! native. Invariant: every function is a function of its arguments alone, so a bad day can be replayed from a seed.
 
+pub mod chance;
 pub mod close;
 pub mod cursor;
 pub mod error;

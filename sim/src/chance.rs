@@ -2,29 +2,27 @@
 //!
 //! Invariant: the same seed gives the same numbers, on every machine.
 
-/// Numbers drawn from a seed (SplitMix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
+use shared::chance::SplitMix64;
+
+/// Numbers drawn from a seed.
 #[derive(Clone, Debug)]
-pub struct Chance(u64);
+pub struct Chance(SplitMix64);
 
 impl Chance {
     /// Begins a sequence.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64::new(seed))
     }
 
     /// Draws any number.
     pub const fn any(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
+        self.0.draw()
     }
 
     /// Draws a number from zero up to `end`, which it is not; zero where `end` is zero.
     pub const fn below(&mut self, end: u64) -> u64 {
-        if end == 0 { 0 } else { self.any() % end }
+        self.0.below(end)
     }
 
     /// Draws a number from `start` up to `end`, which it is not.

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use shared::chance::SplitMix64;
 
 use super::{CRUSH, Load, STEP_LIMIT, TURN};
 use crate::board::{PostFate, Timetable};
@@ -249,12 +250,9 @@ enum Turns {
     Ask { question: Question, posts: u64 },
 }
 
-/// The same numbers in an order without a pattern (the finaliser of SplitMix64).
+/// The same numbers in an order without a pattern.
 fn scattered(number: u64) -> u64 {
-    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    SplitMix64::new(number).draw()
 }
 
 #[cfg(test)]

@@ -63,12 +63,6 @@ impl Letters {
     fn is_urgent(&self) -> bool {
         self.order.is_some() || !(self.presence.is_empty() && self.typing.is_empty() && self.reads.is_empty())
     }
-
-    /// Tells whether nothing is in it.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.heads.is_empty() && !self.is_urgent()
-    }
 }
 
 impl Mailbox {

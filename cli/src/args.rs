@@ -42,7 +42,7 @@ pub(crate) struct Common {
     /// Address of the server
     #[arg(long, global = true, env = "HOLDFAST_SERVER_URL", default_value = "http://127.0.0.1:8080", value_name = "URL", value_parser = ServerUrl::parse)]
     pub(crate) server: ServerUrl,
-    /// Who to be. Default: the account used last on this server, else your login name
+    /// Who to be. Default: who signed in last on this server from here, else somebody new under your login name
     #[arg(long, global = true, env = "HOLDFAST_NAME", value_name = "NAME")]
     pub(crate) name: Option<String>,
     /// Where accounts and unsent posts are kept. Default: your data folder
@@ -63,9 +63,9 @@ pub(crate) enum Command {
     Rooms(RoomsArgs),
     /// Show, send or discard what is not sent yet
     Outbox(OutboxArgs),
-    /// Sign in, as somebody new on this server
+    /// Sign in as somebody new on this server, under --name or your login name
     SignIn,
-    /// Forget the account on this machine; what it has not sent stays
+    /// Forget the account on this machine; what it has not sent stays, and its name stays taken on the server
     SignOut,
     /// Measure a server of your own with many clients
     Bench(Box<BenchArgs>),
@@ -73,6 +73,10 @@ pub(crate) enum Command {
 
 /// Arguments of `chat`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Each line is a post. /help lists the few commands there are, such as /who and /quit; Ctrl-D ends when all is \
+acknowledged, or after --timeout. Lines may be piped in: those that begin with a slash and are no command are then \
+posts, too.")]
 pub(crate) struct ChatArgs {
     /// Name of the room
     #[arg(default_value = "general")]
@@ -80,7 +84,7 @@ pub(crate) struct ChatArgs {
     /// Make the room if there is none of this name
     #[arg(long)]
     pub(crate) create: bool,
-    /// How long to wait at the end of the input for what is not acknowledged yet
+    /// How long to wait at the end of the input for what is not acknowledged yet, such as 500ms, 30s or 5m
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
@@ -91,8 +95,9 @@ pub(crate) struct ChatArgs {
 Prints the seq of each post. Without TEXT, and with - as TEXT, reads standard input to its end.
 
 A post that is not acknowledged in time stays in the outbox, and the next `holdfast` command for this server and person \
-sends it, unless --no-keep is given and it was never on the way. To try again from a script without posting twice, give \
-the same --id: one id is one post, for ever.")]
+sends it, unless --no-keep is given and it was never on the way. It gets there once the server has said which room is \
+meant: where the server was away from the start nothing is kept, and that is said. To try again from a script without \
+posting twice, give the same --id: one id is one post, for ever.")]
 pub(crate) struct PostArgs {
     /// Name of the room
     pub(crate) room: String,
@@ -101,7 +106,7 @@ pub(crate) struct PostArgs {
     /// One post for every line that is not empty, in order
     #[arg(long, conflicts_with = "id")]
     pub(crate) lines: bool,
-    /// Give up after this long
+    /// Give up after this long, such as 500ms, 30s or 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// The post's own id, a UUID: asked twice, posted once
@@ -141,7 +146,7 @@ pub(crate) struct TailArgs {
     /// Make the room if there is none of this name
     #[arg(long)]
     pub(crate) create: bool,
-    /// End with 3 after this long without being done; never where absent
+    /// End with 3 after this long, such as 30s or 5m, without being done; never where absent
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) timeout: Option<Duration>,
 }
@@ -174,7 +179,7 @@ pub(crate) struct RoomsArgs {
     /// One JSON object a line
     #[arg(long)]
     pub(crate) json: bool,
-    /// Give up after this long
+    /// Give up after this long, such as 500ms, 30s or 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
@@ -188,7 +193,7 @@ pub(crate) struct OutboxArgs {
     /// Delete it
     #[arg(long)]
     pub(crate) discard: bool,
-    /// Give up after this long
+    /// Give up after this long, such as 500ms, 30s or 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,
 }
@@ -200,8 +205,9 @@ Posts on an open-loop schedule: each has an intended time, and every latency cou
 behind cannot hide it. Receivers count every delivery and check that each seq comes once, in order. --durable is a closed \
 loop instead: each sender waits for its acknowledgement before it posts again.
 
-The server limits posts and connections of each person and address. Raise those limits (server --help) for a bench, and \
-say so beside the figures. Only a server on this machine is accepted, unless you say that it is yours.")]
+The server limits posts and connections of each person and address. Start it with higher ones for a bench (--posts-burst, \
+--posts-per-s, --frames-burst, --frames-per-s, --sign-ins, --pending-per-address; see server --help), and say so beside \
+the figures. Only a server on this machine is accepted, unless you say that it is yours.")]
 pub(crate) struct BenchArgs {
     /// Connections that follow the room
     #[arg(long, default_value_t = 100, value_name = "N")]

@@ -1,4 +1,4 @@
-//! `holdfast`, the command line: chat, post, tail, rooms, outbox and bench.
+//! `holdfast`, the command line: chat, post, tail, rooms, outbox, bench, and signing in and out.
 //!
 //! Lives here: the way in and the way out. Must not live here: anything a command does. Invariant: the program ends by
 //! returning a documented exit code, never by a panic on a closed pipe.

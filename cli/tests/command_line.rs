@@ -205,6 +205,18 @@ fn what_was_not_acknowledged_in_time_goes_out_with_the_next_command_and_once() {
 }
 
 #[test]
+fn chat_does_not_call_kept_what_it_could_put_in_no_room() {
+    let mut server = server();
+    let ada = Person::at(&server, "Ada");
+    ada.ok(&["rooms"]);
+    server.kill();
+    let done = ada.run_with(&["chat", "general", "--timeout", "1s"], "one\ntwo\n");
+    assert_eq!(done.code, Some(3), "{done:?}");
+    assert!(done.stderr.contains("2 not sent and not kept") && !done.stderr.contains("outbox"), "{done:?}");
+    assert_eq!(ada.ok(&["outbox"]), "");
+}
+
+#[test]
 fn chat_posts_what_is_piped_in_and_shows_what_others_say() {
     let server = server();
     let (ada, lin) = (Person::at(&server, "Ada"), Person::at(&server, "Lin"));

@@ -75,6 +75,18 @@ fn check(args: &BenchArgs, clients: usize) -> Result<(), End> {
     Ok(())
 }
 
+/// Ends a bench whose senders were closed before it began: it would measure nothing.
+fn still_there(warm_up: &Outcome) -> Result<(), End> {
+    match warm_up.closed.is_empty() {
+        true => Ok(()),
+        false => Err(End::Refused(format!(
+            "the server closed senders for posting too fast (refused: {:?}). Start it with higher --posts-burst, \
+             --posts-per-s, --frames-burst and --frames-per-s",
+            warm_up.refused
+        ))),
+    }
+}
+
 fn measure(args: &BenchArgs, target: Target) -> Result<Report, End> {
     let clients = match (args.idle, args.durable) {
         (Some(idle), _) => idle,
@@ -114,7 +126,8 @@ fn measure(args: &BenchArgs, target: Target) -> Result<Report, End> {
     let (phase, workload) = match (args.idle, args.durable) {
         (Some(_), _) => (Phase::Hold { seconds }, "idle connections"),
         (None, true) => {
-            load.phase(&Phase::Closed { size, seconds: WARM_UP_S })?;
+            let warm_up = load.phase(&Phase::Closed { size, seconds: WARM_UP_S })?;
+            still_there(&Outcome::of(&[warm_up], seating, WARM_UP_S))?;
             (Phase::Closed { size, seconds }, "durable posts, closed loop")
         }
         (None, false) => {
@@ -147,4 +160,17 @@ fn measure(args: &BenchArgs, target: Target) -> Result<Report, End> {
         outcome,
         server,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_that_were_closed_in_the_warm_up_end_a_bench_with_what_to_raise() {
+        assert!(still_there(&Outcome::default()).is_ok());
+        let closed = Outcome { closed: [(4003, 2)].into(), ..Outcome::default() };
+        let End::Refused(words) = still_there(&closed).unwrap_err() else { panic!("another end") };
+        assert!(words.contains("--posts-per-s"), "{words}");
+    }
 }

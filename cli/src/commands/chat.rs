@@ -115,8 +115,7 @@ impl Chat {
                     return self.leave();
                 }
                 if Instant::now() >= until {
-                    let words = format!("{} not acknowledged in time; kept in the outbox.", self.own.len());
-                    return Err(End::TimedOut(words));
+                    return Err(End::TimedOut(self.left_behind()));
                 }
             }
             tokio::select! {
@@ -126,6 +125,17 @@ impl Chat {
                 }
                 _ = ticks.tick() => self.tick(client).await?,
             }
+        }
+    }
+
+    /// Says what becomes of the lines that are not acknowledged. Those of a room that was never found are nowhere but here.
+    fn left_behind(&self) -> String {
+        let kept = format!("{} not acknowledged in time; kept in the outbox.", self.own.len());
+        let lost = format!("{} not sent and not kept: the server never answered.", self.held.len());
+        match (self.own.is_empty(), self.held.is_empty()) {
+            (_, true) => kept,
+            (true, false) => lost,
+            (false, false) => format!("{kept} {lost}"),
         }
     }
 

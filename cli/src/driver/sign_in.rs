@@ -55,7 +55,9 @@ pub(crate) async fn sign_in(server: &ServerUrl, name: &str) -> Result<Account, S
 }
 
 fn ask(server: &ServerUrl, name: &str) -> Result<Account, SignInError> {
-    let unreachable = |error: ureq::Error| SignInError::Unreachable(format!("{server}: {error}"));
+    // A server without a proxy before it answers a TLS greeting with something that rustls names, but nobody recognises.
+    let hint = if server.is_secure() { " (the server itself speaks only http; https needs a proxy)" } else { "" };
+    let unreachable = |error: ureq::Error| SignInError::Unreachable(format!("{server}: {error}{hint}"));
     let mut config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(SIGN_IN_LIMIT));
     if server.is_secure() {
         // The same roots as the socket's: those of the system.

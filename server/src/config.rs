@@ -12,11 +12,21 @@ use ipnet::IpNet;
 use shared::limits;
 use shared::message::{HeartbeatTerms, WireLimits};
 
+/// What `--help` says behind the options.
+const AFTER_HELP: &str = "\
+In the environment a switch is true or false, and what may be given more than once is separated by commas. What ends in \
+-ms is in milliseconds.
+
+Exit codes:
+  0  drained after SIGTERM or SIGINT; with --verify: nothing is wrong
+  1  cannot start, or the storage failed while serving: start it again
+  2  a setting that cannot stand";
+
 /// Holdfast's server: serves the page, the API and the socket from one port.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "server", version, about, next_line_help = false)]
+#[command(name = "server", version, about, next_line_help = false, after_help = AFTER_HELP)]
 pub struct Config {
-    /// Address and port to listen on; port 0 takes a free one
+    /// IP address and port to listen on, such as 0.0.0.0:8080 for every IPv4 address; port 0 takes a free one
     #[arg(long, env = "HOLDFAST_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
@@ -28,16 +38,18 @@ pub struct Config {
     #[arg(long, env = "HOLDFAST_DIST")]
     pub dist: Option<PathBuf>,
 
-    /// Origin a browser may come from, such as https://chat.example.org; may be given more than once. Default: the listen
-    /// address's own
+    /// Origin a browser may come from, as people type it, such as https://chat.example.org; may be given more than once.
+    /// Default: the listen address's own, of 0.0.0.0 and [::] only this machine's
     #[arg(long = "allow-origin", env = "HOLDFAST_ALLOW_ORIGIN", value_delimiter = ',')]
     pub allow_origin: Vec<String>,
 
-    /// Serve people over plain HTTP beyond this machine. Cookies then travel in the clear; only for a network you trust
+    /// Serve people over plain HTTP beyond this machine. Cookies then travel in the clear; only for a network you trust.
+    /// Name the address people type with --allow-origin
     #[arg(long, env = "HOLDFAST_INSECURE_HTTP")]
     pub insecure_http: bool,
 
-    /// Network of a reverse proxy whose X-Forwarded-For is believed, such as 10.0.0.0/8; may be given more than once
+    /// Network of a reverse proxy whose X-Forwarded-For is believed, such as 10.0.0.0/8, or 127.0.0.1/32 for one on this
+    /// machine; may be given more than once
     #[arg(long = "trusted-proxy", env = "HOLDFAST_TRUSTED_PROXY", value_delimiter = ',')]
     pub trusted_proxy: Vec<IpNet>,
 

@@ -67,7 +67,7 @@ fn verify(folder: &std::path::Path) -> ExitCode {
             if report.damages.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("server: {error}");
+            eprintln!("server: {}: {error}", folder.display());
             ExitCode::FAILURE
         }
     }
@@ -79,7 +79,10 @@ async fn serve(config: Config) -> Result<(), String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let shutdown = shutdown().map_err(|error| error.to_string())?;
     warn_of_plain_http(&config, address);
-    let server = Server::open(listener, config, Storage::Sqlite).await.map_err(|error| error.to_string())?;
+    let folder = config.data_dir.clone();
+    let server = Server::open(listener, config, Storage::Sqlite)
+        .await
+        .map_err(|error| format!("{}: {error}", folder.display()))?;
     tracing::info!(origins = ?server.app().origins, "serving {}", server.app().assets.describe());
     {
         let mut stdout = std::io::stdout().lock();
@@ -116,12 +119,20 @@ fn warn_of_plain_http(config: &Config, address: std::net::SocketAddr) {
     let has_tls = config.allow_origin.iter().any(|origin| origin.starts_with("https://"));
     match (is_local, config.insecure_http, has_tls) {
         (true, _, _) | (false, false, true) => {}
-        (false, true, _) => tracing::warn!(
-            "serving people over plain HTTP: posts and cookies can be read and changed by anybody on the network"
-        ),
+        (false, true, _) => {
+            tracing::warn!(
+                "serving people over plain HTTP: posts and cookies can be read and changed by anybody on the network"
+            );
+            if address.ip().is_unspecified() && config.allow_origin.is_empty() {
+                tracing::warn!(
+                    "only pages opened on this machine may sign in: name the address that people type with --allow-origin http://…"
+                );
+            }
+        }
         (false, false, false) => tracing::warn!(
             "listening beyond this machine without TLS: pages from elsewhere are refused. Put a TLS proxy in front and name \
-             its origin with --allow-origin https://…, or, in a network you trust, add --insecure-http"
+             its origin with --allow-origin https://…, or, in a network you trust, add --insecure-http and name the address that \
+             people type with --allow-origin http://…"
         ),
     }
 }

@@ -80,7 +80,10 @@ impl Assets {
     pub fn describe(&self) -> String {
         match &self.source {
             Source::Embedded { .. } => "the page inside the program".to_owned(),
-            Source::Folder(folder) => format!("the page in {}", folder.display()),
+            Source::Folder(folder) if folder.join("index.html").is_file() => {
+                format!("the page in {}", folder.display())
+            }
+            Source::Folder(folder) => format!("no page (there is no index.html in {} yet)", folder.display()),
             Source::Missing => "no page (cargo xtask page builds it)".to_owned(),
         }
     }

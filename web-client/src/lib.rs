@@ -1,8 +1,9 @@
 //! Holdfast's page, compiled to WebAssembly.
 //!
-//! Lives here: the only owner of the [`shared::session::Session`] in a browser ([`driver`]), what it shows ([`store`],
-//! [`status`], [`words`]) and the browser's own things ([`platform`]). Must not live here: rules of the conversation,
-//! which are `shared`'s. Invariant: everything but `platform` and `driver` is pure and tested natively.
+//! Lives here: the only owner of the [`shared::session::Session`] in a browser ([`driver`]), the page's own state machine
+//! ([`model`]), what is shown of it ([`store`], [`status`], [`words`], [`components`]) and the browser's own things
+//! ([`platform`]). Must not live here: rules of the conversation, which are `shared`'s. Invariant: `model`, `store`,
+//! `status` and `words` are pure and tested natively; whatever touches the document is in the other three.
 
 pub mod components;
 pub mod driver;

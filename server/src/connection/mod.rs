@@ -1,10 +1,10 @@
-//! One socket, from the upgrade to its end: one task, one owner, one select over a closed enum.
+//! One socket, from the upgrade to its end: one task, one owner, and one place that looks for what has come.
 //!
-//! Lives here: the loop (`Connection::run`, or `Connection::step` for whoever keeps the time), and the way of a request.
-//! Bytes become messages (`inbound`), messages become sends or requests, streams are pulled by cursor (`streams`), and
-//! everything leaves through one [`Outlet`] until the end (`lifetime`). Must not live here: what a request means
-//! (`requests`), order of sends (`sends`), places in streams (`follow`). Invariant: nothing here waits for a peer; a peer that does not read costs what is in its output
-//! and a cursor, and one that takes nothing at all is closed.
+//! Lives here: the loop (`Connection::run`, polled by hand, or `Connection::step` for whoever keeps the time), and the way
+//! of a request. Bytes become messages (`inbound`), messages become sends or requests, streams are pulled by cursor
+//! (`streams`), and everything leaves through one [`Outlet`] until the end (`lifetime`). Must not live here: what a request
+//! means (`requests`), order of sends (`sends`), places in streams (`follow`). Invariant: nothing here waits for a peer; a
+//! peer that does not read costs what is in its output and a cursor, and one that takes nothing at all is closed.
 //!
 //! ```text
 //! Hello ──hello──▶ Greeting ──welcome──▶ Open ──any end──▶ Closing ──close answered, or time is up──▶ over

@@ -1,4 +1,4 @@
-//! The registry of streams, and the tasks that wake their followers.
+//! The registry of streams, and the two tasks that serve their followers: one walks news around, one sweeps.
 //!
 //! Must not live here: connections' own state. Invariant: a stream is in memory exactly as long as somebody follows or
 //! watches it; the locks here are held for memory operations only, never across a wait.

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Lives here: the envelope, and the three lists of what can be in it; what each of them carries is in `command`,
-//! `reply` and `event`. Must not live here: what either side does with a message. Invariant: unknown fields and unknown tags of a newer peer
-//! never fail to parse; a known tag with a malformed payload does, and the error still carries the request id.
+//! `reply` and `event`. Must not live here: what either side does with a message. Invariant: unknown fields and unknown
+//! tags of a newer peer never fail to parse; a known tag with a malformed payload does, and the error still carries the
+//! request id.
 
 mod command;
 mod event;

@@ -3,7 +3,7 @@
 //! Must not live here: timers. Invariant: a server that accepts and closes at once sees at most eight attempts in the
 //! first minute, and the count starts over only after a connection has lasted [`STABLE_MS`].
 //!
-//! The wait after the n-th failure is drawn from `[x/2, x]`, `x = min(30 s, 1 s · 2ⁿ)`: a variant of "equal jitter"
+//! The wait after the n-th failure is drawn from `[x/2, x]`, `x = min(30 s, 1 s · 2ⁿ⁻¹)`: a variant of "equal jitter"
 //! (Brooker, "Exponential backoff and jitter", 2015). Full jitter from `[0, x]` broke the invariant in simulation. No wait
 //! is drawn from less than what the server asked for, so that a restart does not bring everybody back in one second: also
 //! not one that takes longer than that, when everybody has failed once or twice and would be back within a second or two.

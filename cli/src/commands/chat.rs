@@ -14,7 +14,7 @@ use shared::time::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::screen::{Screen, Typed};
-use super::tail::describe;
+use super::tail::{describe, reset_words};
 use crate::args::{ChatArgs, Common};
 use crate::connect::{self, Trouble};
 use crate::driver::clock::wall;
@@ -292,7 +292,8 @@ impl Chat {
             }
             OpenOutcome::Reset { reason, snapshot } => {
                 self.last = 0;
-                self.screen.show(&self.look.warn(&format!("The room's history starts over here ({reason:?}).")))?;
+                self.screen
+                    .show(&self.look.warn(&format!("The room's history starts over here: {}.", reset_words(reason))))?;
                 self.show_posts(&snapshot, POSTS_AT_START)
             }
             OpenOutcome::Refused { error } => Err(error.into()),

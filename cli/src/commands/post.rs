@@ -205,6 +205,9 @@ impl Posting {
             kept = attempted;
         }
         let mut words = format!("Not acknowledged within {:?}.{}", args.timeout, self.trouble.words());
+        if attempted > 0 && self.trouble.words().is_empty() {
+            words += " Why is not known here; /readyz of the server says whether it can store.";
+        }
         if kept > 0 {
             words += &format!(" {} kept in the outbox; the next holdfast command here sends it.", posts(kept));
         }

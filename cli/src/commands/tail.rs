@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use shared::cursor::{Check, Position};
 use shared::ids::{Epoch, RoomId, Seq};
 use shared::message::{self, EventsAfter, Reply};
-use shared::model::{OpenOutcome, RoomChange, RoomEvent, Snapshot};
+use shared::model::{OpenOutcome, ResetReason, RoomChange, RoomEvent, Snapshot};
 use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -197,10 +197,13 @@ impl Tail {
                 }
             }
             OpenOutcome::Fresh { snapshot } => self.at = Some(snapshot.as_of),
-            OpenOutcome::Jumped { snapshot, hole } => self.skipped("jumped", Some(hole), &snapshot)?,
+            OpenOutcome::Jumped { snapshot, hole } => {
+                self.skipped("jumped", &format!("{hole} posts are not given"), Some(hole), &snapshot)?;
+            }
             OpenOutcome::Reset { reason, snapshot } => {
-                let reason = serde_json::to_value(reason).ok();
-                self.skipped(reason.as_ref().and_then(|reason| reason.as_str()).unwrap_or("reset"), None, &snapshot)?;
+                let code = serde_json::to_value(reason).ok();
+                let code = code.as_ref().and_then(|code| code.as_str()).unwrap_or("reset");
+                self.skipped(code, reset_words(reason), None, &snapshot)?;
             }
             OpenOutcome::Refused { error } => return Err(error.into()),
         }
@@ -208,12 +211,11 @@ impl Tail {
     }
 
     /// The server cannot give every change: says so, and goes on from what it has.
-    fn skipped(&mut self, reason: &str, hole: Option<u64>, snapshot: &Snapshot) -> Result<(), End> {
+    fn skipped(&mut self, code: &str, words: &str, hole: Option<u64>, snapshot: &Snapshot) -> Result<(), End> {
         self.at = Some(snapshot.as_of);
-        let known = hole.map_or(String::new(), |hole| format!(", {hole} posts are missing"));
-        note(&format!("The history starts over ({reason}{known}); going on after seq {}.", snapshot.as_of.seq));
+        note(&format!("The history starts over: {words}. Going on after seq {}.", snapshot.as_of.seq));
         if self.args.json {
-            line(&serde_json::json!({ "reset": reason, "hole": hole, "as_of": snapshot.as_of }).to_string())?;
+            line(&serde_json::json!({ "reset": code, "hole": hole, "as_of": snapshot.as_of }).to_string())?;
         }
         Ok(())
     }
@@ -259,6 +261,17 @@ impl Tail {
             }
             _ => {}
         }
+    }
+}
+
+/// Says why a room's history starts over.
+pub(super) const fn reset_words(reason: ResetReason) -> &'static str {
+    match reason {
+        ResetReason::Epoch => "the server has another log",
+        ResetReason::Ahead => "the server was restored from an older state",
+        ResetReason::Forked => "the server was restored from an older state and has gone on since",
+        ResetReason::Pruned => "the server does not keep what came after the last change seen",
+        ResetReason::Rejoined => "the membership began anew",
     }
 }
 

@@ -11,7 +11,7 @@
 //! ```
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -280,6 +280,15 @@ pub enum OpenError {
         /// The newest this version knows.
         known: usize,
     },
+    /// An older version wrote it, and no copy of it could be put beside it before it is changed.
+    Backup {
+        /// What it was written with.
+        found: usize,
+        /// Where the copy should lie.
+        copy: PathBuf,
+        /// Why it does not, and what to do.
+        reason: String,
+    },
     /// SQLite did not take a setting the promise rests on.
     Pragma {
         /// Which.
@@ -325,6 +334,12 @@ impl fmt::Display for OpenError {
                 f,
                 "the database was written by a newer version (schema {found}; this version knows up to {known}); \
                  run that version, or restore a backup made before it"
+            ),
+            Self::Backup { found, copy, reason } => write!(
+                f,
+                "the database has an older form (schema {found}), of which a copy is kept before it is changed, but there \
+                 is none at {}: {reason}. Nothing was changed",
+                copy.display()
             ),
             Self::Pragma { name, wanted, found } => write!(
                 f,

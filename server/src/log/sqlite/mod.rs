@@ -8,6 +8,7 @@
 //! DIR/holdfast.db (+ -wal, -shm)   the log
 //! DIR/holdfast.head                the last committed change, see [`head`]
 //! DIR/holdfast.lock                held as long as a server runs here
+//! DIR/holdfast.db.schema-N         the log before it was brought to a form above N, see [`backup`]
 //! ```
 
 use std::cell::{Cell, RefCell};
@@ -30,6 +31,7 @@ use super::tables::{StorageError, StorageErrorKind};
 use super::writer::{self, Backend, BoxedSink, Committed, Writer};
 use super::{Effects, LogHandle, LogOptions, OpenError, Published, chain};
 
+mod backup;
 mod cache;
 mod head;
 mod reads;
@@ -62,7 +64,7 @@ pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<
     )
     .map_err(storage)?;
     schema::prepare_writer(&db)?;
-    schema::migrate(&mut db)?;
+    schema::migrate(&mut db, &path)?;
     let epoch = epoch(&db)?;
     let (lsn, check) = last(&db)?;
     let found = Head { epoch, lsn, check };

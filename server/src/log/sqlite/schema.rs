@@ -1,16 +1,19 @@
 //! The tables, and the settings the promise rests on.
 //!
-//! Must not live here: queries. Invariant: a migration, once released, never changes; a new form is a new migration.
+//! Must not live here: queries. Invariant: a migration, once released, never changes; a new form is a new migration,
+//! and the old one is copied before.
 //!
 //! Ids are their sixteen bytes, checks their eight. The event table is the log. Beside the row of a post's event stands
 //! how the post is now (`rev`, `text_at`, `edited`); nothing else of a row moves, but that a deletion blanks `body` and
 //! leaves `body_hash`.
 
+use std::path::Path;
+
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite_migration::{M, Migrations};
 
-use super::storage;
+use super::{backup, storage};
 use crate::log::OpenError;
 use crate::log::tables::StorageError;
 
@@ -147,17 +150,38 @@ CREATE TABLE probe (
 
 const STEPS: &[M<'static>] = &[M::up(V1)];
 
-/// Brings a database up to date.
+/// Brings the database of a file up to date. One of an older form is copied first.
 ///
 /// # Errors
-/// [`OpenError::NewerSchema`] if it is ahead of this version.
-pub(super) fn migrate(db: &mut Connection) -> Result<(), OpenError> {
+/// [`OpenError::NewerSchema`] if it is ahead of this version, [`OpenError::Backup`] if it could not be copied.
+pub(super) fn migrate(db: &mut Connection, file: &Path) -> Result<(), OpenError> {
+    take_steps(db, file, STEPS)
+}
+
+/// Returns the number of a database's form, 0 for one that has none yet.
+///
+/// # Errors
+/// [`OpenError::NewerSchema`] if this version does not know it.
+pub(super) fn known_version(db: &Connection) -> Result<usize, OpenError> {
+    version_among(db, STEPS)
+}
+
+fn version_among(db: &Connection, steps: &[M<'_>]) -> Result<usize, OpenError> {
     let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(storage)?;
     let found = usize::try_from(found).unwrap_or(usize::MAX);
-    if found > STEPS.len() {
-        return Err(OpenError::NewerSchema { found, known: STEPS.len() });
+    if found > steps.len() {
+        return Err(OpenError::NewerSchema { found, known: steps.len() });
     }
-    Migrations::from_slice(STEPS)
+    Ok(found)
+}
+
+/// Takes the steps a database lacks, all of them or none.
+fn take_steps(db: &mut Connection, file: &Path, steps: &[M<'_>]) -> Result<(), OpenError> {
+    let found = version_among(db, steps)?;
+    if found > 0 && found < steps.len() {
+        backup::ensure(db, file, found)?;
+    }
+    Migrations::from_slice(steps)
         .to_latest(db)
         .map_err(|error| StorageError::failed(format!("the tables could not be brought up to date: {error}")))?;
     db.pragma_update(None, "application_id", APPLICATION_ID).map_err(storage)?;
@@ -216,6 +240,8 @@ fn insist(db: &Connection, name: &'static str, value: &str, wanted: &str) -> Res
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -229,5 +255,100 @@ mod tests {
     #[test]
     fn the_migrations_are_well_formed() {
         Migrations::from_slice(STEPS).validate().unwrap();
+    }
+
+    const NEWER: &str = "CREATE TABLE newer (id INTEGER PRIMARY KEY) STRICT";
+    const CHANGE: &str = "INSERT INTO records (lsn, chain) VALUES (?1, zeroblob(8))";
+
+    /// A database of the first form with one change in it, and where its copy will lie.
+    fn old(folder: &Path) -> (Connection, PathBuf, PathBuf) {
+        let file = folder.join("log.db");
+        let mut db = Connection::open(&file).unwrap();
+        prepare_writer(&db).unwrap();
+        take_steps(&mut db, &file, &[M::up(V1)]).unwrap();
+        db.execute(CHANGE, [1]).unwrap();
+        let copy = folder.join("log.db.schema-1");
+        assert!(!copy.exists(), "a new database is copied");
+        (db, file, copy)
+    }
+
+    /// The form of a database, its last change, and whether the newer table is there.
+    fn stands(db: &Connection) -> (usize, i64, bool) {
+        let last = db.query_row("SELECT MAX(lsn) FROM records", [], |row| row.get(0)).unwrap();
+        (version_among(db, &[M::up(V1), M::up(NEWER)]).unwrap(), last, db.table_exists(None, "newer").unwrap())
+    }
+
+    /// Tries, and returns the words it was refused with.
+    fn refused(db: &mut Connection, file: &Path) -> String {
+        let Err(error) = take_steps(db, file, &[M::up(V1), M::up(NEWER)]) else { panic!("it was changed") };
+        assert!(matches!(error, OpenError::Backup { found: 1, .. }), "{error}");
+        assert_eq!(stands(db), (1, 1, false), "it was changed without a copy");
+        error.to_string()
+    }
+
+    #[test]
+    fn an_older_database_is_copied_before_it_is_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut db, file, copy) = old(folder.path());
+        #[cfg(unix)]
+        let mode = {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+        };
+        take_steps(&mut db, &file, &[M::up(V1), M::up(NEWER)]).unwrap();
+        assert_eq!(stands(&db), (2, 1, true));
+        assert_eq!(stands(&Connection::open(&copy).unwrap()), (1, 1, false));
+        #[cfg(unix)]
+        assert_eq!(mode(&copy), 0o600, "others may read the copy who may not read the database");
+        db.execute(CHANGE, [2]).unwrap();
+        take_steps(&mut db, &file, &[M::up(V1), M::up(NEWER)]).unwrap();
+        let names = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = names.filter(|name| !name.to_string_lossy().ends_with("-shm")).collect();
+        names.sort();
+        assert_eq!(names, ["log.db", "log.db-wal", "log.db.schema-1"], "one copy, and nothing half written");
+    }
+
+    #[test]
+    fn what_cannot_be_copied_is_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut db, file, copy) = old(folder.path());
+        let in_the_way = folder.path().join("log.db.schema-1.partial");
+        std::fs::create_dir(&in_the_way).unwrap();
+        let words = refused(&mut db, &file);
+        assert!(words.contains("make room") && words.contains(copy.to_str().unwrap()), "{words}");
+        std::fs::remove_dir(&in_the_way).unwrap();
+        // What a start that was killed has left is no copy.
+        std::fs::write(&in_the_way, "half").unwrap();
+        take_steps(&mut db, &file, &[M::up(V1), M::up(NEWER)]).unwrap();
+        assert_eq!(stands(&Connection::open(&copy).unwrap()), (1, 1, false));
+    }
+
+    #[test]
+    fn a_file_under_the_name_of_the_copy_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut db, file, copy) = old(folder.path());
+        std::fs::write(&copy, "somebody's notes").unwrap();
+        assert!(refused(&mut db, &file).contains("move it away"));
+        assert_eq!(std::fs::read(&copy).unwrap(), b"somebody's notes");
+        std::fs::remove_file(&copy).unwrap();
+        // Nor is a copy of another moment.
+        db.execute_batch(&format!("VACUUM INTO '{}'", copy.display())).unwrap();
+        Connection::open(&copy).unwrap().execute(CHANGE, [2]).unwrap();
+        assert!(refused(&mut db, &file).contains("something else"));
+        assert_eq!(stands(&Connection::open(&copy).unwrap()), (1, 2, false));
+    }
+
+    #[test]
+    fn a_change_that_fails_is_tried_again_over_the_copy_that_was_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut db, file, copy) = old(folder.path());
+        let fails = take_steps(&mut db, &file, &[M::up(V1), M::up(NEWER), M::up("CREATE TABLE log (id INTEGER)")]);
+        assert!(matches!(fails, Err(OpenError::Storage(_))), "{fails:?}");
+        assert_eq!(stands(&db), (1, 1, false), "all steps or none");
+        let made = std::fs::read(&copy).unwrap();
+        take_steps(&mut db, &file, &[M::up(V1), M::up(NEWER)]).unwrap();
+        assert_eq!(stands(&db), (2, 1, true));
+        assert_eq!(std::fs::read(&copy).unwrap(), made);
     }
 }

@@ -65,6 +65,7 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(dir.join(DATABASE), flags).map_err(storage)?;
     schema::prepare_reader(&db)?;
+    schema::known_version(&db)?;
     let mut report = VerifyReport::default();
     let sound: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(storage)?;
     if sound != "ok" {

@@ -30,7 +30,7 @@ pub struct Config {
     #[arg(long, env = "HOLDFAST_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Folder of the database; made where it is missing
+    /// Folder of the database; made where it is missing. A database of an older form is copied there before it is changed
     #[arg(long, env = "HOLDFAST_DATA_DIR", default_value = "data")]
     pub data_dir: PathBuf,
 
@@ -179,7 +179,7 @@ pub struct Timing {
     /// Between sweeps that look for readers who missed a hint
     #[arg(long, env = "HOLDFAST_SWEEP_MS", default_value_t = 2_000, hide_short_help = true)]
     pub sweep_ms: u64,
-    /// How long a session lasts without use
+    /// How long a session lasts without use; a week after its end it is removed
     #[arg(long, env = "HOLDFAST_SESSION_MS", default_value_t = 30 * 24 * 3_600_000, hide_short_help = true)]
     pub session_ms: u64,
     /// How long an orderly stop may take in all

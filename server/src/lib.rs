@@ -14,6 +14,7 @@ pub mod http;
 pub mod log;
 pub mod people;
 pub mod presence;
+pub mod purge;
 pub mod registry;
 pub mod rooms;
 pub mod rosters;
@@ -161,15 +162,16 @@ impl Server {
     }
 }
 
-/// Starts what keeps the connections informed. Each is a task of its own: telling a crowd who has come takes a while, in
+/// Starts what keeps the connections informed and the log tidy. Each is a task of its own: telling a crowd who has come takes a while, in
 /// which the door must stay open.
 fn keep(app: &Arc<App>) -> JoinSet<()> {
     let mut keepers = JoinSet::new();
-    let [hints, sweep, presence, tidies] = std::array::from_fn(|_| Arc::clone(app));
+    let [hints, sweep, presence, tidies, purges] = std::array::from_fn(|_| Arc::clone(app));
     keepers.spawn(async move { hints.hub.run_hints().await });
     keepers.spawn(async move { sweep.hub.run_sweep(&sweep.log, ms(sweep.config.timing.sweep_ms)).await });
     keepers.spawn(async move { presence.presence.run(&presence.hub).await });
     keepers.spawn(async move { tidy(&tidies).await });
+    keepers.spawn(async move { purge::run(&*purges.ambient, &purges.log).await });
     keepers
 }
 

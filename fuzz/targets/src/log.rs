@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use server::log::{self, Applied, Entry, LogHandle, LogOptions, Op, Receipt, SYSTEM, Writer};
+use server::log::{self, Applied, Entry, LogHandle, LogOptions, Op, Receipt, SYSTEM, SessionRow, Writer};
 use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::model::{Person, RoomChange, RoomEvent, RoomSummary, Snapshot, UserEvent};
 use shared::time::Timestamp;
@@ -21,6 +21,7 @@ const ALL: usize = 1_000_000;
 const RECORDS: usize = 60;
 const USERS: u8 = 5;
 const ROOMS: u8 = 4;
+const TOKENS: u8 = 4;
 
 pub(crate) fn run(bytes: &[u8]) {
     let memory = log::open_memory(&LogOptions::default(), |_: &log::Published| {}).expect("memory opens");
@@ -138,9 +139,12 @@ fn op(source: &mut Source<'_>) -> Op {
             let name = name(source);
             Op::UserSet { user: user(source), skeleton: name.to_lowercase(), name }
         }
-        21 => Op::SessionOpen { token_hash: [source.byte() % 4; 32], expires: moment(source) },
-        22 => Op::SessionRevoke { token_hash: [source.byte() % 4; 32] },
-        _read => Op::Read { room: room(source), posts: source.number() },
+        21 => Op::SessionOpen { token_hash: [source.byte() % TOKENS; 32], expires: moment(source) },
+        22 => Op::SessionRevoke { token_hash: [source.byte() % TOKENS; 32] },
+        _more => match source.byte() {
+            255 => Op::SessionPurge { before: moment(source) },
+            number => Op::Read { room: RoomId::from_bytes([0xa0 + number % ROOMS; 16]), posts: source.number() },
+        },
     }
 }
 
@@ -160,6 +164,8 @@ struct Teller {
 struct History {
     rooms: Vec<(Vec<RoomEvent>, Option<Snapshot>, Vec<Person>)>,
     users: Vec<(Vec<UserEvent>, Vec<RoomSummary>)>,
+    sessions: Vec<Option<SessionRow>>,
+    first_end: Option<Timestamp>,
 }
 
 impl Teller {
@@ -174,8 +180,8 @@ impl Teller {
         let answers = self.log.propose_all(record.clone()).await.expect("the log takes it");
         assert_eq!(answers.len(), record.len());
         for (entry, answer) in record.iter().zip(&answers) {
-            if matches!(entry.op, Op::Read { .. }) {
-                assert!(!matches!(answer, Applied::Duplicate(_)), "a read position has kept its answer");
+            if matches!(entry.op, Op::Read { .. } | Op::SessionPurge { .. }) {
+                assert!(!matches!(answer, Applied::Duplicate(_)), "what keeps no answer has kept one: {entry:?}");
                 continue;
             }
             let known = self.answers.get(&(entry.by, entry.key));
@@ -202,7 +208,10 @@ impl Teller {
     async fn history(&self) -> History {
         let users: Vec<UserId> = (1..=USERS).map(|number| UserId::from_bytes([number; 16])).collect();
         let read = move |log: &dyn log::Reads| {
-            let mut history = History { rooms: Vec::new(), users: Vec::new() };
+            let mut history = History { first_end: log.first_session_end()?, ..History::default() };
+            for token in 0..TOKENS {
+                history.sessions.push(log.session(&[token; 32])?);
+            }
             for number in 0..ROOMS {
                 let room = RoomId::from_bytes([0xa0 + number; 16]);
                 let mut snapshot = log.snapshot(room, ALL, ALL)?;
@@ -232,6 +241,8 @@ impl Teller {
                 }
             }
         }
+        let ends = history.sessions.iter().flatten().map(|session| session.expires);
+        assert_eq!(history.first_end, ends.min(), "not the first end of a session");
         for (events, rooms) in &history.users {
             for (at, event) in events.iter().enumerate() {
                 assert_eq!(event.seq, Seq(at as u64 + 1), "a user's own stream has a gap");

@@ -29,6 +29,9 @@ pub const REACTIONS_PER_POST: u64 = 500;
 /// Different emojis under one post.
 pub const EMOJIS_PER_POST: u64 = 20;
 
+/// Sessions one request forgets at most. Others wait behind it in its transaction.
+pub const SESSIONS_PER_PURGE: usize = 64;
+
 /// A refusal, or a failure of the storage.
 enum Stop {
     Refused(WireError),
@@ -78,10 +81,11 @@ pub fn apply(tables: &mut dyn Tables, entry: &Entry, lsn: Lsn, out: &mut Effects
     }
 }
 
-/// Read positions merge by maximum: a repetition changes nothing, so its answer need not be kept.
+/// Whether the first answer is kept. Read positions merge by maximum, and what is forgotten is forgotten: a repetition
+/// changes nothing that matters, so rows for them would only gather.
 const fn keeps_answer(op: &Op) -> bool {
     match op {
-        Op::Read { .. } => false,
+        Op::Read { .. } | Op::SessionPurge { .. } => false,
         Op::Post { .. }
         | Op::Edit { .. }
         | Op::Delete { .. }
@@ -122,6 +126,7 @@ impl Turn<'_> {
             Op::UserSet { user, name, skeleton } => self.user_set(*user, name, skeleton),
             Op::SessionOpen { token_hash, expires } => self.session_open(token_hash, *expires),
             Op::SessionRevoke { token_hash } => self.session_revoke(token_hash),
+            Op::SessionPurge { before } => self.session_purge(*before),
             Op::Read { room, posts } => self.read(*room, *posts),
         }
     }
@@ -366,6 +371,18 @@ impl Turn<'_> {
         if self.tables.session(token)?.is_some_and(|session| session.user == author.id) {
             self.tables.remove_session(token)?;
             self.out.revoked.push((author.id, *token));
+        }
+        Ok(Receipt { room: None, seq: author.seq, ts: self.entry.ts })
+    }
+
+    /// Nobody is told: whoever is connected under such a session was shown out when it ended.
+    fn session_purge(&mut self, before: Timestamp) -> Result<Receipt, Stop> {
+        let author = self.author()?;
+        if author.id != SYSTEM {
+            return refuse(ErrorCode::Forbidden, "Only the server itself forgets sessions.");
+        }
+        for token in self.tables.sessions_ended(before, SESSIONS_PER_PURGE)? {
+            self.tables.remove_session(&token)?;
         }
         Ok(Receipt { room: None, seq: author.seq, ts: self.entry.ts })
     }

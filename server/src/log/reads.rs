@@ -106,6 +106,8 @@ pub trait Reads {
     fn name_free(&self, skeleton: &str) -> Result<bool, StorageError>;
     /// Finds a session by the hash of its token. It may have expired.
     fn session(&self, token_hash: &TokenHash) -> Result<Option<SessionRow>, StorageError>;
+    /// Returns when the session that ends first does, or did; `None` where there is no session.
+    fn first_session_end(&self) -> Result<Option<Timestamp>, StorageError>;
 
     /// Returns the newest posts of a room: at most `limit` and at most `max_bytes` as JSON, but at least one if there is
     /// one; `None` where there is no such room.

@@ -1,8 +1,10 @@
 //! What is asked of the log: typed requests, and what became of each.
 //!
 //! Lives here: [`Record`], [`Entry`], [`Op`] and their answers. Must not live here: whether a request is allowed, which
-//! [`super::apply`] decides. Invariant: the serialised form of version 1 never changes; every case of it has a golden
+//! [`super::apply`] decides. Invariant: the serialised form of a version never changes; every case of it has a golden
 //! file, and a new case is a new version.
+//!
+//! Version 2 added [`Op::SessionPurge`]; all else is as in version 1.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -11,7 +13,7 @@ use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::time::Timestamp;
 
 /// The version of [`Record`] this server writes.
-pub const RECORD_VERSION: u16 = 1;
+pub const RECORD_VERSION: u16 = 2;
 
 /// The server itself: it owns the rooms that exist from the start and is never a member of one.
 pub const SYSTEM: UserId = UserId::from_bytes([0; 16]);
@@ -146,6 +148,12 @@ pub enum Op {
         #[serde(with = "hex32")]
         token_hash: TokenHash,
     },
+    /// Forget sessions that ended at a moment or before it: the first to end, [`super::apply::SESSIONS_PER_PURGE`] of them at
+    /// most. The server itself only.
+    SessionPurge {
+        /// The moment.
+        before: Timestamp,
+    },
     /// Mark posts as read; merged by maximum.
     Read {
         /// Where.
@@ -202,6 +210,7 @@ impl Op {
             Self::SessionOpen { token_hash, expires } => digest.tag(12).bytes(token_hash).number(expires.0),
             Self::SessionRevoke { token_hash } => digest.tag(13).bytes(token_hash),
             Self::Read { room, posts } => digest.tag(14).id(room.as_bytes()).number(*posts),
+            Self::SessionPurge { before } => digest.tag(15).number(before.0),
         };
         let hash = digest.0.finalize();
         let mut short = [0; 16];
@@ -225,6 +234,7 @@ impl Op {
             | Self::Kick { .. }
             | Self::SessionOpen { .. }
             | Self::SessionRevoke { .. }
+            | Self::SessionPurge { .. }
             | Self::Read { .. } => 0,
         };
         FIXED + text

@@ -368,6 +368,8 @@ pub trait Tables {
     fn session(&self, token: &TokenHash) -> Result<Option<SessionRow>, StorageError>;
     fn put_session(&mut self, token: &TokenHash, row: SessionRow) -> Result<(), StorageError>;
     fn remove_session(&mut self, token: &TokenHash) -> Result<(), StorageError>;
+    /// Returns up to `limit` sessions that ended at a moment or before it, the first to end first.
+    fn sessions_ended(&self, before: Timestamp, limit: usize) -> Result<Vec<TokenHash>, StorageError>;
 
     fn read_mark(&self, user: UserId, room: RoomId) -> Result<Option<ReadRow>, StorageError>;
     fn put_read_mark(&mut self, user: UserId, room: RoomId, row: ReadRow) -> Result<(), StorageError>;

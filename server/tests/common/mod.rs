@@ -57,7 +57,11 @@ pub async fn start(flags: &[&str]) -> Running {
 }
 
 pub async fn start_with(storage: Storage, flags: &[&str]) -> Running {
-    let folder = tempfile::tempdir().unwrap();
+    start_at(tempfile::tempdir().unwrap(), storage, flags).await
+}
+
+/// Starts a server over what a folder holds.
+pub async fn start_at(folder: tempfile::TempDir, storage: Storage, flags: &[&str]) -> Running {
     let data = folder.path().to_str().unwrap().to_owned();
     let arguments = ["server", "--listen=127.0.0.1:0", "--data-dir", &data, "--send-buffer-bytes=16384"];
     let config = Config::try_parse_from(arguments.iter().chain(flags)).unwrap();

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use server::log::{Applied, Health, LogError, LogOptions, Op, OpenError, verify};
+use server::log::{Applied, Health, LogError, LogOptions, Op, OpenError, SYSTEM, verify};
 use shared::ids::{RoomId, Seq, UserId};
+use shared::time::Timestamp;
 
 use super::world::{ALL, World, edit, named, post, react, until_full, until_health};
 
@@ -87,10 +88,77 @@ async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let dir = world.close().unwrap();
     outside(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let Err(error) = reopen(dir.path()) else { panic!("it started") };
-    assert!(matches!(error, OpenError::NewerSchema { found: 99, known: 1 }), "{error}");
+    assert!(matches!(error, OpenError::NewerSchema { found: 99, known: 2 }), "{error}");
     assert!(error.to_string().contains("newer version"));
+    let Err(error) = verify(dir.path()) else { panic!("it was judged") };
+    assert!(matches!(error, OpenError::NewerSchema { found: 99, .. }), "{error}");
     let version: i64 = outside(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
     assert_eq!(version, 99);
+}
+
+/// What the first released form looked like, with one of everything in it.
+fn first_form() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    outside(dir.path()).execute_batch(include_str!("../golden/log/schema-1.sql")).unwrap();
+    std::fs::write(dir.path().join(HEAD), include_str!("../golden/log/schema-1.head")).unwrap();
+    dir
+}
+
+/// Every table and index, as it was made.
+fn form(db: &rusqlite::Connection) -> Vec<(String, Option<String>)> {
+    let mut statement = db.prepare("SELECT name, sql FROM sqlite_schema ORDER BY name").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn a_log_of_the_first_form_is_copied_brought_up_to_date_and_goes_on() {
+    let dir = first_form();
+    let old = form(&outside(dir.path()));
+    assert_eq!(verify(dir.path()).unwrap().damages, [], "it can be verified as it is");
+    let world = reopen(dir.path()).unwrap();
+    let id = |n| [0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0, 0, 0, 0, 0, 0, 0, n];
+    let (ann, room) = (UserId::from_bytes(id(1)), RoomId::from_bytes(id(5)));
+    let snapshot = world.snapshot(room).await;
+    let bodies: Vec<_> = snapshot.posts.iter().map(|post| post.body.as_deref()).collect();
+    assert_eq!(bodies, [Some("first, edited"), None]);
+    assert_eq!(world.read(move |log| log.user(ann)).await.unwrap().name, "Anna");
+    assert_eq!(world.post(ann, room, "and on").await, snapshot.as_of.seq.next());
+    world.ok(SYSTEM, Op::SessionPurge { before: Timestamp(3_000) }).await;
+    let tokens = |log: &dyn server::log::Reads| {
+        [7, 8, 9].map(|n| log.session(&[n; 32]).map(|found| found.is_some())).into_iter().collect::<Result<Vec<_>, _>>()
+    };
+    assert_eq!(world.read(tokens).await, [false, true, false]);
+    world.close();
+    assert_eq!(verify(dir.path()).unwrap().damages, []);
+
+    let copy = rusqlite::Connection::open(dir.path().join("holdfast.db.schema-1")).unwrap();
+    let counts = "SELECT (SELECT COUNT(*) FROM sessions), (SELECT MAX(seq) FROM events)";
+    let (sessions, last): (u32, i64) = copy.query_row(counts, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!((form(&copy), sessions, last), (old, 3, snapshot.as_of.seq.0 as i64), "as it was before");
+    let fresh = World::sqlite();
+    assert_eq!(form(&outside(dir.path())), form(&outside(fresh.path())), "both ways to the newest form lead there");
+    let names = std::fs::read_dir(fresh.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(!names.into_iter().any(|name| name.contains("schema")), "a new log is copied");
+    // The copy in the place of the database is a log again, which lacks what came after it.
+    drop(copy);
+    std::fs::rename(dir.path().join("holdfast.db.schema-1"), dir.path().join(DATABASE)).unwrap();
+    assert!(matches!(reopen(dir.path()), Err(OpenError::Behind { .. })));
+    assert_eq!(accept(dir.path()).snapshot(room).await.total, snapshot.total);
+}
+
+#[tokio::test]
+async fn a_log_of_an_old_form_that_cannot_be_copied_is_not_opened() {
+    let dir = first_form();
+    let copy = dir.path().join("holdfast.db.schema-1");
+    std::fs::write(&copy, "mine").unwrap();
+    let Err(error) = reopen(dir.path()) else { panic!("it started") };
+    assert!(matches!(error, OpenError::Backup { found: 1, .. }), "{error}");
+    assert!(error.to_string().contains(copy.to_str().unwrap()), "{error}");
+    let version: i64 = outside(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!((version, std::fs::read(&copy).unwrap().as_slice()), (1, &b"mine"[..]));
+    std::fs::remove_file(&copy).unwrap();
+    reopen(dir.path()).unwrap();
 }
 
 #[tokio::test]

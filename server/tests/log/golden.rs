@@ -1,4 +1,4 @@
-//! The forms that are kept for ever: every request of version 1, and the hash chains over them.
+//! The forms that are kept for ever: every request of every version, and the hash chains over them.
 //!
 //! `HOLDFAST_BLESS=1` writes a missing file; one that differs is never overwritten.
 
@@ -19,7 +19,8 @@ fn compare(name: &str, written: &str) {
     }
 }
 
-fn ops() -> Vec<(&'static str, Op)> {
+/// The requests by the version that brought them.
+fn ops() -> [(u16, Vec<(&'static str, Op)>); 2] {
     let (room, user, post) = (RoomId::from_bytes([0x20; 16]), UserId::from_bytes([0x30; 16]), Seq(7));
     let (name, title, emoji) = (String::from("plans"), String::from("What next?"), String::from("👍"));
     let body = String::from("Zeile 1\n第二行 \"quoted\"");
@@ -39,7 +40,8 @@ fn ops() -> Vec<(&'static str, Op)> {
         ("session_revoke", Op::SessionRevoke { token_hash: [0xab; 32] }),
         ("read", Op::Read { room, posts: 12 }),
     ];
-    for (name, op) in &all {
+    let newer = vec![("session_purge", Op::SessionPurge { before: Timestamp(1_800_000_000_000) })];
+    for (name, op) in all.iter().chain(&newer) {
         // A new request breaks this match, and is a new version of the record.
         let expected = match op {
             Op::Post { .. } => "post",
@@ -55,39 +57,39 @@ fn ops() -> Vec<(&'static str, Op)> {
             Op::UserSet { .. } => "user_set",
             Op::SessionOpen { .. } => "session_open",
             Op::SessionRevoke { .. } => "session_revoke",
+            Op::SessionPurge { .. } => "session_purge",
             Op::Read { .. } => "read",
         };
         assert_eq!(*name, expected);
     }
-    all
+    [(1, all), (2, newer)]
 }
 
 #[test]
-fn every_request_of_version_1_is_written_and_read_as_ever() {
-    for (name, op) in ops() {
+fn every_request_is_written_and_read_as_ever() {
+    for (v, name, op) in ops().into_iter().flat_map(|(v, ops)| ops.into_iter().map(move |(name, op)| (v, name, op))) {
         let entry = Entry {
             ts: Timestamp(1_700_000_000_000),
             by: UserId::from_bytes([0x10; 16]),
             key: ClientId::from_bytes([0x40; 16]),
             op,
         };
-        let record = Record { v: 1, entries: vec![entry] };
+        let record = Record { v, entries: vec![entry] };
         let written = format!("{}\n", serde_json::to_string_pretty(&record).unwrap());
-        compare(&format!("record-v1-{name}.json"), &written);
+        compare(&format!("record-v{v}-{name}.json"), &written);
         assert_eq!(serde_json::from_str::<Record>(&written).unwrap(), record);
     }
 }
 
 #[test]
 fn what_a_request_asks_is_digested_as_ever() {
-    let digests: String = ops()
-        .iter()
-        .map(|(name, op)| {
+    for (v, ops) in ops() {
+        let line = |(name, op): &(&str, Op)| {
             let digest: String = op.digest().iter().map(|byte| format!("{byte:02x}")).collect();
             format!("{name} {digest}\n")
-        })
-        .collect();
-    compare("digests-v1.txt", &digests);
+        };
+        compare(&format!("digests-v{v}.txt"), &ops.iter().map(line).collect::<String>());
+    }
 }
 
 #[tokio::test]

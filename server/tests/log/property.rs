@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use server::log::{Applied, Op};
+use server::log::{Applied, Op, SYSTEM, SessionRow};
 use shared::ids::{RoomId, Seq, UserId};
 use shared::model::{Post, Reaction, RoomChange, RoomEvent, Snapshot};
+use shared::time::Timestamp;
 
 use super::world::{World, edit, named, post, react};
 
 const PEOPLE: usize = 3;
+const TOKENS: u8 = 4;
 
 /// What somebody does; posts are meant by their number among the room's events so far.
 #[derive(Clone, Debug)]
@@ -22,6 +24,10 @@ enum Deed {
     Join,
     Leave,
     Rename(u8),
+    SignIn(u8, u64),
+    SignOut(u8),
+    /// The server forgets sessions.
+    Purge(u64),
 }
 
 fn deed() -> impl Strategy<Value = (usize, Deed)> {
@@ -34,6 +40,9 @@ fn deed() -> impl Strategy<Value = (usize, Deed)> {
         1 => Just(Deed::Join),
         1 => Just(Deed::Leave),
         1 => (0_u8..4).prop_map(Deed::Rename),
+        2 => (0..TOKENS, 0_u64..9).prop_map(|(token, expires)| Deed::SignIn(token, expires)),
+        1 => (0..TOKENS).prop_map(Deed::SignOut),
+        2 => (0_u64..9).prop_map(Deed::Purge),
     ];
     (0..PEOPLE, deed)
 }
@@ -47,6 +56,9 @@ fn op(deed: &Deed, room: RoomId, who: UserId) -> Op {
         Deed::Join => Op::Join { room },
         Deed::Leave => Op::Leave { room },
         Deed::Rename(n) => named(who, &format!("name {n}")),
+        Deed::SignIn(token, expires) => Op::SessionOpen { token_hash: [*token; 32], expires: Timestamp(*expires) },
+        Deed::SignOut(token) => Op::SessionRevoke { token_hash: [*token; 32] },
+        Deed::Purge(before) => Op::SessionPurge { before: Timestamp(*before) },
     }
 }
 
@@ -55,6 +67,8 @@ struct Story {
     answers: Vec<Vec<Applied>>,
     snapshots: Vec<Snapshot>,
     events: Vec<RoomEvent>,
+    /// After each turn: when the first session ends, and all of them.
+    sessions: Vec<(Option<Timestamp>, Vec<Option<SessionRow>>)>,
 }
 
 async fn tell(world: &World, turns: &[Vec<(usize, Deed)>]) -> Story {
@@ -64,11 +78,23 @@ async fn tell(world: &World, turns: &[Vec<(usize, Deed)>]) -> Story {
     }
     let room = world.room(people[0], "here").await;
     world.ok(people[1], Op::Join { room }).await;
-    let mut story = Story { answers: Vec::new(), snapshots: vec![world.snapshot(room).await], events: Vec::new() };
+    let mut story = Story {
+        answers: Vec::new(),
+        snapshots: vec![world.snapshot(room).await],
+        events: Vec::new(),
+        sessions: Vec::new(),
+    };
     for turn in turns {
-        let entries = turn.iter().map(|(who, deed)| world.entry(people[*who], op(deed, room, people[*who]))).collect();
+        let by = |who: usize, deed: &Deed| if matches!(deed, Deed::Purge(_)) { SYSTEM } else { people[who] };
+        let entries =
+            turn.iter().map(|(who, deed)| world.entry(by(*who, deed), op(deed, room, people[*who]))).collect();
         story.answers.push(world.log.propose_all(entries).await.unwrap());
         story.snapshots.push(world.snapshot(room).await);
+        let sessions = |log: &dyn server::log::Reads| {
+            let all = (0..TOKENS).map(|token| log.session(&[token; 32])).collect::<Result<Vec<_>, _>>()?;
+            Ok((log.first_session_end()?, all))
+        };
+        story.sessions.push(world.read(sessions).await);
     }
     story.events = world.events(room).await;
     story
@@ -142,6 +168,7 @@ fn snapshots_and_events_commute_and_both_backends_are_one_log() {
                 let (twin, story) = (tell(&memory, &turns).await, tell(&sqlite, &turns).await);
                 prop_assert_eq!(&twin.answers, &story.answers);
                 prop_assert_eq!(&twin.events, &story.events);
+                prop_assert_eq!(&twin.sessions, &story.sessions);
                 let last = story.snapshots.last().unwrap();
                 for (snapshot, twins) in story.snapshots.iter().zip(&twin.snapshots) {
                     prop_assert_eq!(&snapshot.posts, &twins.posts);

@@ -8,6 +8,7 @@ use shared::cursor::{Check, Position};
 use shared::ids::{Epoch, Lsn, RoomId, Seq, UserId};
 use shared::limits;
 use shared::model::{Person, Post, RoomEvent, RoomSummary, UserEvent};
+use shared::time::Timestamp;
 
 use super::state::State;
 use crate::log::chain;
@@ -172,5 +173,9 @@ impl Reads for State {
 
     fn session(&self, token_hash: &TokenHash) -> Result<Option<SessionRow>, StorageError> {
         Ok(self.sessions.get(token_hash).copied())
+    }
+
+    fn first_session_end(&self) -> Result<Option<Timestamp>, StorageError> {
+        Ok(self.ends.first().map(|(expires, _)| *expires))
     }
 }

@@ -3,10 +3,11 @@
 //! Must not live here: any decision of its own, or how the maps are asked (`reads`). Invariant: a map that finds another
 //! one's rows by a second key changes with it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use shared::ids::{ClientId, Epoch, Lsn, RoomId, Seq, UserId};
 use shared::model::{Post, Reaction, RoomSummary};
+use shared::time::Timestamp;
 
 use crate::log::apply::apply;
 use crate::log::reads::{Reads as _, SessionRow, gather};
@@ -39,6 +40,8 @@ pub(super) struct State {
     pub(super) user_events: BTreeMap<(UserId, Seq), UserEventRow>,
     pub(super) reactions: BTreeMap<(RoomId, Seq), Vec<Reacted>>,
     pub(super) sessions: HashMap<TokenHash, SessionRow>,
+    /// Sessions by when they end.
+    pub(super) ends: BTreeSet<(Timestamp, TokenHash)>,
     pub(super) marks: BTreeMap<(UserId, RoomId), ReadRow>,
 }
 
@@ -60,6 +63,7 @@ impl State {
             user_events: BTreeMap::new(),
             reactions: BTreeMap::new(),
             sessions: HashMap::new(),
+            ends: BTreeSet::new(),
             marks: BTreeMap::new(),
         }
     }
@@ -279,13 +283,23 @@ impl Tables for State {
     }
 
     fn put_session(&mut self, token: &TokenHash, row: SessionRow) -> Result<(), StorageError> {
-        self.sessions.insert(*token, row);
+        if let Some(before) = self.sessions.insert(*token, row) {
+            self.ends.remove(&(before.expires, *token));
+        }
+        self.ends.insert((row.expires, *token));
         Ok(())
     }
 
     fn remove_session(&mut self, token: &TokenHash) -> Result<(), StorageError> {
-        self.sessions.remove(token);
+        if let Some(row) = self.sessions.remove(token) {
+            self.ends.remove(&(row.expires, *token));
+        }
         Ok(())
+    }
+
+    fn sessions_ended(&self, before: Timestamp, limit: usize) -> Result<Vec<TokenHash>, StorageError> {
+        let ended = self.ends.iter().take_while(|(expires, _)| *expires <= before);
+        Ok(ended.take(limit).map(|(_, token)| *token).collect())
     }
 
     fn read_mark(&self, user: UserId, room: RoomId) -> Result<Option<ReadRow>, StorageError> {

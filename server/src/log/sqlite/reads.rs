@@ -11,6 +11,7 @@ use shared::cursor::{Check, Position};
 use shared::ids::{Epoch, Lsn, RoomId, Seq, UserId};
 use shared::limits;
 use shared::model::{Person, Post, Reaction, RoomEvent, RoomSummary, UserEvent};
+use shared::time::Timestamp;
 use tokio::sync::Semaphore;
 
 use super::rows::{self, Sql, get, get_option, storage};
@@ -308,6 +309,10 @@ impl Reads for Moment<'_> {
 
     fn session(&self, token_hash: &TokenHash) -> Result<Option<SessionRow>, StorageError> {
         session(self.db, token_hash)
+    }
+
+    fn first_session_end(&self) -> Result<Option<Timestamp>, StorageError> {
+        one(self.db, "SELECT expires FROM sessions ORDER BY expires LIMIT 1", [], |row| get(row, 0))
     }
 }
 

@@ -148,7 +148,10 @@ CREATE TABLE probe (
 ) STRICT;
 ";
 
-const STEPS: &[M<'static>] = &[M::up(V1)];
+/// Sessions that ended are found by when they did.
+const V2: &str = "CREATE INDEX sessions_by_end ON sessions (expires);";
+
+const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2)];
 
 /// Brings the database of a file up to date. One of an older form is copied first.
 ///

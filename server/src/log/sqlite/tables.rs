@@ -7,6 +7,7 @@ use std::cell::RefCell;
 
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use shared::ids::{ClientId, RoomId, Seq, UserId};
+use shared::time::Timestamp;
 
 use super::cache::Cache;
 use super::rows::{self, Sql, get, get_option, storage};
@@ -364,6 +365,15 @@ impl Tables for Transaction<'_> {
     fn remove_session(&mut self, token: &TokenHash) -> Result<(), StorageError> {
         write(self.db, "DELETE FROM sessions WHERE token_hash = ?1", params![token])?;
         Ok(())
+    }
+
+    fn sessions_ended(&self, before: Timestamp, limit: usize) -> Result<Vec<TokenHash>, StorageError> {
+        all(
+            self.db,
+            "SELECT token_hash FROM sessions WHERE expires <= ?1 ORDER BY expires, token_hash LIMIT ?2",
+            params![Sql(before), Sql(limit as u64)],
+            |row| row.get(0),
+        )
     }
 
     fn read_mark(&self, user: UserId, room: RoomId) -> Result<Option<ReadRow>, StorageError> {

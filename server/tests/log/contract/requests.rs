@@ -4,7 +4,8 @@
 
 use std::sync::mpsc;
 
-use server::log::{Applied, Health, LogError, LogOptions, Op, open_memory};
+use server::log::apply::SESSIONS_PER_PURGE;
+use server::log::{Applied, Health, LogError, LogOptions, Op, SYSTEM, StorageError, open_memory};
 use shared::error::ErrorCode;
 use shared::ids::{Seq, UserId};
 use shared::time::Timestamp;
@@ -19,6 +20,7 @@ contract! {
     a_repetition_of_a_room_answers_the_first_room,
     a_read_position_takes_no_key,
     sessions_are_renewed_and_revoked_by_their_owner,
+    ended_sessions_are_forgotten_in_batches_and_their_people_stay,
     several_entries_are_one_record,
     nobody_hears_of_what_is_refused,
     concurrent_proposers_keep_their_order,
@@ -128,6 +130,48 @@ async fn sessions_are_renewed_and_revoked_by_their_owner(world: World) {
     world.ok(ann, Op::SessionRevoke { token_hash: token }).await;
     assert_eq!(world.read(session).await, None);
     assert_eq!(world.published.lock().unwrap()[0].effects.revoked, [(ann, token)]);
+}
+
+async fn ended_sessions_are_forgotten_in_batches_and_their_people_stay(world: World) {
+    const ENDED: u8 = SESSIONS_PER_PURGE as u8 + 2;
+    let ann = world.person("Ann").await;
+    let room = world.room(ann, "here").await;
+    let seq = world.post(ann, room, "hello").await;
+    // The later a session was opened, the sooner it ends: from 1,000 on, the last of those two at once.
+    let ends = |n: u8| Timestamp(1_000 + u64::from(ENDED - n.min(ENDED - 1)));
+    for n in 0..=ENDED {
+        world.ok(ann, Op::SessionOpen { token_hash: [n; 32], expires: Timestamp(5_000) }).await;
+        world.ok(ann, Op::SessionOpen { token_hash: [n; 32], expires: ends(n) }).await;
+    }
+    world.ok(ann, Op::SessionOpen { token_hash: [255; 32], expires: Timestamp(2_000) }).await;
+    let kept = |log: &dyn server::log::Reads| {
+        let all = (0..=255).map(|n| Ok(log.session(&[n; 32])?.map(|_| n)));
+        all.filter_map(Result::transpose).collect::<Result<Vec<u8>, StorageError>>()
+    };
+    let first = |log: &dyn server::log::Reads| log.first_session_end();
+    let purge = |before| Op::SessionPurge { before: Timestamp(before) };
+    assert_eq!(world.refused(ann, purge(9_999)).await, ErrorCode::Forbidden, "this is for the server alone");
+    assert_eq!(world.refused(world.user_id(), purge(9_999)).await, ErrorCode::SignedOut);
+    assert_eq!(world.read(first).await, Some(Timestamp(1_001)));
+    world.ok(SYSTEM, purge(1_000)).await;
+    assert_eq!(world.read(kept).await.len(), usize::from(ENDED) + 2, "none has ended yet");
+    world.published.lock().unwrap().clear();
+    let entry = world.entry(SYSTEM, purge(1_999));
+    for left in [vec![0, 1, 2, 255], vec![255], vec![255]] {
+        // Asked again, it is done again: there is no answer that would be kept for ever.
+        assert!(matches!(world.log.propose(entry.clone()).await, Ok(Applied::Committed(_))));
+        assert_eq!(world.read(kept).await, left);
+    }
+    assert_eq!(world.read(first).await, Some(Timestamp(2_000)));
+    world.ok(SYSTEM, purge(2_000)).await;
+    assert_eq!((world.read(kept).await, world.read(first).await), (vec![], None), "what ends now has ended");
+    let told = world.published.lock().unwrap().iter().map(|one| one.effects.clone()).collect::<Vec<_>>();
+    assert!(told.iter().all(|effects| *effects == server::log::Effects::default()), "nobody is told: {told:?}");
+    let snapshot = world.snapshot(room).await;
+    assert_eq!((snapshot.posts[0].seq, snapshot.posts[0].by), (seq, ann));
+    assert_eq!(snapshot.people[0].name, "Ann", "who wrote it can be read as ever");
+    let other = world.user_id();
+    assert_eq!(world.refused(other, named(other, "ann")).await, ErrorCode::NameTaken, "and is nobody else");
 }
 
 async fn several_entries_are_one_record(world: World) {

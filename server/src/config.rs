@@ -39,7 +39,7 @@ pub struct Config {
     pub dist: Option<PathBuf>,
 
     /// Origin a browser may come from, as people type it, such as https://chat.example.org; may be given more than once.
-    /// Default: the listen address's own, of 0.0.0.0 and [::] only this machine's
+    /// Default: the listen address's own, of 0.0.0.0 and of :: only this machine's
     #[arg(long = "allow-origin", env = "HOLDFAST_ALLOW_ORIGIN", value_delimiter = ',')]
     pub allow_origin: Vec<String>,
 

@@ -3,6 +3,7 @@
 //! Must not live here: the changes themselves, which are `schema`'s. Invariant: a file under a copy's name is whole and
 //! synced, and the server never writes to it again.
 
+use std::error::Error;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ fn adopt(db: &Connection, copy: &Path) -> Result<(), String> {
     Err(format!("a file of this name is there already and {why}; move it away, and start again"))
 }
 
-fn write(db: &Connection, database: &Path, partial: &Path, copy: &Path) -> Result<(), OpenError> {
+fn write(db: &Connection, database: &Path, partial: &Path, copy: &Path) -> Result<(), Box<dyn Error>> {
     // It holds what the database holds, so whoever may not read that may not read this.
     File::create(partial)?.set_permissions(std::fs::metadata(database)?.permissions())?;
     let name = ToSqlOutput::Borrowed(ValueRef::Text(partial.as_os_str().as_encoded_bytes()));
@@ -70,10 +71,10 @@ fn write(db: &Connection, database: &Path, partial: &Path, copy: &Path) -> Resul
     }
     OpenOptions::new().write(true).open(partial)?.sync_all()?;
     std::fs::rename(partial, copy)?;
-    sync_name(copy)
+    Ok(sync_name(copy)?)
 }
 
-fn sync_name(file: &Path) -> Result<(), OpenError> {
+fn sync_name(file: &Path) -> std::io::Result<()> {
     file.parent().map_or(Ok(()), sync_dir)
 }
 

@@ -109,7 +109,7 @@ fn take_lock(dir: &Path) -> Result<File, OpenError> {
 }
 
 /// Makes new names in a directory survive a power cut.
-fn sync_dir(dir: &Path) -> Result<(), OpenError> {
+fn sync_dir(dir: &Path) -> std::io::Result<()> {
     if cfg!(unix) {
         File::open(dir)?.sync_all()?;
     }

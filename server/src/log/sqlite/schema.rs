@@ -320,6 +320,7 @@ mod tests {
         std::fs::create_dir(&in_the_way).unwrap();
         let words = refused(&mut db, &file);
         assert!(words.contains("make room") && words.contains(copy.to_str().unwrap()), "{words}");
+        assert!(!words.contains("cannot be used"), "more is wrong than there is: {words}");
         std::fs::remove_dir(&in_the_way).unwrap();
         // What a start that was killed has left is no copy.
         std::fs::write(&in_the_way, "half").unwrap();

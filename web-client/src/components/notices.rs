@@ -18,8 +18,9 @@ pub fn notices(frame: &Frame, notices: &[Notice]) -> Html {
         html! {
             <div key={notice.id} class={classes!("notice-card", tone)} data-testid="notice">
                 <p>{ words }</p>
-                if notice.what == NoticeKind::NewVersion {
-                    { word_button("link", None, frame.word(Word::Reload), frame.actions.on(Action::Reload)) }
+                if let NoticeKind::PostRefused { client_id, body, .. } = &notice.what {
+                    { word_button("link", Some("notice-copy"), frame.word(Word::Copy), frame.actions.on(Action::Copy(body.clone()))) }
+                    { word_button("link", Some("notice-discard"), frame.word(Word::Delete), frame.actions.on(Action::Discard(*client_id))) }
                 }
                 <button type="button" class="icon-button" aria-label={frame.word(Word::Dismiss)} onclick={close}>
                     { Icon::Close.draw_small() }
@@ -35,12 +36,15 @@ fn words(frame: &Frame, what: &NoticeKind) -> (&'static str, AttrValue) {
         NoticeKind::Refused(error) => ("tone-stopped", error_words(frame.language, error).into()),
         NoticeKind::OutboxFull => ("tone-warn", frame.word(Word::OutboxFull)),
         NoticeKind::Copied => ("tone-ok", frame.word(Word::Copied)),
-        NoticeKind::NewVersion => ("tone-busy", frame.word(Word::NewVersion)),
         NoticeKind::RoomReset(reason) => ("tone-warn", reset_words(frame.language, *reason).into()),
         NoticeKind::Adopted(count) => ("tone-busy", frame.say(&Text::Adopted { n: *count as u64 })),
         NoticeKind::ChangeRefused { error, .. } => {
             let reason = error_words(frame.language, error);
             ("tone-stopped", frame.say(&Text::ChangeRefused { reason }))
+        }
+        NoticeKind::PostRefused { error, .. } => {
+            let reason = error_words(frame.language, error);
+            ("tone-stopped", frame.say(&Text::PostRefused { reason }))
         }
     }
 }

@@ -209,7 +209,7 @@ impl Model {
         }
         match room.draft.editing {
             Some(post) => {
-                let unchanged = room.timeline.post(post).is_some_and(|row| row.body.as_deref() == Some(body));
+                let unchanged = room.text_to_edit(post).is_some_and(|known| known == body);
                 self.end_edit(id);
                 if !unchanged {
                     self.queue(id, SendOp::Edit { post, body: body.into() }, ctx);
@@ -244,14 +244,12 @@ impl Model {
 
     fn begin_edit(&mut self, id: RoomId, seq: Seq) {
         let Some(room) = self.rooms.get_mut(&id) else { return };
-        let Some(body) = room.timeline.post(seq).filter(|row| row.mine).and_then(|row| row.body.clone()) else {
-            return;
-        };
+        let Some(body) = room.text_to_edit(seq).map(str::to_owned) else { return };
         if room.draft.editing.is_none() {
             room.aside = std::mem::take(&mut room.draft.text);
         }
         self.draft_version += 1;
-        room.draft.text = body.to_string();
+        room.draft.text = body;
         room.draft.editing = Some(seq);
         room.draft.version = self.draft_version;
     }

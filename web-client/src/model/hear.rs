@@ -71,12 +71,7 @@ impl Model {
             SessionEvent::Queued(item) => self.queued(item),
             SessionEvent::Saved(id) => self.stage(id, Stage::Saved),
             SessionEvent::Sending(id) => self.stage(id, Stage::Sending),
-            SessionEvent::Interrupted(id) => {
-                let room = self.items.get(&id).map(|item| item.item.room);
-                if let Some(room) = room.and_then(|room| self.rooms.get_mut(&room)) {
-                    room.timeline.change().interrupted(id);
-                }
-            }
+            SessionEvent::Interrupted(id) => self.stage(id, Stage::Interrupted),
             SessionEvent::Acked(ack) => self.acked(&ack, ctx.now),
             SessionEvent::Refused { client_id, error } => self.refused(client_id, &error),
             SessionEvent::Discarded(id) => {
@@ -85,6 +80,7 @@ impl Model {
                 {
                     room.timeline.change().discarded(id);
                 }
+                self.refusal_is_over(id);
             }
             SessionEvent::Answer { tag, result } => self.answer(tag, result, ctx),
             SessionEvent::Storage { ok } => {
@@ -143,7 +139,10 @@ impl Model {
                 self.drop_room(room.room, ctx);
             }
         }
-        self.rooms_known = true;
+        // What was found on the device before is refused in a room that may have been about to come.
+        if !std::mem::replace(&mut self.rooms_known, true) {
+            self.tell_refused(|_| true);
+        }
         if let Place::Looking { name } = &self.place
             && self.wanted.is_none()
         {
@@ -261,32 +260,39 @@ impl Model {
     }
 
     fn queued(&mut self, item: OutboxItem) {
-        if let Some(room) = self.rooms.get_mut(&item.room) {
-            room.timeline.change().queued(&item);
-        }
+        self.refusal_is_over(item.client_id);
         let stage = if item.refused.is_some() { Stage::Refused } else { Stage::Queued };
         let saved = self.items.get(&item.client_id).is_some_and(|known| known.saved);
-        self.items.insert(item.client_id, Item { item, stage, saved });
+        let item = Item { item, stage, saved };
+        if let Some(room) = self.rooms.get_mut(&item.item.room) {
+            item.show(&mut room.timeline);
+        }
+        self.items.insert(item.item.client_id, item);
+    }
+
+    /// An item that was refused is gone, or tried again: nothing is to be told of it any more.
+    fn refusal_is_over(&mut self, id: ClientId) {
+        self.notices.retain(|(notice, _)| {
+            !matches!(&notice.what, NoticeKind::ChangeRefused { client_id, .. }
+                | NoticeKind::PostRefused { client_id, .. } if *client_id == id)
+        });
     }
 
     fn stage(&mut self, id: ClientId, stage: Stage) {
         let Some(item) = self.items.get_mut(&id) else { return };
         item.saved |= stage == Stage::Saved;
-        let room = self.rooms.get_mut(&item.item.room);
-        if stage == Stage::Saved {
-            if let Some(room) = room {
-                room.timeline.change().saved(id);
-            }
-            // A row that is already on its way stays so.
-            if item.stage == Stage::Queued {
-                item.stage = stage;
-            }
-            return;
+        let timeline = self.rooms.get_mut(&item.item.room).map(|room| room.timeline.change());
+        match (&stage, timeline) {
+            (Stage::Saved, Some(timeline)) => timeline.saved(id),
+            (Stage::Sending, Some(timeline)) => timeline.sending(id),
+            (Stage::Interrupted, Some(timeline)) => timeline.interrupted(id),
+            (Stage::Queued | Stage::Refused, Some(_)) | (_, None) => {}
         }
-        if let Some(room) = room {
-            room.timeline.change().sending(id);
+        item.item.attempted |= stage == Stage::Sending;
+        // A row that is already on its way stays so when it is saved.
+        if stage != Stage::Saved || item.stage == Stage::Queued {
+            item.stage = stage;
         }
-        item.stage = stage;
     }
 
     fn acked(&mut self, ack: &Ack, now: Timestamp) {
@@ -304,12 +310,30 @@ impl Model {
         let Some(item) = self.items.get_mut(&client_id) else { return };
         item.stage = Stage::Refused;
         item.item.refused = Some(error.clone());
-        let change = !matches!(item.item.op, SendOp::Post { .. });
+        let is_change = !matches!(item.item.op, SendOp::Post { .. });
         if let Some(room) = self.rooms.get_mut(&item.item.room) {
             room.timeline.change().refused(client_id, error);
         }
-        if change {
+        if is_change {
             self.notice(NoticeKind::ChangeRefused { client_id, error: error.clone() }, None);
+        } else if self.rooms_known {
+            self.tell_refused(|item| item.client_id == client_id);
+        }
+    }
+
+    /// Tells of those refused posts that no row tells of, since their room is none of mine any more.
+    pub(super) fn tell_refused(&mut self, pick: impl Fn(&OutboxItem) -> bool) {
+        let mut told = Vec::new();
+        for Item { item, .. } in self.items.values().filter(|item| pick(&item.item)) {
+            if let (SendOp::Post { body }, Some(error), false) =
+                (&item.op, &item.refused, self.rooms.contains_key(&item.room))
+            {
+                let (client_id, error, body) = (item.client_id, error.clone(), body.clone());
+                told.push(NoticeKind::PostRefused { client_id, error, body });
+            }
+        }
+        for what in told {
+            self.notice(what, None);
         }
     }
 
@@ -340,8 +364,8 @@ impl Model {
             }
             None => {
                 let text = if own.trim().is_empty() { body.clone() } else { format!("{body}\n{own}") };
-                room.draft.editing = None;
-                room.draft.text.clone_from(&text);
+                // An edit that is being written stays: the text waits beside it.
+                room.own_draft_mut().clone_from(&text);
                 self.effects.push(Effect::SaveDraft(item.room, text));
             }
         }

@@ -140,6 +140,7 @@ enum Stage {
     Queued,
     Saved,
     Sending,
+    Interrupted,
     Refused,
 }
 
@@ -302,11 +303,12 @@ impl Model {
         for (id, text) in drafts.iter() {
             if let Some(room) = self.rooms.get_mut(id)
                 && room.own_draft().is_empty()
-                && room.draft.editing.is_none()
             {
-                self.draft_version += 1;
-                room.draft.text.clone_from(text);
-                room.draft.version = self.draft_version;
+                room.own_draft_mut().clone_from(text);
+                if room.draft.editing.is_none() {
+                    self.draft_version += 1;
+                    room.draft.version = self.draft_version;
+                }
             }
         }
         self.drafts = drafts;

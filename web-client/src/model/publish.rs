@@ -96,7 +96,7 @@ impl Model {
         for item in self.items.values() {
             if let Some(row) = rows.iter_mut().find(|row| row.summary.room == item.item.room) {
                 match item.stage {
-                    Stage::Queued | Stage::Saved | Stage::Sending => row.unsent += 1,
+                    Stage::Queued | Stage::Saved | Stage::Sending | Stage::Interrupted => row.unsent += 1,
                     Stage::Refused => row.refused += 1,
                 }
             }

@@ -7,10 +7,10 @@ use shared::ids::{RoomId, Seq, UserId};
 use shared::message::{Command as WireCommand, FindRoom};
 use shared::model::RoomSummary;
 use shared::roster::Roster;
-use shared::session::Command;
-use shared::timeline::Timeline;
+use shared::session::{Command, SendOp};
+use shared::timeline::{Status, Timeline};
 
-use super::{Asked, Ctx, DEFAULT_ROOM, Effect, Model, ROOMS_FOLLOWED, Setting};
+use super::{Asked, Ctx, DEFAULT_ROOM, Effect, Item, Model, ROOMS_FOLLOWED, Setting, Stage};
 use crate::platform::letters::lower;
 use crate::store::{Draft, Part, Place};
 use shared::error::WireError;
@@ -54,6 +54,21 @@ impl Room {
         if self.draft.editing.is_some() { &self.aside } else { &self.draft.text }
     }
 
+    pub(super) fn own_draft_mut(&mut self) -> &mut String {
+        if self.draft.editing.is_some() { &mut self.aside } else { &mut self.draft.text }
+    }
+
+    /// Returns the text that an edit of a post of mine begins with: as the last edit on its way leaves it.
+    pub(super) fn text_to_edit(&self, post: Seq) -> Option<&str> {
+        let row = self.timeline.post(post).filter(|row| row.mine)?;
+        let on_its_way = row.pending.iter().rev().find_map(|change| match (&change.op, &change.status) {
+            (_, Status::Refused(_)) => None,
+            (SendOp::Edit { body, .. }, _) => Some(body.as_str()),
+            (SendOp::Post { .. } | SendOp::Delete { .. } | SendOp::React { .. }, _) => None,
+        });
+        row.body.as_deref().map(|body| on_its_way.unwrap_or(body))
+    }
+
     /// Notes how many posts there are and how many are read; neither ever shrinks but by a reset.
     pub(super) fn note_posts(&mut self, head: Seq, posts: u64) {
         self.summary.head = self.summary.head.max(head);
@@ -62,6 +77,20 @@ impl Room {
 
     pub(super) fn note_read(&mut self, posts: u64) {
         self.summary.read = self.summary.read.max(posts);
+    }
+}
+
+impl Item {
+    /// Shows it among the rows of its room, as far as it has come.
+    pub(super) fn show(&self, timeline: &mut Part<Timeline>) {
+        let timeline = timeline.change();
+        timeline.queued(&self.item);
+        match self.stage {
+            Stage::Saved => timeline.saved(self.item.client_id),
+            Stage::Sending => timeline.sending(self.item.client_id),
+            // Said by the item itself.
+            Stage::Queued | Stage::Interrupted | Stage::Refused => {}
+        }
     }
 }
 
@@ -131,7 +160,7 @@ impl Model {
             room.draft = Draft { text: text.clone(), version: self.draft_version, editing: None };
         }
         for item in self.items.values().filter(|item| item.item.room == id) {
-            room.timeline.change().queued(&item.item);
+            item.show(&mut room.timeline);
         }
         self.rooms.insert(id, Box::new(room));
     }
@@ -140,6 +169,8 @@ impl Model {
     pub(super) fn drop_room(&mut self, id: RoomId, ctx: &mut Ctx<'_>) {
         self.await_no_page(id);
         let Some(room) = self.rooms.remove(&id) else { return };
+        self.drafts.insert(id, room.own_draft().to_owned());
+        self.tell_refused(|item| item.room == id);
         if let Some(at) = self.followed.iter().position(|followed| *followed == id) {
             self.followed.remove(at);
             self.session(Command::Shut { room: id });
@@ -231,7 +262,7 @@ impl Model {
         room.roster = Part::new(Roster::new(me.id, lower));
         room.loaded = false;
         for item in self.items.values().filter(|item| item.item.room == id) {
-            room.timeline.change().queued(&item.item);
+            item.show(&mut room.timeline);
         }
     }
 }

@@ -378,8 +378,6 @@ pub enum NoticeKind {
     OutboxFull,
     /// Something was copied.
     Copied,
-    /// A new version is ready: reload.
-    NewVersion,
     /// A room started over, and why.
     RoomReset(shared::model::ResetReason),
     /// Posts of a closed tab were taken over.
@@ -390,5 +388,14 @@ pub enum NoticeKind {
         client_id: ClientId,
         /// Why.
         error: WireError,
+    },
+    /// A post was refused whose room is gone from here, and with it the row that would say so.
+    PostRefused {
+        /// Which.
+        client_id: ClientId,
+        /// Why.
+        error: WireError,
+        /// What was written.
+        body: String,
     },
 }

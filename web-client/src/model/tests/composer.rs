@@ -107,3 +107,52 @@ fn drafts_found_on_the_device_do_not_overwrite_what_is_being_written() {
     assert_eq!(page.model.draft_to_store(room_id(2)), "kept");
     assert!(page.state().room(room_id(2)).unwrap().draft);
 }
+
+#[test]
+fn a_draft_found_while_a_post_is_edited_waits_for_the_end_of_the_edit() {
+    let mut page = Page::live();
+    page.posted(1, 4, me());
+    page.act(Action::BeginEdit(room_id(1), Seq(4)));
+    page.step(|model, _| model.drafts_found(SortedMap::from_iter([(room_id(1), "kept".to_owned())])));
+    assert_eq!(page.state().draft.text, "hi");
+    // What is stored with the next post is this, so it must not be empty.
+    assert_eq!(page.model.draft_to_store(room_id(1)), "kept");
+    page.act(Action::CancelEdit(room_id(1)));
+    assert_eq!(page.state().draft.text, "kept");
+}
+
+#[test]
+fn an_edit_goes_on_from_the_one_that_is_still_on_its_way() {
+    let mut page = Page::live();
+    page.posted(1, 4, me());
+    let edit = |page: &mut Page, from: &str, to: &str| {
+        page.act(Action::BeginEdit(room_id(1), Seq(4)));
+        assert_eq!(page.state().draft.text, from);
+        let effects = page.act(Action::Send(room_id(1), to.into()));
+        let (client_id, op) = sent(&effects)?;
+        let queued = OutboxItem { op: op.clone(), order: u64::from(page.ids), ..item(client_id, to) };
+        page.hear(SessionEvent::Queued(queued));
+        Some(client_id)
+    };
+    let first = edit(&mut page, "hi", "ho").unwrap();
+    assert_eq!(edit(&mut page, "ho", "ho"), None, "unchanged");
+    edit(&mut page, "ho", "hi").expect("back to the text from before is a change of the edit on its way");
+    page.hear(SessionEvent::Refused { client_id: first, error: WireError::new(ErrorCode::Forbidden, "no") });
+    assert_eq!(edit(&mut page, "hi", "hi"), None, "a refused edit is not on its way");
+}
+
+#[test]
+fn a_text_taken_back_while_a_post_is_edited_waits_beside_the_edit() {
+    let mut page = Page::live();
+    page.posted(1, 4, me());
+    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let (client_id, _) = sent(&effects).unwrap();
+    page.hear(SessionEvent::Queued(item(client_id, "one")));
+    page.act(Action::BeginEdit(room_id(1), Seq(4)));
+    page.act(Action::SetDraft(room_id(1), "hi, but longer".into()));
+    page.act(Action::CancelAndEdit(client_id));
+    let draft = page.state().draft;
+    assert_eq!((draft.text.as_str(), draft.editing), ("hi, but longer", Some(Seq(4))));
+    page.act(Action::CancelEdit(room_id(1)));
+    assert_eq!(page.state().draft.text, "one");
+}

@@ -204,3 +204,101 @@ fn a_page_asked_for_before_a_jump_is_shown_where_it_belongs() {
     let view = page.state().view.unwrap();
     assert!(view.timeline.post(Seq(2)).is_some_and(|post| post.stale) && view.loading.is_none());
 }
+
+/// Removes a room as leaving it in another tab does.
+fn removed(page: &mut Page, room: u8) {
+    let change = UserChange::RoomRemoved(shared::model::RoomRemoved { room: room_id(room) });
+    page.hear(SessionEvent::User(UserEvent { seq: Seq(1), check: Check([0; 8]), ts: Timestamp(WALL), change }));
+}
+
+#[test]
+fn a_room_joined_again_has_the_draft_it_was_left_with() {
+    let mut page = Page::live();
+    let found = SortedMap::from_iter([(room_id(1), "old".to_owned()), (room_id(2), "gone".to_owned())]);
+    page.step(|model, _| model.drafts_found(found));
+    page.act(Action::SetDraft(room_id(1), "old and new".into()));
+    page.act(Action::SetDraft(room_id(2), String::new()));
+    removed(&mut page, 1);
+    removed(&mut page, 2);
+    page.welcome(vec![summary(1, "general", 3, 3), summary(2, "build", 5, 2)]);
+    assert_eq!(page.model.draft_to_store(room_id(1)), "old and new");
+    assert_eq!(page.model.draft_to_store(room_id(2)), "", "it was emptied before");
+}
+
+#[test]
+fn a_room_visited_again_says_of_its_unsent_posts_what_it_said_before() {
+    use shared::timeline::{Row, Status};
+    let mut page = Page::at("/");
+    page.welcome((1..=ROOMS_FOLLOWED as u8 + 1).map(|n| summary(n, &format!("room-{n:02}"), 0, 0)).collect());
+    page.act(Action::OpenRoom(room_id(1)));
+    page.open(1, 0);
+    for (order, body) in ["in memory", "saved", "on its way", "interrupted"].into_iter().enumerate() {
+        let effects = page.act(Action::Send(room_id(1), body.into()));
+        let (client_id, _) = sent(&effects).unwrap();
+        page.hear(SessionEvent::Queued(OutboxItem { order: order as u64, ..item(client_id, body) }));
+        if order > 0 {
+            page.hear(SessionEvent::Saved(client_id));
+        }
+        if order > 1 {
+            page.hear(SessionEvent::Sending(client_id));
+        }
+        if order > 2 {
+            page.hear(SessionEvent::Interrupted(client_id));
+        }
+    }
+    let said = |page: &mut Page| -> Vec<Status> {
+        let view = page.state().view.unwrap();
+        view.timeline.rows().filter_map(|row: Row| row.as_post().map(|post| post.status.clone())).collect()
+    };
+    let before = said(&mut page);
+    assert_eq!(before, [Status::Queued, Status::Saved, Status::Sending, Status::Interrupted]);
+    (2..=ROOMS_FOLLOWED as u8 + 1).for_each(|n| drop(page.act(Action::OpenRoom(room_id(n)))));
+    page.act(Action::OpenRoom(room_id(1)));
+    assert_eq!(said(&mut page), before);
+}
+
+#[test]
+fn a_post_refused_in_a_room_that_is_gone_is_told_of_and_can_be_copied() {
+    let mut page = Page::live();
+    let effects = page.act(Action::Send(room_id(1), "lost?".into()));
+    let (client_id, _) = sent(&effects).unwrap();
+    page.hear(SessionEvent::Queued(item(client_id, "lost?")));
+    removed(&mut page, 1);
+    let error = WireError::new(ErrorCode::NotMember, "no member");
+    page.hear(SessionEvent::Refused { client_id, error: error.clone() });
+    let told = page.state().notices.iter().map(|notice| notice.what.clone()).collect::<Vec<_>>();
+    assert_eq!(told, [crate::store::NoticeKind::PostRefused { client_id, error, body: "lost?".into() }]);
+    page.now += 60_000;
+    assert_eq!(page.state().notices.len(), 1, "until somebody has seen it");
+    page.hear(SessionEvent::Discarded(client_id));
+    assert!(page.state().notices.is_empty());
+}
+
+#[test]
+fn a_refused_post_found_on_the_device_is_told_of_only_where_no_row_does() {
+    let mut page = Page::at("/");
+    let error = WireError::new(ErrorCode::NotMember, "no member");
+    for n in [1, 9] {
+        let client_id = ClientId::from_bytes([100 + n; 16]);
+        let refused = Some(error.clone());
+        page.hear(SessionEvent::Queued(OutboxItem { room: room_id(n), refused, ..item(client_id, "old") }));
+        page.hear(SessionEvent::Refused { client_id, error: error.clone() });
+    }
+    assert!(page.state().notices.is_empty(), "the rooms are not known yet");
+    let told = |page: &mut Page| -> Vec<ClientId> {
+        let notices = page.state().notices;
+        let told = notices.iter().filter_map(|notice| match &notice.what {
+            crate::store::NoticeKind::PostRefused { client_id, .. } => Some(*client_id),
+            _ => None,
+        });
+        told.collect()
+    };
+    page.welcome(vec![summary(1, "general", 0, 0)]);
+    assert_eq!(told(&mut page), [ClientId::from_bytes([109; 16])]);
+    page.welcome(vec![summary(1, "general", 0, 0)]);
+    assert_eq!(told(&mut page).len(), 1, "once");
+    removed(&mut page, 1);
+    assert_eq!(told(&mut page).len(), 2, "the row is gone with its room");
+    page.hear(SessionEvent::Queued(OutboxItem { room: room_id(9), ..item(ClientId::from_bytes([109; 16]), "old") }));
+    assert_eq!(told(&mut page), [ClientId::from_bytes([101; 16])], "tried again");
+}

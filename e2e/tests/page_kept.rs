@@ -127,6 +127,80 @@ async fn a_full_device_is_told_of_until_there_is_room_and_then_keeps_what_it_did
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_that_was_never_stored_is_not_called_saved_after_its_link_broke_either() {
+    Stage::run_with_proxy("denied-interrupted", options(), async |stage| {
+        let ada = stage.person().await.blank().await;
+        let deny = "Object.defineProperty(window, 'indexedDB', \
+                    { get() { throw new DOMException('denied by the test', 'SecurityError'); } })";
+        ada.before_load(deny).await;
+        ada.goto(&stage.proxy().origin()).await;
+        ada.sign_in("Ada").await;
+        stage.weather(Weather::BLACK_HOLE);
+        ada.post("under way").await;
+        ada.wait_rows("it is on its way", SOON, |rows| rows.iter().any(|row| row.status == "sending")).await;
+        stage.weather(Weather::Reset);
+        ada.wait_rows("it waits again", SOON, |rows| rows.iter().any(|row| row.status == "queued")).await;
+        ada.wait_words("row-status", "Waiting to send", SOON).await;
+        assert!(ada.rows().await.iter().all(|row| !row.saved));
+        stage.weather(Weather::Fair);
+        ada.wait_state("live", PATIENCE).await;
+        judge(stage, &["under way"], &[&ada]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_clears_from_the_browser_while_it_waits_is_stored_again() {
+    Stage::run("storage-cleared", options(), async |stage| {
+        let person = stage.person().await;
+        let ada = person.signed_in("Ada").await;
+        ada.offline(true).await;
+        ada.wait_state("offline", SOON).await;
+        let texts = numbered("cleared", 3);
+        for text in &texts {
+            ada.post(text).await;
+        }
+        ada.write("half a thought").await;
+        let kept = async || (ada.stored_items().await.len(), ada.stored_drafts().await.len());
+        wait::see("all is on the device", SOON, kept, |kept| *kept == (3, 1)).await;
+        ada.clear_storage().await;
+        wait::see("all is on the device again", PATIENCE, kept, |kept| *kept == (3, 1)).await;
+        ada.wait_rows("and called so", SOON, |rows| rows.iter().all(|row| row.saved)).await;
+        ada.crash().await;
+        let ada = person.tab().await;
+        ada.wait_state("live", PATIENCE).await;
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        judge(stage, &texts, &[&ada]).await;
+        wait::see("the draft", SOON, async || ada.draft().await, |draft| draft == "half a thought").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tab_killed_while_a_post_is_taken_back_has_its_text_in_the_composer() {
+    Stage::run("killed-taking-back", options(), async |stage| {
+        let person = stage.person().await;
+        let ada = person.signed_in("Ada").await;
+        ada.offline(true).await;
+        ada.wait_state("offline", SOON).await;
+        ada.post("second thoughts").await;
+        ada.wait_rows("it is saved", SOON, |rows| rows.iter().any(|row| row.saved)).await;
+        // It is killed before a draft has been quiet for long enough to be written by itself.
+        let no_quiet = "((later) => { window.setTimeout = (run, ms) => ms === 300 ? 0 : later(run, ms); })(window.setTimeout), true";
+        ada.evaluate::<bool>(no_quiet).await;
+        ada.hover("row").await;
+        ada.click("row-edit").await;
+        wait::see("it is no longer unsent", SOON, async || ada.stored_items().await, Vec::is_empty).await;
+        ada.crash().await;
+        let ada = person.tab().await;
+        ada.wait_state("live", PATIENCE).await;
+        wait::see("the text", SOON, async || ada.draft().await, |draft| draft == "second thoughts").await;
+        assert!(ada.rows().await.is_empty(), "it was taken back");
+    })
+    .await;
+}
+
 // --- The session ended ------------------------------------------------------------------------------------------------
 
 /// What is said to somebody whose session ended.

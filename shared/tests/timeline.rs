@@ -251,6 +251,33 @@ fn a_change_of_mine_is_marked_while_it_is_saved_and_reverts_by_doing_nothing() {
 }
 
 #[test]
+fn a_row_is_called_saved_only_while_the_device_has_it_however_far_it_has_come() {
+    let mut timeline = Timeline::new(user(ME));
+    for number in 1..=3 {
+        timeline.queued(&my_post(number));
+    }
+    let said = |timeline: &Timeline| -> Vec<(Status, bool)> {
+        let rows = timeline.rows();
+        rows.filter_map(|row| row.as_post().map(|post| (post.status.clone(), post.is_saved))).collect()
+    };
+    timeline.sending(client_id(1));
+    timeline.interrupted(client_id(1));
+    timeline.sending(client_id(2));
+    timeline.saved(client_id(2));
+    timeline.interrupted(client_id(2));
+    timeline.saved(client_id(3));
+    assert_eq!(
+        said(&timeline),
+        [(Status::Interrupted, false), (Status::Interrupted, true), (Status::Saved, true)],
+        "the first was never on the device"
+    );
+    let version = timeline.version();
+    timeline.erased();
+    assert_eq!(said(&timeline), [(Status::Interrupted, false), (Status::Interrupted, false), (Status::Queued, false)]);
+    assert!(timeline.version() > version);
+}
+
+#[test]
 fn rows_that_did_not_change_stay_the_same_allocation() {
     let mut model = Room::default();
     (0..50).for_each(|_| model.act(user(2), Deed::Post));

@@ -11,6 +11,7 @@ use chromiumoxide::cdp::browser_protocol::page::{
     CrashParams, GetNavigationHistoryParams, NavigateToHistoryEntryParams, SetWebLifecycleStateParams,
     SetWebLifecycleStateState,
 };
+use chromiumoxide::cdp::browser_protocol::storage::ClearDataForOriginParams;
 use tokio::time::timeout;
 
 use super::tab::Tab;
@@ -108,6 +109,15 @@ impl Tab {
         let at = usize::try_from(history.current_index + steps).expect("an entry before or after");
         let entry = history.entries.get(at).expect("an entry before or after").id;
         self.command(NavigateToHistoryEntryParams::new(entry)).await.expect("the browser goes there");
+    }
+
+    /// Clears what the browser keeps in IndexedDB for this page, as a person may in its settings.
+    ///
+    /// # Panics
+    /// If the browser does not do it.
+    pub async fn clear_storage(&self) {
+        let origin = self.evaluate::<String>("location.origin").await.expect("a page has an origin");
+        self.command(ClearDataForOriginParams::new(origin, "indexeddb")).await.expect("the browser clears it");
     }
 
     /// Returns the texts of every draft the device keeps.

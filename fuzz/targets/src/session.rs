@@ -121,6 +121,7 @@ impl World {
             }
             14 => Input::Received { attempt: current, text: source.text(120) },
             15..=22 => Input::Received { attempt: current, text: self.says(source) },
+            31 => Input::Erased,
             _command => Input::Command(self.command(source)),
         }
     }
@@ -246,7 +247,8 @@ impl World {
             | Input::Visible(_)
             | Input::Woke
             | Input::Persisted { .. }
-            | Input::Restored { .. } => false,
+            | Input::Restored { .. }
+            | Input::Erased => false,
         };
         match &input {
             Input::Closed { attempt, .. } if Some(*attempt) == self.socket => self.lose(),
@@ -260,7 +262,8 @@ impl World {
             | Input::Visible(_)
             | Input::Woke
             | Input::Persisted { .. }
-            | Input::Restored { .. } => {}
+            | Input::Restored { .. }
+            | Input::Erased => {}
         }
         let shown = format!("{input:?}");
         let outputs = self.session.handle(input, self.now);

@@ -77,6 +77,8 @@ pub enum Input {
         /// In any order.
         items: Vec<OutboxItem>,
     },
+    /// What was on the device is gone, or may be, and it takes something again: everything unsent is written anew.
+    Erased,
 }
 
 /// What a person or a program can want.

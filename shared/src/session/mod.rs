@@ -146,6 +146,7 @@ impl Session {
             Input::Woke => self.handle_woke(now),
             Input::Persisted { serial, ok } => self.handle_persisted(serial, ok),
             Input::Restored { items } => self.handle_restored(items),
+            Input::Erased => self.dirty.extend(self.outbox.iter().map(|item| item.client_id)),
         }
         self.pump(now);
         self.settle_sync(now);

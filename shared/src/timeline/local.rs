@@ -94,12 +94,27 @@ impl Local {
         }
     }
 
-    /// Notes that an item is on the device. One that was already sent has come further than that.
+    /// Notes that an item is on the device. The status of one that was already sent has come further than that.
     pub(super) fn saved(&mut self, client_id: ClientId) -> Touched {
+        if let Some((_, row)) = self.unsent.iter_mut().find(|(_, row)| row.client_id == client_id) {
+            Arc::make_mut(row).is_saved = true;
+        }
         self.set_status(client_id, |status| match status {
             Status::Queued => *status = Status::Saved,
             Status::Saved | Status::Sending | Status::Interrupted | Status::Sent | Status::Refused(_) => {}
         })
+    }
+
+    /// Notes that the device has lost what it held: no row is on it any more.
+    pub(super) fn erased(&mut self) {
+        for (_, row) in &mut self.unsent {
+            let row = Arc::make_mut(row);
+            row.is_saved = false;
+            match row.status {
+                Status::Saved => row.status = Status::Queued,
+                Status::Queued | Status::Sending | Status::Interrupted | Status::Sent | Status::Refused(_) => {}
+            }
+        }
     }
 
     /// Notes that an item was written to a socket.
@@ -242,6 +257,7 @@ fn fresh_row(item: &OutboxItem, body: &str, key: RowKey, me: UserId, name: Arc<s
         edited: None,
         reactions: Vec::new(),
         status,
+        is_saved: false,
         mine: true,
         stale: false,
         pending: Vec::new(),

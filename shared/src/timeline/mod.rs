@@ -319,6 +319,12 @@ impl Timeline {
         self.touched(touched);
     }
 
+    /// Notes that the device has lost everything that was there for good.
+    pub fn erased(&mut self) {
+        self.local.erased();
+        self.version += 1;
+    }
+
     /// Notes that an item was written to a socket.
     pub fn sending(&mut self, client_id: ClientId) {
         let touched = self.local.sending(client_id);

@@ -114,6 +114,8 @@ pub struct PostRow {
     pub reactions: Vec<Reaction>,
     /// How far it has come.
     pub status: Status,
+    /// Not committed, and on this device for good, however far it has come.
+    pub is_saved: bool,
     /// I wrote it.
     pub mine: bool,
     /// Changes may have been missed while this client was far behind; [`super::Timeline::needed`] says how to refresh it.
@@ -201,6 +203,7 @@ impl PostRow {
             edited: post.edited.filter(|_| post.body.is_some()),
             reactions: if post.body.is_some() { post.reactions.clone() } else { Vec::new() },
             status: Status::Sent,
+            is_saved: false,
             mine: post.by == me,
             stale,
             pending: Vec::new(),

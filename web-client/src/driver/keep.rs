@@ -78,6 +78,11 @@ impl Keeper {
     pub(super) fn tab(&self) -> &str {
         &self.tab
     }
+
+    fn take_drafts(&mut self, changes: &mut Vec<Change>) {
+        let drafts = std::mem::take(&mut self.drafts);
+        changes.extend(drafts.into_iter().map(|(room, text)| Change::Draft(room, text)));
+    }
 }
 
 impl Inner {
@@ -89,7 +94,11 @@ impl Inner {
         spawn_local(async move {
             // The lock first: a partition whose tab has no lock is anybody's.
             let lock = if needs_lock { locks::take(&tab).await } else { None };
-            let opened = open_in_time(user, &tab).await;
+            let lost = {
+                let driver = driver.clone();
+                Box::new(move || driver.call(move |inner| inner.shelf_lost(era)))
+            };
+            let opened = open_in_time(user, &tab, lost).await;
             driver.call(move |inner| {
                 inner.keeper.lock = inner.keeper.lock.take().or(lock);
                 if inner.era == era {
@@ -119,6 +128,22 @@ impl Inner {
         }));
     }
 
+    /// What was on the shelf may be gone with it.
+    fn shelf_lost(&mut self, era: u64) {
+        if self.era == era && matches!(self.keeper.shelf, ShelfState::Ready(_)) {
+            self.model.erased();
+            self.open_shelf_again();
+        }
+    }
+
+    /// Opens the shelf anew, and writes everything unsent once more.
+    fn open_shelf_again(&mut self) {
+        let Some(user) = self.model.me().map(|me| me.id) else { return };
+        self.open_shelf(user);
+        let reading = self.read_clock();
+        self.session_input(Input::Erased, reading);
+    }
+
     /// Lets go of the shelf of a person.
     pub(super) fn close_shelf(&mut self) {
         self.flush_drafts();
@@ -146,7 +171,7 @@ impl Inner {
         let Some(user) = settings::ended() else { return };
         let (driver, tab) = (self.driver(), self.keeper.tab.clone());
         spawn_local(async move {
-            let kept = match Shelf::open(user, &tab).await {
+            let kept = match Shelf::open(user, &tab, Box::new(|| {})).await {
                 Ok(shelf) => shelf.texts().await.unwrap_or_default(),
                 Err(_) => Vec::new(),
             };
@@ -160,7 +185,7 @@ impl Inner {
         let tab = self.keeper.tab.clone();
         spawn_local(async move {
             // If it fails, it is shown again the next time somebody is asked for a name.
-            if let Ok(shelf) = Shelf::open(user, &tab).await
+            if let Ok(shelf) = Shelf::open(user, &tab, Box::new(|| {})).await
                 && shelf.wipe().await.is_ok()
             {
                 settings::forget_ended();
@@ -193,6 +218,8 @@ impl Inner {
                 }
             }
         }
+        // What was taken back is a draft again: it must not be in neither place.
+        self.keeper.take_drafts(&mut changes);
         self.write(&changes, serials);
     }
 
@@ -201,6 +228,11 @@ impl Inner {
             ShelfState::Ready(shelf) => shelf.write(changes).ok(),
             ShelfState::Closed | ShelfState::Opening(_) | ShelfState::Failed => None,
         };
+        let draft_of = |change: &Change| match change {
+            Change::Draft(room, _) => Some(*room),
+            Change::Put(_) | Change::Remove(_) => None,
+        };
+        let drafts: Vec<RoomId> = changes.iter().filter_map(draft_of).collect();
         let (driver, era) = (self.driver(), self.era);
         spawn_local(async move {
             let ok = match begun {
@@ -210,6 +242,11 @@ impl Inner {
             driver.call(move |inner| {
                 if inner.era == era {
                     let reading = inner.read_clock();
+                    // Written with what is written next: a sent text must not stay on the device as a draft.
+                    for room in drafts.into_iter().filter(|_| !ok) {
+                        let draft = inner.model.draft_to_store(room).to_owned();
+                        inner.keeper.drafts.insert(room, draft);
+                    }
                     for serial in serials {
                         inner.session_input(Input::Persisted { serial, ok }, reading);
                     }
@@ -231,8 +268,8 @@ impl Inner {
         if let ShelfState::Ready(_) = self.keeper.shelf
             && !self.keeper.drafts.is_empty()
         {
-            let drafts = std::mem::take(&mut self.keeper.drafts);
-            let changes: Vec<Change> = drafts.into_iter().map(|(room, text)| Change::Draft(room, text)).collect();
+            let mut changes = Vec::new();
+            self.keeper.take_drafts(&mut changes);
             self.write(&changes, Vec::new());
         }
     }
@@ -256,6 +293,10 @@ impl Inner {
 
     /// Looks for other tabs that left items, and waits for each to die: the dead are taken over at once.
     pub(super) fn look_for_orphans(&mut self, found: Found) {
+        if found == Found::Later && matches!(self.keeper.shelf, ShelfState::Failed) {
+            // A device that was too slow, or denied it, may have changed its mind.
+            self.open_shelf_again();
+        }
         let ShelfState::Ready(shelf) = &self.keeper.shelf else { return };
         if !locks::available() {
             locks::say_alive(&self.keeper.tab);
@@ -279,9 +320,9 @@ impl Inner {
 }
 
 /// Opens a shelf and reads its drafts, or gives up.
-async fn open_in_time(user: UserId, tab: &str) -> Option<(Shelf, SortedMap<RoomId, String>)> {
+async fn open_in_time(user: UserId, tab: &str, lost: Box<dyn FnOnce()>) -> Option<(Shelf, SortedMap<RoomId, String>)> {
     let open = Box::pin(async {
-        let shelf = Shelf::open(user, tab).await.ok()?;
+        let shelf = Shelf::open(user, tab, lost).await.ok()?;
         let drafts = shelf.drafts().await.ok()?;
         Some((shelf, drafts))
     });

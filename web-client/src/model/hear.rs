@@ -141,7 +141,7 @@ impl Model {
         }
         // What was found on the device before is refused in a room that may have been about to come.
         if !std::mem::replace(&mut self.rooms_known, true) {
-            self.tell_refused(|_| true);
+            self.tell_refused(&|_| true);
         }
         if let Place::Looking { name } = &self.place
             && self.wanted.is_none()
@@ -317,22 +317,20 @@ impl Model {
         if is_change {
             self.notice(NoticeKind::ChangeRefused { client_id, error: error.clone() }, None);
         } else if self.rooms_known {
-            self.tell_refused(|item| item.client_id == client_id);
+            self.tell_refused(&|item| item.client_id == client_id);
         }
     }
 
     /// Tells of those refused posts that no row tells of, since their room is none of mine any more.
-    pub(super) fn tell_refused(&mut self, pick: impl Fn(&OutboxItem) -> bool) {
-        let mut told = Vec::new();
-        for Item { item, .. } in self.items.values().filter(|item| pick(&item.item)) {
-            if let (SendOp::Post { body }, Some(error), false) =
-                (&item.op, &item.refused, self.rooms.contains_key(&item.room))
-            {
-                let (client_id, error, body) = (item.client_id, error.clone(), body.clone());
-                told.push(NoticeKind::PostRefused { client_id, error, body });
-            }
-        }
-        for what in told {
+    pub(super) fn tell_refused(&mut self, pick: &dyn Fn(&OutboxItem) -> bool) {
+        let lost = self.items.values().map(|item| &item.item).filter(|item| pick(item));
+        let lost = lost.filter(|item| !self.rooms.contains_key(&item.room));
+        let told = lost.filter_map(|item| {
+            let (SendOp::Post { body }, Some(error)) = (&item.op, &item.refused) else { return None };
+            let (client_id, error, body) = (item.client_id, error.clone(), body.clone());
+            Some(NoticeKind::PostRefused { client_id, error, body })
+        });
+        for what in told.collect::<Vec<_>>() {
             self.notice(what, None);
         }
     }

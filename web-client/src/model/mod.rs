@@ -8,6 +8,7 @@
 mod act;
 mod diagnostics;
 mod hear;
+mod kept;
 mod publish;
 mod rooms;
 #[cfg(test)]
@@ -19,8 +20,8 @@ use shared::error::WireError;
 use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::message::WireLimits;
 use shared::model::Person;
-use shared::session::{Command, ConnectionState, OutboxItem, RequestTag, SendOp};
-use shared::sorted::{SortedMap, sort_few};
+use shared::session::{Command, ConnectionState, OutboxItem, RequestTag};
+use shared::sorted::SortedMap;
 use shared::time::Timestamp;
 
 use crate::status::Facts;
@@ -268,18 +269,6 @@ impl Model {
         self.theme
     }
 
-    /// Returns what a draft is now, to be stored together with the post it became.
-    #[must_use]
-    pub fn draft_to_store(&self, room: RoomId) -> &str {
-        self.rooms.get(&room).map_or_else(|| self.drafts.get(&room).map_or("", String::as_str), |room| room.own_draft())
-    }
-
-    /// Tells whether closing the page now would lose something.
-    #[must_use]
-    pub fn would_lose(&self) -> bool {
-        self.items.values().any(|item| !item.saved && item.stage != Stage::Refused)
-    }
-
     /// Returns how many items are neither acknowledged nor refused.
     #[must_use]
     pub fn unsent(&self) -> usize {
@@ -298,22 +287,6 @@ impl Model {
         self.facts.lost_since = ctx.now;
     }
 
-    /// Takes in the drafts found on the device. What is being written meanwhile is newer.
-    pub fn drafts_found(&mut self, drafts: SortedMap<RoomId, String>) {
-        for (id, text) in drafts.iter() {
-            if let Some(room) = self.rooms.get_mut(id)
-                && room.own_draft().is_empty()
-            {
-                room.own_draft_mut().clone_from(text);
-                if room.draft.editing.is_none() {
-                    self.draft_version += 1;
-                    room.draft.version = self.draft_version;
-                }
-            }
-        }
-        self.drafts = drafts;
-    }
-
     /// Notes that signing out did not reach the server: the cookie would stay valid, so nothing was signed out.
     pub fn sign_out_failed(&mut self, now: Timestamp) {
         let error = WireError::new(shared::error::ErrorCode::Unavailable, "The server was not reached.");
@@ -325,17 +298,6 @@ impl Model {
         let last_name = last_name.or_else(|| self.me.as_ref().map(|me| me.name.clone())).unwrap_or_default();
         self.phase = Phase::SignIn(SignIn { busy: false, error: None, kept, last_name, because });
         self.dialog = Dialog::None;
-    }
-
-    /// Takes in what was found on the device of somebody whose session ended before this page began.
-    pub fn kept_found(&mut self, kept: Vec<String>) {
-        if let Phase::SignIn(form) = &mut self.phase
-            && form.kept.is_empty()
-            && !kept.is_empty()
-        {
-            form.kept = kept;
-            form.because = SignInBecause::Ended;
-        }
     }
 
     /// Notes that signing in failed.
@@ -353,18 +315,6 @@ impl Model {
         self.me = None;
         self.effects.push(Effect::Remember(Setting::Me(None)));
         self.ask_to_sign_in(SignInBecause::New, last_name, Vec::new());
-    }
-
-    /// Returns what was written here and cannot be sent once the session has ended: unsent texts in their order, then
-    /// drafts.
-    fn left_behind(&self) -> Vec<String> {
-        let items = self.items.values().map(|item| &item.item);
-        let texts =
-            sort_few(items, |item| (item.queued_at, item.order)).into_iter().filter_map(|item| text_of(&item.op));
-        let unopened =
-            self.drafts.iter().filter(|(room, _)| !self.rooms.contains_key(room)).map(|(_, text)| text.as_str());
-        let drafts = self.rooms.values().map(|room| room.own_draft()).chain(unopened);
-        texts.chain(drafts.filter(|text| !text.trim().is_empty())).map(str::to_owned).collect()
     }
 
     /// Notes that another tab signed in as somebody else, or signed out: this page must not go on under the same cookie.
@@ -405,25 +355,6 @@ impl Model {
         Rc::make_mut(&mut self.panel).last_frame = Some(wall);
         if crate::status::is_live(&self.facts.state) {
             self.facts.shown_until = Some(wall);
-        }
-    }
-
-    /// Notes whether the device keeps what is unsent.
-    pub fn storage(&mut self, ok: bool) {
-        self.storage = if ok { StorageState::Ready } else { StorageState::Failed };
-        self.facts.storage_ok = Some(ok);
-    }
-
-    /// Notes that items of a closed tab, or of this one before it was reloaded, are sent from here now.
-    pub fn adopted(&mut self, items: &[OutboxItem], now: Timestamp, later: bool) {
-        for item in items {
-            if let Some(known) = self.items.get_mut(&item.client_id) {
-                known.saved = true;
-            }
-        }
-        let posts = items.iter().filter(|item| item.refused.is_none()).count();
-        if later && posts > 0 {
-            self.notice(NoticeKind::Adopted(posts), Some(now.plus(NOTICE_SHOWN_MS)));
         }
     }
 
@@ -485,13 +416,5 @@ impl Model {
         self.facts.back = None;
         self.facts.bar_seen = false;
         self.facts.shown_until = None;
-    }
-}
-
-/// Returns what somebody wrote in a request, if it holds any text.
-fn text_of(op: &SendOp) -> Option<&str> {
-    match op {
-        SendOp::Post { body } | SendOp::Edit { body, .. } => Some(body),
-        SendOp::Delete { .. } | SendOp::React { .. } => None,
     }
 }

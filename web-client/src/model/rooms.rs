@@ -170,7 +170,7 @@ impl Model {
         self.await_no_page(id);
         let Some(room) = self.rooms.remove(&id) else { return };
         self.drafts.insert(id, room.own_draft().to_owned());
-        self.tell_refused(|item| item.room == id);
+        self.tell_refused(&|item| item.room == id);
         if let Some(at) = self.followed.iter().position(|followed| *followed == id) {
             self.followed.remove(at);
             self.session(Command::Shut { room: id });

@@ -74,11 +74,12 @@ async fn read(request: IdbRequest) -> Result<JsValue, JsValue> {
 }
 
 impl Shelf {
-    /// Opens the shelf of a person in a tab.
+    /// Opens the shelf of a person in a tab. `lost` is called when it can be used no longer and what was on it may be gone:
+    /// the person cleared what the browser keeps, the browser lost its storage, or a newer page changes the shelf's shape.
     ///
     /// # Errors
     /// What the browser says: no IndexedDB, private browsing, no room, a corrupt profile.
-    pub async fn open(user: UserId, tab: &str) -> Result<Self, JsValue> {
+    pub async fn open(user: UserId, tab: &str, lost: Box<dyn FnOnce()>) -> Result<Self, JsValue> {
         let factory: IdbFactory =
             window().indexed_db()?.ok_or_else(|| JsValue::from_str("this browser has no IndexedDB"))?;
         let request = factory.open_with_u32(NAME, VERSION)?;
@@ -99,8 +100,13 @@ impl Shelf {
         let db: IdbDatabase = read(request.into()).await?.dyn_into()?;
         // A newer page in another tab must be able to change the shelf's shape.
         let closing = db.clone();
-        let close = Closure::once_into_js(move || closing.close());
+        // Called once: a shelf that is closed from here hears of nothing any more.
+        let close = Closure::once_into_js(move || {
+            closing.close();
+            lost();
+        });
         db.set_onversionchange(Some(close.unchecked_ref()));
+        db.set_onclose(Some(close.unchecked_ref()));
         Ok(Self { db, user: user.to_string(), tab: tab.to_owned() })
     }
 
@@ -212,16 +218,6 @@ impl Shelf {
         let texts: Vec<String> = texts.collect();
         let drafts = self.drafts().await?.into_iter().map(|(_, text)| text).filter(|text| !text.trim().is_empty());
         Ok(texts.into_iter().chain(drafts).collect())
-    }
-
-    /// Counts the items of this person in all tabs.
-    ///
-    /// # Errors
-    /// What the browser says.
-    pub async fn count(&self) -> Result<usize, JsValue> {
-        let store = self.transaction(false)?.object_store(OUTBOX)?;
-        let count = read(store.count_with_key(&below(&[&self.user])?.into())?).await?;
-        Ok(count.as_f64().unwrap_or_default() as usize)
     }
 
     /// Forgets everything of this person.

@@ -32,6 +32,7 @@ fn input() -> impl Strategy<Value = Input> {
         any::<bool>().prop_map(Input::Online),
         any::<bool>().prop_map(Input::Visible),
         Just(Input::Woke),
+        Just(Input::Erased),
         (any::<bool>(), 0_u64..20).prop_map(|(ok, serial)| Input::Persisted { serial, ok }),
     ]
 }

@@ -229,6 +229,23 @@ fn what_a_full_device_did_not_take_is_written_once_it_takes_something_again() {
 }
 
 #[test]
+fn what_an_erased_device_had_is_written_anew_in_order_and_told_as_saved_again() {
+    let mut world = World::live(1);
+    world.close(close::ABNORMAL);
+    for n in [2, 1] {
+        let (client_id, op) = (key(n), SendOp::Post { body: "hi".to_owned() });
+        let send = Command::Send { client_id, room: ROOM, op, at: world.now };
+        let (serial, _) = puts(&world.session.handle(Input::Command(send), world.now))[0];
+        let outputs = world.session.handle(Input::Persisted { serial, ok: true }, world.now);
+        assert_eq!(outputs, [Output::Event(SessionEvent::Saved(client_id))]);
+    }
+    let again = puts(&world.session.handle(Input::Erased, world.now));
+    assert_eq!(again.iter().map(|(_, id)| *id).collect::<Vec<_>>(), [key(2), key(1)]);
+    let outputs = world.session.handle(Input::Persisted { serial: again[1].0, ok: true }, world.now);
+    assert_eq!(outputs, [Output::Event(SessionEvent::Saved(key(1)))]);
+}
+
+#[test]
 fn a_post_whose_connection_was_lost_is_told_to_wait_again() {
     let mut world = World::live(1);
     world.acks = false;

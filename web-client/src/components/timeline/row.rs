@@ -89,7 +89,7 @@ pub fn PostView(props: &PostProps) -> Html {
         let sheet = sheet.clone();
         Callback::from(move |()| sheet.set(false))
     };
-    let is_saved = matches!(post.status, Status::Saved | Status::Interrupted | Status::Sent);
+    let is_saved = post.is_saved || post.status == Status::Sent;
     let class = classes!(
         "row",
         props.first.then_some("first"),
@@ -144,16 +144,15 @@ fn body(frame: &Frame, post: &PostRow, waits: bool) -> Html {
             if let Some(edited) = post.edited {
                 <span class="edited" title={frame.local.moment(frame.language, edited)}>{ format!("({})", frame.word(Word::PostEdited)) }</span>
             }
-            if post.mine { { sign(frame, &post.status, waits) } }
+            if post.mine { { sign(frame, post, waits) } }
         </div>
     }
 }
 
 /// Says behind the text how far a post of mine has come. It takes no place: an acknowledgement changes no height.
-fn sign(frame: &Frame, status: &Status, waits: bool) -> Html {
-    let (class, icon, text) = match status {
-        Status::Queued if !waits => ("late", Icon::Clock, Word::PostWaiting),
-        Status::Saved | Status::Interrupted if !waits => ("late", Icon::Clock, Word::PostQueued),
+fn sign(frame: &Frame, post: &PostRow, waits: bool) -> Html {
+    let (class, icon, text) = match &post.status {
+        Status::Queued | Status::Saved | Status::Interrupted if !waits => ("late", Icon::Clock, waiting_word(post)),
         Status::Sending => ("late", Icon::Clock, Word::PostSending),
         Status::Sent => ("done", Icon::Check, Word::PostSent),
         Status::Queued | Status::Saved | Status::Interrupted | Status::Refused(_) => return Html::default(),
@@ -164,6 +163,11 @@ fn sign(frame: &Frame, status: &Status, waits: bool) -> Html {
             { icon.draw_small() }<span class="words">{ words }</span>
         </span>
     }
+}
+
+/// Says what a post waits for. It is called saved only where it is.
+fn waiting_word(post: &PostRow) -> Word {
+    if post.is_saved { Word::PostQueued } else { Word::PostWaiting }
 }
 
 fn reactions(frame: &Frame, props: &PostProps) -> Html {
@@ -192,8 +196,7 @@ fn delivery(frame: &Frame, post: &PostRow, waits: bool) -> Html {
         }
     };
     match &post.status {
-        Status::Queued if waits => line(Word::PostWaiting),
-        Status::Saved | Status::Interrupted if waits => line(Word::PostQueued),
+        Status::Queued | Status::Saved | Status::Interrupted if waits => line(waiting_word(post)),
         Status::Queued | Status::Saved | Status::Interrupted | Status::Sending | Status::Sent => Html::default(),
         Status::Refused(error) => {
             let reason = error_words(frame.language, error);

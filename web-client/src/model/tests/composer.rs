@@ -59,6 +59,21 @@ fn closing_the_page_warns_only_until_the_post_is_on_the_device() {
 }
 
 #[test]
+fn closing_the_page_warns_again_once_the_device_has_lost_the_post() {
+    let mut page = Page::live();
+    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let (client_id, _) = sent(&effects).unwrap();
+    page.act(Action::SetDraft(room_id(1), "half a thought".into()));
+    page.hear(SessionEvent::Queued(item(client_id, "one")));
+    page.hear(SessionEvent::Saved(client_id));
+    let effects = page.step(|model, _| model.erased());
+    assert!(page.model.would_lose());
+    assert!(matches!(&effects[..], [Effect::SaveDraft(_, text)] if text == "half a thought"), "{effects:?}");
+    page.hear(SessionEvent::Saved(client_id));
+    assert!(!page.model.would_lose());
+}
+
+#[test]
 fn a_full_outbox_gives_the_text_back_before_what_is_written_since() {
     let mut page = Page::live();
     let effects = page.act(Action::Send(room_id(1), "one".into()));

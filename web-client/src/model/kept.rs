@@ -1,0 +1,107 @@
+//! What this device keeps of what was written: drafts and unsent items, found, lost, and left behind.
+//!
+//! Must not live here: writing it (`driver`). Invariant: nothing is called saved that is only here.
+
+use shared::ids::RoomId;
+use shared::session::{OutboxItem, SendOp};
+use shared::sorted::{SortedMap, sort_few};
+use shared::time::Timestamp;
+
+use super::{Effect, Model, NOTICE_SHOWN_MS, Stage};
+use crate::store::{NoticeKind, Phase, SignInBecause, StorageState};
+
+impl Model {
+    /// Returns what a draft is now, to be stored together with the post it became.
+    #[must_use]
+    pub fn draft_to_store(&self, room: RoomId) -> &str {
+        self.rooms.get(&room).map_or_else(|| self.drafts.get(&room).map_or("", String::as_str), |room| room.own_draft())
+    }
+
+    /// Tells whether closing the page now would lose something.
+    #[must_use]
+    pub fn would_lose(&self) -> bool {
+        self.items.values().any(|item| !item.saved && item.stage != Stage::Refused)
+    }
+
+    /// Takes in the drafts found on the device. What is being written meanwhile is newer.
+    pub fn drafts_found(&mut self, drafts: SortedMap<RoomId, String>) {
+        for (id, text) in drafts.iter() {
+            if let Some(room) = self.rooms.get_mut(id)
+                && room.own_draft().is_empty()
+            {
+                room.own_draft_mut().clone_from(text);
+                if room.draft.editing.is_none() {
+                    self.draft_version += 1;
+                    room.draft.version = self.draft_version;
+                }
+            }
+        }
+        self.drafts = drafts;
+    }
+
+    /// Takes in what was found on the device of somebody whose session ended before this page began.
+    pub fn kept_found(&mut self, kept: Vec<String>) {
+        if let Phase::SignIn(form) = &mut self.phase
+            && form.kept.is_empty()
+            && !kept.is_empty()
+        {
+            form.kept = kept;
+            form.because = SignInBecause::Ended;
+        }
+    }
+
+    /// Returns what was written here and cannot be sent once the session has ended: unsent texts in their order, then
+    /// drafts.
+    pub(super) fn left_behind(&self) -> Vec<String> {
+        let items = self.items.values().map(|item| &item.item);
+        let texts =
+            sort_few(items, |item| (item.queued_at, item.order)).into_iter().filter_map(|item| text_of(&item.op));
+        let unopened =
+            self.drafts.iter().filter(|(room, _)| !self.rooms.contains_key(room)).map(|(_, text)| text.as_str());
+        let drafts = self.rooms.values().map(|room| room.own_draft()).chain(unopened);
+        texts.chain(drafts.filter(|text| !text.trim().is_empty())).map(str::to_owned).collect()
+    }
+
+    /// Notes whether the device keeps what is unsent.
+    pub fn storage(&mut self, ok: bool) {
+        self.storage = if ok { StorageState::Ready } else { StorageState::Failed };
+        self.facts.storage_ok = Some(ok);
+    }
+
+    /// Notes that the device has lost what it kept.
+    pub fn erased(&mut self) {
+        for room in self.rooms.values_mut() {
+            room.timeline.change().erased();
+            if !room.own_draft().is_empty() {
+                self.effects.push(Effect::SaveDraft(room.summary.room, room.own_draft().to_owned()));
+            }
+        }
+        for item in self.items.values_mut() {
+            item.saved = false;
+            if item.stage == Stage::Saved {
+                item.stage = Stage::Queued;
+            }
+        }
+    }
+
+    /// Notes that items of a closed tab, or of this one before it was reloaded, are sent from here now.
+    pub fn adopted(&mut self, items: &[OutboxItem], now: Timestamp, later: bool) {
+        for item in items {
+            if let Some(known) = self.items.get_mut(&item.client_id) {
+                known.saved = true;
+            }
+        }
+        let posts = items.iter().filter(|item| item.refused.is_none()).count();
+        if later && posts > 0 {
+            self.notice(NoticeKind::Adopted(posts), Some(now.plus(NOTICE_SHOWN_MS)));
+        }
+    }
+}
+
+/// Returns what somebody wrote in a request, if it holds any text.
+fn text_of(op: &SendOp) -> Option<&str> {
+    match op {
+        SendOp::Post { body } | SendOp::Edit { body, .. } => Some(body),
+        SendOp::Delete { .. } | SendOp::React { .. } => None,
+    }
+}

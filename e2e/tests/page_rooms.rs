@@ -1,7 +1,7 @@
 //! What anyone expects of a chat at once, in a real Chromium: rooms, people, unread counts, one's own posts, one's own name.
 
 use e2e::browser::LOAD_DEADLINE;
-use e2e::page::{self, SOON, wait_title};
+use e2e::page::{self, SOON, program, wait_title};
 use e2e::server::ServerOptions;
 use e2e::{Client, Stage, Tab, wait};
 use shared::message::{Command, RoomRef};
@@ -233,6 +233,112 @@ async fn a_list_that_follows_its_end_follows_it_in_a_window_of_another_size_too(
             ada.wait_sent(&words, SOON).await;
             wait::see(&format!("what was {words} is in sight"), SOON, below, is_at_end).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enter_pressed_twice_at_the_end_of_an_edit_sends_nothing_but_the_edit() {
+    Stage::run("edit-enter-twice", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        ada.post("frist").await;
+        ada.wait_sent("frist", SOON).await;
+        ada.click("composer").await;
+        ada.press("ArrowUp").await;
+        wait::see("the text stands in the composer", SOON, async || ada.draft().await, |draft| draft == "frist").await;
+        ada.insert(" first").await;
+        // Faster than a frame, as a worn key is.
+        let twice = "(() => { const area = document.querySelector('[data-testid=composer]'); \
+                     for (const _ of [1, 2]) area.dispatchEvent(new KeyboardEvent('keydown', \
+                     { key: 'Enter', bubbles: true, cancelable: true })); return true; })()";
+        ada.evaluate::<bool>(twice).await;
+        ada.post("last").await;
+        ada.wait_sent("last", SOON).await;
+        let bodies = ada.bodies().await;
+        assert_eq!(bodies.len(), 2, "{bodies:?}");
+        assert!(bodies[0].starts_with("frist first"), "{bodies:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_does_not_know_its_rooms_yet_does_not_say_there_are_none() {
+    Stage::run("rooms-unknown", options(), async |stage| {
+        let tab = stage.person().await.signed_in("Ada").await;
+        // Nobody answers, and nobody refuses.
+        let silent = "window.WebSocket = class extends EventTarget { readyState = 0; send() {} close() {} }";
+        tab.before_load(silent).await;
+        tab.reload().await;
+        let read = "document.getElementById('app').innerText";
+        let shown = async || tab.evaluate::<String>(read).await.unwrap_or_default();
+        let said = wait::see("it says that it waits", SOON, shown, |shown| shown.contains("Loading…")).await;
+        assert!(!said.contains("No rooms yet."), "{said}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_words_twice_are_announced_twice() {
+    Stage::run("announced-twice", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        let heard = "(() => { window.heard = []; new MutationObserver(() => { \
+                     const said = document.querySelector('.timeline-frame > p[role=status]').textContent; \
+                     if (said) window.heard.push(said); }).observe( \
+                     document.querySelector('.timeline-frame > p[role=status]'), \
+                     { childList: true, characterData: true, subtree: true }); return true; })()";
+        ada.evaluate::<bool>(heard).await;
+        let (mut bo, room) = program(stage, "Bo").await;
+        let told = async || ada.evaluate::<Vec<String>>("window.heard").await.unwrap_or_default();
+        for times in 1..=2 {
+            bo.post_many(room, ["ok".to_owned()]).await;
+            wait::see("it is announced", SOON, told, |told| told.len() == times).await;
+        }
+        assert_eq!(told().await, ["Bo: ok", "Bo: ok"]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enter_that_ends_a_composition_chooses_no_room() {
+    Stage::run("switcher-composition", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        create_room(&ada, "build").await;
+        ada.evaluate::<bool>(
+            "document.dispatchEvent(new KeyboardEvent('keydown', { key: 'k', ctrlKey: true, bubbles: true })), true",
+        )
+        .await;
+        ada.wait_for("dialog", SOON).await;
+        // As Safari reports it: the composition is over, and only the code says that the key belonged to it.
+        let enter = "document.querySelector('[role=combobox]').dispatchEvent(new KeyboardEvent('keydown', \
+                     { key: 'Enter', keyCode: 229, bubbles: true, cancelable: true }))";
+        assert_eq!(ada.evaluate::<bool>(enter).await, Some(true), "the key was taken");
+        assert_eq!(ada.count("dialog").await, 1);
+        wait_path(&ada, "/r/build").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_post_refused_in_a_room_left_meanwhile_is_told_of_and_can_be_copied_or_deleted() {
+    Stage::run("refused-in-a-left-room", options(), async |stage| {
+        let person = stage.person().await;
+        let writing = person.signed_in("Ada").await;
+        create_room(&writing, "garden").await;
+        let leaving = person.tab_at(&format!("{}/r/garden", stage.origin())).await;
+        leaving.wait_state("live", LOAD_DEADLINE).await;
+        writing.offline(true).await;
+        writing.wait_state("offline", SOON).await;
+        writing.post("the roses are out").await;
+        leaving.click("room-menu").await;
+        leaving.click("room-leave").await;
+        leaving.click("leave-confirm").await;
+        wait_path(&leaving, "/r/general").await;
+        writing.offline(false).await;
+        let words = "Not sent: You are not in this room. “the roses are out”";
+        writing.wait_words("notice", words, page::PATIENCE).await;
+        writing.click("notice-discard").await;
+        wait::see("the notice goes", SOON, async || writing.count("notice").await, |count| *count == 0).await;
+        wait::see("the device forgets it", SOON, async || writing.stored_items().await, Vec::is_empty).await;
     })
     .await;
 }

@@ -61,7 +61,9 @@ pub struct Status {
     pub name: &'static str,
     /// The dot in the header.
     pub dot: Dot,
-    /// A few words in the header.
+    /// The state in a few words, at once, for whoever asks.
+    pub said: Text,
+    /// The same in the header, where it is due.
     pub pill: Option<Text>,
     /// The bar above the list.
     pub bar: Option<Bar>,
@@ -180,7 +182,10 @@ impl Facts {
         Status {
             name: crate::words::state_name(&self.state),
             dot: self.dot(),
-            pill: pill_due.then(|| self.pill()).flatten(),
+            said: self.said(),
+            pill: pill_due
+                .then(|| self.said())
+                .filter(|_| !matches!(self.state, ConnectionState::Idle | ConnectionState::Stopped(_))),
             bar,
         }
     }
@@ -227,23 +232,25 @@ impl Facts {
         }
     }
 
-    fn pill(&self) -> Option<Text> {
-        match &self.state {
-            ConnectionState::Idle | ConnectionState::Live | ConnectionState::Slow | ConnectionState::Stopped(_) => None,
-            ConnectionState::Connecting => Some(Text::Plain(Word::Connecting)),
-            ConnectionState::CatchingUp { to_go } => Some(catching_up(*to_go)),
-            ConnectionState::Offline => Some(Text::Plain(Word::StateOffline)),
+    fn said(&self) -> Text {
+        Text::Plain(match &self.state {
+            ConnectionState::CatchingUp { to_go } => return catching_up(*to_go),
+            ConnectionState::Live => Word::StateLive,
+            ConnectionState::Slow => Word::StateSlow,
+            ConnectionState::Stopped(_) => Word::StateStopped,
+            ConnectionState::Idle | ConnectionState::Offline => Word::StateOffline,
             ConnectionState::Waiting { restarting: true, .. } | ConnectionState::Trying { restarting: true, .. } => {
-                Some(Text::Plain(Word::RestartingShort))
+                Word::RestartingShort
             }
-            ConnectionState::Waiting { restarting: false, .. } | ConnectionState::Trying { restarting: false, .. } => {
-                Some(if self.shown_until.is_some() {
-                    Text::Plain(Word::Reconnecting)
-                } else {
-                    Text::Plain(Word::Connecting)
-                })
+            ConnectionState::Waiting { restarting: false, .. } | ConnectionState::Trying { restarting: false, .. }
+                if self.shown_until.is_some() =>
+            {
+                Word::Reconnecting
             }
-        }
+            ConnectionState::Connecting | ConnectionState::Waiting { .. } | ConnectionState::Trying { .. } => {
+                Word::Connecting
+            }
+        })
     }
 
     fn connection_bar(&self, now: Timestamp, language: Language, local: Local) -> Option<Bar> {
@@ -388,6 +395,21 @@ mod tests {
     fn the_first_load_says_connecting_not_reconnecting() {
         assert_eq!(shown(&facts(ConnectionState::Connecting), 1_500).pill, Some(Text::Plain(Word::Connecting)));
         assert_eq!(shown(&facts(waiting(800)), 1_500).pill, Some(Text::Plain(Word::Connecting)));
+    }
+
+    #[test]
+    fn whoever_asks_is_told_the_state_itself_also_before_a_pill_is_due() {
+        for (state, words) in [
+            (ConnectionState::Connecting, "Connecting…"),
+            (ConnectionState::CatchingUp { to_go: 7 }, "Catching up… 7 to go"),
+            (ConnectionState::Live, "Connected"),
+            (ConnectionState::Slow, "Connected, slow to answer"),
+            (ConnectionState::Offline, "Offline"),
+            (ConnectionState::Stopped(StopReason::Other), "Disconnected"),
+        ] {
+            let status = shown(&facts(state), 0);
+            assert_eq!((status.said.english(), status.pill), (words.into(), None));
+        }
     }
 
     #[test]

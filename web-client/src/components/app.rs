@@ -10,7 +10,7 @@ use wasm_bindgen::JsCast;
 use web_sys::KeyboardEvent;
 use yew::prelude::*;
 
-use super::frame::{Frame, document, focus_id};
+use super::frame::{Frame, document, focus_id, is_composing};
 use super::icon::mark;
 use super::notices::notices;
 use super::shell::Shell;
@@ -93,7 +93,7 @@ fn use_keys(state: &Rc<State>, actions: &Actions) {
 
 /// Does what a key stands for. Tells whether it stood for anything.
 fn handle_key(state: &State, actions: &Actions, event: &KeyboardEvent) -> bool {
-    if state.phase != Phase::Chat || event.default_prevented() || event.is_composing() || event.key_code() == 229 {
+    if state.phase != Phase::Chat || event.default_prevented() || is_composing(event) {
         return false;
     }
     let command = event.ctrl_key() || event.meta_key();

@@ -10,7 +10,7 @@ use web_sys::HtmlTextAreaElement;
 use yew::prelude::*;
 
 use super::button::word_button;
-use super::frame::{focus, is_phone, use_frame};
+use super::frame::{focus, is_composing, is_phone, use_frame};
 use super::icon::Icon;
 use crate::store::{Action, Draft};
 use crate::words::{Text, Word};
@@ -19,8 +19,6 @@ use crate::words::{Text, Word};
 const AFTER_COMPOSITION_MS: f64 = 50.0;
 /// From this part of the limit on, what is left is counted.
 const COUNT_FROM: f64 = 0.9;
-/// What browsers report for a key that belongs to a composition.
-const COMPOSING_KEY: u32 = 229;
 
 /// Properties of [`Composer`].
 #[derive(Properties, PartialEq)]
@@ -108,19 +106,16 @@ pub fn Composer(props: &ComposerProps) -> Html {
     };
     let send = {
         let (actions, area, limits, look) = (frame.actions.clone(), area.clone(), props.limits, look.clone());
-        let is_editing = props.draft.editing.is_some();
         Callback::from(move |()| {
             let Some(area) = area.cast::<HtmlTextAreaElement>() else { return };
             let text = area.value();
             if text.trim().is_empty() || measure(&text, &limits).left < 0 {
                 return;
             }
-            // It is handed over: what is typed before the next frame must not be added to it. The end of an edit brings
-            // the draft from before back, with the next frame.
-            if !is_editing {
-                area.set_value("");
-                look(&area);
-            }
+            // It is handed over: what is typed before the next frame must not be added to it, and a second Enter must
+            // not send it again. The end of an edit brings the draft from before back, with the next frame.
+            area.set_value("");
+            look(&area);
             actions.act(Action::Send(room, text));
         })
     };
@@ -128,9 +123,8 @@ pub fn Composer(props: &ComposerProps) -> Html {
         let (actions, send, composed_at) = (frame.actions.clone(), send.clone(), composed_at.clone());
         let (editing, last_own) = (props.draft.editing, props.last_own);
         Callback::from(move |event: KeyboardEvent| {
-            let is_composing = event.is_composing()
-                || event.key_code() == COMPOSING_KEY
-                || event.time_stamp() - *composed_at.borrow() < AFTER_COMPOSITION_MS;
+            let is_composing =
+                is_composing(&event) || event.time_stamp() - *composed_at.borrow() < AFTER_COMPOSITION_MS;
             let is_plain = !(event.shift_key() || event.ctrl_key() || event.meta_key() || event.alt_key());
             let is_blank = || event.target_unchecked_into::<HtmlTextAreaElement>().value().is_empty();
             match event.key().as_str() {

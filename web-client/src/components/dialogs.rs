@@ -11,7 +11,7 @@ use web_sys::{HtmlDialogElement, HtmlElement, HtmlInputElement};
 use yew::prelude::*;
 
 use super::button::{close_button, word_button};
-use super::frame::{Frame, document, focus, use_frame};
+use super::frame::{Frame, document, focus, is_composing, use_frame};
 use super::icon::Icon;
 use crate::model::path_of_room;
 use crate::platform::letters::lower;
@@ -339,7 +339,7 @@ fn Switcher(props: &SwitcherProps) -> Html {
         let room = found.get(at).map(|row| row.summary.room);
         Callback::from(move |event: KeyboardEvent| {
             match event.key().as_str() {
-                _ if event.is_composing() => return,
+                _ if is_composing(&event) => return,
                 "ArrowDown" => chosen.set((at + 1) % count.max(1)),
                 "ArrowUp" => chosen.set((at + count.max(1) - 1) % count.max(1)),
                 "Enter" => {

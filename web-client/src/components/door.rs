@@ -38,12 +38,7 @@ pub fn missing(frame: &Frame, name: &str) -> Html {
     }
 }
 
-/// Draws that there is nothing yet: there are rooms to choose from or not, or one is being looked for.
-pub fn waiting(frame: &Frame, has_rooms: bool, is_looking: bool) -> Html {
-    let text = match (is_looking, has_rooms) {
-        (true, _) => Word::Loading,
-        (false, true) => Word::ChooseRoom,
-        (false, false) => Word::NoRooms,
-    };
-    html! { <div class="pane blank" id="timeline" tabindex="-1"><p>{ frame.word(text) }</p></div> }
+/// Draws that what is to be shown is not known yet.
+pub fn waiting(frame: &Frame) -> Html {
+    html! { <div class="pane blank" id="timeline" tabindex="-1"><p>{ frame.word(Word::Loading) }</p></div> }
 }

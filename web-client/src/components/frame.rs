@@ -14,6 +14,8 @@ use crate::words::{Language, Local, Text, Word};
 
 /// Local midnights lie at multiples of this everywhere, so a wall clock cut down to it still has its day.
 const QUARTER_MS: u64 = 900_000;
+/// What browsers report for a key that belongs to a composition.
+const COMPOSING_KEY: u32 = 229;
 /// Under this width the page is one pane.
 pub const PHONE: &str = "(max-width: 767px)";
 
@@ -77,6 +79,12 @@ pub fn focus_id(id: &str) -> bool {
     let element = document().and_then(|document| document.get_element_by_id(id));
     let element = element.and_then(|element| element.dyn_into::<HtmlElement>().ok());
     element.inspect(focus).is_some()
+}
+
+/// Tells whether a key belongs to a composition. Safari says so of the Enter that ends one by its code alone.
+#[must_use]
+pub fn is_composing(event: &KeyboardEvent) -> bool {
+    event.is_composing() || event.key_code() == COMPOSING_KEY
 }
 
 /// Gives a region that a person opened the focus, and gives it back when the region goes.

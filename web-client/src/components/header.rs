@@ -47,18 +47,6 @@ pub const fn tone(dot: Dot) -> &'static str {
     }
 }
 
-/// Says the state in a few words.
-#[must_use]
-pub fn state_text(status: &Status) -> Text {
-    match (&status.pill, status.dot) {
-        (Some(pill), _) => pill.clone(),
-        (None, Dot::Live) => Text::Plain(Word::StateLive),
-        (None, Dot::Trying) => Text::Plain(Word::StateTrying),
-        (None, Dot::Offline) => Text::Plain(Word::StateOffline),
-        (None, Dot::Stopped) => Text::Plain(Word::StateStopped),
-    }
-}
-
 /// Draws the header.
 pub fn header(frame: &Frame, props: &Header) -> Html {
     let back = props.back.reform(|_: MouseEvent| ());
@@ -97,7 +85,7 @@ pub fn header(frame: &Frame, props: &Header) -> Html {
 fn link_state(frame: &Frame, props: &Header) -> Html {
     let status = &props.status;
     let action = if props.is_panel { Action::CloseDialog } else { Action::Open(Dialog::Connection) };
-    let label = format!("{}: {}", frame.word(Word::Connection), frame.say(&state_text(status)));
+    let label = format!("{}: {}", frame.word(Word::Connection), frame.say(&status.said));
     html! {
         <button type="button" class={classes!("link-state", tone(status.dot), status.pill.is_some().then_some("pill"),
             status.bar.is_some().then_some("told"))}

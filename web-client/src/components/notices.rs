@@ -10,6 +10,9 @@ use super::icon::Icon;
 use crate::store::{Action, Notice, NoticeKind};
 use crate::words::{Text, Word, error_words, reset_words};
 
+/// So much of a refused text tells which one it is, in characters.
+const QUOTED: usize = 60;
+
 /// Draws the notices, the newest last.
 pub fn notices(frame: &Frame, notices: &[Notice]) -> Html {
     let notices = notices.iter().map(|notice| {
@@ -42,9 +45,10 @@ fn words(frame: &Frame, what: &NoticeKind) -> (&'static str, AttrValue) {
             let reason = error_words(frame.language, error);
             ("tone-stopped", frame.say(&Text::ChangeRefused { reason }))
         }
-        NoticeKind::PostRefused { error, .. } => {
+        NoticeKind::PostRefused { error, body, .. } => {
             let reason = error_words(frame.language, error);
-            ("tone-stopped", frame.say(&Text::PostRefused { reason }))
+            let begins: String = body.chars().take(QUOTED).collect();
+            ("tone-stopped", format!("{} “{begins}”", frame.say(&Text::PostRefused { reason })).into())
         }
     }
 }

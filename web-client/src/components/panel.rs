@@ -10,7 +10,7 @@ use yew::prelude::*;
 
 use super::button::{close_button, entry};
 use super::frame::{Frame, use_frame, use_region_focus};
-use super::header::{state_text, tone};
+use super::header::tone;
 use super::icon::Icon;
 use crate::status::Status;
 use crate::store::{Action, Panel, Weather};
@@ -61,7 +61,7 @@ pub fn ConnectionPanel(props: &PanelProps) -> Html {
             <div class="panel-body">
                 <p class={classes!("state-line", tone(props.status.dot))}>
                     <span class="dot" aria-hidden="true"></span>
-                    { frame.say(props.status.bar.as_ref().map_or(&state_text(&props.status), |bar| &bar.text)) }
+                    { frame.say(props.status.bar.as_ref().map_or(&props.status.said, |bar| &bar.text)) }
                 </p>
                 <div>
                     <dl class="facts">

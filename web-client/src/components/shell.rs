@@ -105,8 +105,8 @@ pub fn Shell(props: &ShellProps) -> Html {
         <div class="app">
             <a class="skip" href="#timeline" onclick={skip}>{ frame.word(Word::SkipToMessages) }</a>
             <div class={classes!("shell", panel.is_some().then_some("with-panel"))} data-pane={data_pane}>
-                <Sidebar rooms={Rc::clone(&state.rooms)} me={state.me.clone()} current={current} theme={state.theme}
-                    opened={to_room} />
+                <Sidebar rooms={Rc::clone(&state.rooms)} is_known={state.place != Place::Nowhere} me={state.me.clone()}
+                    current={current} theme={state.theme} opened={to_room} />
                 <main class="main">
                     { header(&frame, &head) }
                     { status_bar(&frame, state.status.bar.as_ref()) }
@@ -148,8 +148,6 @@ fn main_pane(frame: &Frame, state: &State, places: &Rc<RefCell<SortedMap<RoomId,
         }
         (Place::Door { room, busy }, _) => door(frame, room, *busy),
         (Place::Missing { name }, _) => missing(frame, name),
-        (Place::Nowhere | Place::Looking { .. } | Place::Room(_), _) => {
-            waiting(frame, !state.rooms.is_empty(), !matches!(state.place, Place::Nowhere))
-        }
+        (Place::Nowhere | Place::Looking { .. } | Place::Room(_), _) => waiting(frame),
     }
 }

@@ -26,6 +26,8 @@ const BADGE_MAX: u64 = 99;
 pub struct SidebarProps {
     /// Rooms of mine.
     pub rooms: Rc<Vec<RoomRow>>,
+    /// The server has said which they are.
+    pub is_known: bool,
     /// Me.
     pub me: Option<Person>,
     /// The room shown.
@@ -58,7 +60,7 @@ pub fn Sidebar(props: &SidebarProps) -> Html {
                     </span>
                 </div>
                 <ul>{ for rooms }</ul>
-                if props.rooms.is_empty() { <p class="hint rooms-none">{ frame.word(Word::NoRooms) }</p> }
+                if props.is_known && props.rooms.is_empty() { <p class="hint rooms-none">{ frame.word(Word::NoRooms) }</p> }
             </div>
             if let Some(me) = &props.me { <Me me={me.clone()} theme={props.theme} /> }
         </nav>

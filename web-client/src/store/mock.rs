@@ -16,7 +16,7 @@ use super::part::Part;
 use super::state::{Dialog, Draft, Panel, Phase, Place, RoomRow, RoomView, State, StorageState, Theme};
 use crate::platform::letters::lower;
 use crate::status::{Dot, Status};
-use crate::words::Language;
+use crate::words::{Language, Word};
 
 /// Makes the state of somebody signed in, live, in a room called `general` among three.
 #[must_use]
@@ -59,7 +59,7 @@ pub fn mock() -> State {
             load_failed: None,
         })),
         draft: Draft::default(),
-        status: Status { name: "live", dot: Dot::Live, pill: None, bar: None },
+        status: Status { name: "live", dot: Dot::Live, said: Word::StateLive.into(), pill: None, bar: None },
         connection: ConnectionState::Live,
         queued: 0,
         refused: 0,

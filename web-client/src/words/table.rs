@@ -93,7 +93,7 @@ texts! {
     // Rooms and people.
     JoinRoom { room: String } => format!("Join {room}"), format!("加入 {room}");
     NotMember { room: String } => format!("You are not in {room} yet."), format!("你还没有加入 {room}。");
-    LeaveRoom { room: String } => format!("Leave {room}?"), format!("离开 {room}?");
+    LeaveRoom { room: String } => format!("Leave {room}?"), format!("离开 {room}？");
     NoSuchRoom { room: String } => format!("There is no room called {room}, or you may not see it."),
         format!("没有名为 {room} 的房间，或你无权查看。");
     Members { n: u64 } => format!("{n} member{}", s(n)), format!("{n} 位成员");

@@ -155,7 +155,7 @@ words! {
     // Components.
     RestartingShort => "Restarting…", "正在重启…";
     StateLive => "Connected", "已连接";
-    StateTrying => "Reconnecting", "正在重新连接";
+    StateSlow => "Connected, slow to answer", "已连接，响应较慢";
     StateOffline => "Offline", "离线";
     StateStopped => "Disconnected", "已断开";
     Newest => "Newest", "最新消息";
@@ -164,7 +164,6 @@ words! {
     DeleteAsk => "Delete?", "确认删除？";
     YouAreIn => "You are in this room", "你已加入";
     LeaveMeans => "You can join again at any time.", "之后可以随时重新加入。";
-    ChooseRoom => "Choose a room.", "请选择一个房间。";
     Unsent => "Waiting", "等待发送";
     Refused => "Not sent", "未发送";
     KeySend => "Send", "发送";

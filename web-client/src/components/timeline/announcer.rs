@@ -36,13 +36,15 @@ struct Waiting {
     count: u64,
     newest: String,
     timer: Option<Timeout>,
+    /// How many announcements there were.
+    number: u32,
 }
 
 /// An element that is heard and not seen.
 #[component]
 pub fn Announcer(props: &AnnouncerProps) -> Html {
     let frame = use_frame();
-    let said = use_state(AttrValue::default);
+    let said = use_state(<(u32, AttrValue)>::default);
     let waiting = use_mut_ref(Waiting::default);
     {
         let (said, waiting, loaded) = (said.clone(), Rc::clone(&waiting), props.loaded);
@@ -66,13 +68,17 @@ pub fn Announcer(props: &AnnouncerProps) -> Html {
                 state.timer = Some(Timeout::new(BURST_MS, move || {
                     let mut state = waiting.borrow_mut();
                     state.timer = None;
-                    said.set(match std::mem::take(&mut state.count) {
+                    let words = match std::mem::take(&mut state.count) {
                         1 => std::mem::take(&mut state.newest).into(),
                         n => frame.say(&Text::NewMessages { n }),
-                    });
+                    };
+                    state.number += 1;
+                    said.set((state.number, words));
                 }));
             }
         });
     }
-    html! { <p class="unseen" role="status" aria-live="polite">{ (*said).clone() }</p> }
+    let (number, words) = &*said;
+    // An element of its own, since words that do not change are not announced again.
+    html! { <p class="unseen" role="status" aria-live="polite"><span key={*number}>{ words.clone() }</span></p> }
 }

@@ -6,10 +6,14 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use common::link::Reader;
 use common::*;
 use server::Storage;
+use server::connection::Step;
+use server::ws::frame;
+use shared::ids::UserId;
 use shared::message::{Beat, Command, OpenRoom, RoomRef};
 use shared::model::{Member, OpenOutcome, Opened};
 
@@ -20,6 +24,8 @@ const POST_BYTES: usize = 2_000;
 const MISSED: u64 = 700;
 /// What the link carries between two steps once it carries anything.
 const TRICKLE_BYTES: usize = 700;
+/// What may wait in all: answers, what is handed out at once, and one round of what others told.
+const MOST_WAITING: usize = 256 * 1024;
 
 /// Somebody types; afterwards everybody's connection has been told.
 async fn types(user: &User) {
@@ -69,6 +75,30 @@ async fn over_a_thin_link_typing_is_shed_first_and_every_post_arrives() {
     eventually("nothing waits", || reader.step().connection.queued_bytes() == 0).await;
     types(&bob).await;
     eventually("with room there is typing again", || reader.step().typing == 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_tell_waits_where_it_is_merged_and_not_behind_a_link_that_trickles() {
+    let server = start(&[FAST, &["--slow-timeout-ms=60000", "--dead-peer-ms=600000"]].concat()).await;
+    let bob = server.sign_in("Bob").await;
+    let mut reader = Reader::enter(&server, &bob).await;
+    let people: Vec<Arc<Member>> = (0..100)
+        .map(|n| Arc::new(Member { id: UserId::from_bytes([n; 16]), name: "x".repeat(40), online: n % 2 == 0 }))
+        .collect();
+    let mut most = 0;
+    for n in 0..200 {
+        server.app.hub.for_followers(GENERAL, |peer| {
+            peer.mailbox.presence(&people);
+            peer.mailbox.read(GENERAL, n);
+        });
+        reader.link.allow(TRICKLE_BYTES);
+        reader.step();
+        most = most.max(reader.connection.queued_bytes());
+    }
+    assert!(most < MOST_WAITING, "{most} bytes waited");
+    reader.link.allow(usize::MAX);
+    eventually("the rest has come", || reader.step().reads.last() == Some(&199)).await;
+    assert!(people.iter().all(|person| reader.presence.iter().any(|told| told.id == person.id)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,4 +156,22 @@ async fn far_behind_on_a_standing_link_a_person_jumps_and_a_program_gets_every_e
     .await;
     assert!(program.posts.iter().zip(at.0 + 1..).all(|(event, seq)| event.seq.0 == seq), "the seqs are dense");
     assert_eq!((program.posts.len() as u64, program.jumps.len()), (MISSED, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_follows_a_close_that_came_of_what_was_read_at_the_last_moment() {
+    let flags = ["--beat-interval-ms=1", "--beat-answer-ms=1", "--dead-peer-ms=600000"];
+    let server = start(&[FAST, &flags].concat()).await;
+    let mut reader = Reader::enter(&server, &server.sign_in("Bob").await).await;
+    let Step::Until(asks_at) = reader.connection.step() else { panic!("over") };
+    // A reserved opcode, which comes when the connection has found nothing and is about to ask whether anybody is there.
+    reader.link.opcodes();
+    reader.link.comes_late(&frame::masked(0x83, [7; 4], b""));
+    while Instant::now() < asks_at {
+        std::thread::yield_now();
+    }
+    reader.connection.step();
+    let opcodes = reader.link.opcodes();
+    assert!(opcodes.contains(&0x88), "not closed: {opcodes:x?}");
+    assert_eq!(opcodes.last(), Some(&0x88), "something follows the close: {opcodes:x?}");
 }

@@ -46,6 +46,10 @@ impl<S: Socket> Connection<S> {
         if matches!(self.phase, Phase::Greeting | Phase::Open) {
             // What came while this process was held up counts as heard in time.
             self.read(now);
+            if !matches!(self.phase, Phase::Greeting | Phase::Open) {
+                // It ended the connection: nothing follows a close frame.
+                return;
+            }
             if !self.wants_to_read(now) {
                 // Whoever is not listened to is not silent.
                 self.liveness.heard(now);

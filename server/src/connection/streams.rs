@@ -11,7 +11,7 @@ use shared::limits::PAGE_PEOPLE;
 use shared::message::{Draining, Event, Heads, Message, Presence, ReadMark};
 use shared::model::{Head, Member, UserChange, UserEvent};
 
-use super::follow::{self, Page, Pull, Turned};
+use super::follow::{self, BURST_BYTES, Page, Pull, Turned};
 use super::{Catchup, Connection, Phase, open};
 use crate::config::ms;
 use crate::delivery::{Letters, Order};
@@ -116,10 +116,11 @@ impl<S: Socket> Connection<S> {
     pub(super) fn take_letters(&mut self, now: Instant) {
         let Some(entered) = &self.entered else { return };
         let heads_due = self.heads_told.is_none_or(|told| now >= told + ms(self.app.config.timing.coalesce_ms));
-        // What comes while the greeting is read is told behind it.
+        // What comes while the greeting is read is told behind it. What comes while the peer does not keep up waits where it
+        // is merged.
         let (letters, left) = match self.phase {
-            Phase::Open => entered.peer.mailbox.take(heads_due),
-            Phase::Hello { .. } | Phase::Greeting | Phase::Closing { .. } | Phase::Over => {
+            Phase::Open if self.outlet.lock().bytes() < BURST_BYTES => entered.peer.mailbox.take(heads_due),
+            Phase::Hello { .. } | Phase::Greeting | Phase::Open | Phase::Closing { .. } | Phase::Over => {
                 let order = entered.peer.mailbox.take_order();
                 (order.map(|order| Box::new(Letters { order: Some(order), ..Letters::default() })), false)
             }

@@ -3,7 +3,7 @@
 //! Must not live here: assertions about behaviour, but that the connection was not given up. Invariant: the connection
 //! takes a step only when the test lets it, and its link carries only what the test allows.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 
@@ -13,9 +13,9 @@ use server::people::tokens::Token;
 use server::socket::Socket;
 use server::ws::frame;
 use shared::error::WireError;
-use shared::ids::{RequestId, Seq};
+use shared::ids::{RequestId, RoomId, Seq};
 use shared::message::{Body, Command, Event, Message, OpenRoom, Reply};
-use shared::model::{Member, Opened, RoomEvent, UserEvent};
+use shared::model::{Head, Member, Opened, RoomEvent, UserEvent};
 use shared::time::Timestamp;
 use tokio::sync::oneshot;
 
@@ -28,6 +28,8 @@ pub struct Link(Arc<Mutex<Ends>>);
 #[derive(Default)]
 struct Ends {
     up: VecDeque<u8>,
+    /// Comes up behind the next look that finds nothing.
+    late: VecDeque<u8>,
     down: Vec<u8>,
     /// Bytes that ever came down.
     carried: usize,
@@ -42,6 +44,22 @@ impl Link {
 
     pub fn allow(&self, room: usize) {
         self.ends().room = room;
+    }
+
+    /// Has bytes come up right after the server found none.
+    pub fn comes_late(&self, bytes: &[u8]) {
+        self.ends().late.extend(bytes);
+    }
+
+    /// Takes the first byte of each whole frame that came down.
+    pub fn opcodes(&self) -> Vec<u8> {
+        let mut ends = self.ends();
+        let mut opcodes = Vec::new();
+        while let Some((_, length)) = whole_message(&ends.down) {
+            opcodes.push(ends.down[0]);
+            ends.down.drain(..length);
+        }
+        opcodes
     }
 
     /// Returns how many bytes have ever come down.
@@ -87,6 +105,7 @@ impl Socket for Link {
         let mut ends = self.ends();
         let count = buffer.len().min(ends.up.len());
         if count == 0 {
+            ends.up = std::mem::take(&mut ends.late);
             return Err(io::ErrorKind::WouldBlock.into());
         }
         buffer.iter_mut().zip(ends.up.drain(..count)).for_each(|(to, from)| *to = from);
@@ -120,8 +139,12 @@ pub struct Reader {
     pub typing: usize,
     /// How often heads of rooms that are not open were told.
     pub heads: usize,
+    /// The last head of each of them.
+    pub head_of: BTreeMap<RoomId, Head>,
     /// Who came or went.
     pub presence: Vec<Member>,
+    /// Read positions that another connection moved, in posts.
+    pub reads: Vec<u64>,
     pub live: bool,
     pub user_events: Vec<UserEvent>,
     /// Answers to what was asked.
@@ -156,7 +179,9 @@ impl Reader {
             jumps: Vec::new(),
             typing: 0,
             heads: 0,
+            head_of: BTreeMap::new(),
             presence: Vec::new(),
+            reads: Vec::new(),
             live: false,
             user_events: Vec::new(),
             answers: Vec::new(),
@@ -180,8 +205,12 @@ impl Reader {
             match message.body {
                 Body::Event(Event::Live(_)) => self.live = true,
                 Body::Event(Event::Typing(_)) => self.typing += 1,
-                Body::Event(Event::Heads(_)) => self.heads += 1,
+                Body::Event(Event::Heads(told)) => {
+                    self.heads += 1;
+                    self.head_of.extend(told.heads.into_iter().map(|head| (head.room, head)));
+                }
                 Body::Event(Event::Presence(told)) => self.presence.extend(told.changes),
+                Body::Event(Event::Read(mark)) => self.reads.push(mark.posts),
                 Body::Event(Event::User(event)) => self.user_events.push(event),
                 Body::Event(Event::Room(event)) => self.posts.push(event),
                 Body::Event(Event::Opened(opened)) if self.live => self.jumps.push(opened),

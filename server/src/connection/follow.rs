@@ -7,14 +7,14 @@ use shared::planted::{Bug, is_planted};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use shared::ids::{RoomId, Seq, StreamId};
+use shared::ids::{Lsn, RoomId, Seq, StreamId};
 use shared::limits::{JUMP_EVENTS, PAGE_EVENTS};
 use shared::message::OpenRoom;
-use shared::model::UserEvent;
+use shared::model::{Head, UserEvent};
 
 use super::open::{self, Plan};
 use crate::app::App;
-use crate::delivery::tail::Found;
+use crate::delivery::tail;
 use crate::delivery::{Follower, Out, Peer, Stream};
 use crate::log::{LogError, Reads, StorageError};
 use crate::rooms::RoomSet;
@@ -49,8 +49,19 @@ pub(super) struct Follows {
     list: Vec<Follow>,
     /// Rooms the person is a member of; those not followed are watched.
     members: RoomSet,
+    /// What may have come to rooms before they were watched, until it is looked for.
+    unsure: Option<Box<Unsure>>,
     /// Whose turn it is to be looked at first.
     turn: usize,
+}
+
+/// Heads the client may not have been told.
+#[derive(Debug, Default)]
+pub(super) struct Unsure {
+    /// Those of all rooms that changed after this.
+    since: Option<Lsn>,
+    /// Those of these rooms.
+    rooms: RoomSet,
 }
 
 /// What [`Follows::pull`] came to.
@@ -81,6 +92,15 @@ pub(super) struct Page {
     contents: Contents,
 }
 
+/// What was read for a connection without being asked for by its client.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// What follows in a stream.
+    Page(Page),
+    /// Heads of rooms that are watched.
+    Heads(Vec<Head>),
+}
+
 #[derive(Debug)]
 pub(super) enum Contents {
     /// Events of a room, and where the membership ended if it has.
@@ -106,7 +126,7 @@ pub(super) enum Turned {
 
 impl Follows {
     pub(super) fn new(app: Arc<App>, peer: Arc<Peer>) -> Self {
-        Self { app, peer, list: Vec::new(), members: RoomSet::default(), turn: 0 }
+        Self { app, peer, list: Vec::new(), members: RoomSet::default(), unsure: None, turn: 0 }
     }
 
     /// Follows a stream without knowing from where; its events wait. Whatever was followed of it before is forgotten.
@@ -120,7 +140,12 @@ impl Follows {
 
     /// Goes on from a seq, after `begin`. `head` is where the stream stood when that was decided.
     pub(super) fn start(&mut self, out: &mut Out, id: StreamId, from: Seq, head: Seq, goal: Option<Seq>) {
-        if let Some(follow) = self.find(id) {
+        let Self { app, peer, list, .. } = self;
+        if let Some(follow) = list.iter_mut().find(|follow| follow.stream.id == id) {
+            if !follow.stream.is_member_at(&follow.follower, head) {
+                // Left and joined again in one record, of which the leaving had not come this way when following began.
+                (follow.stream, follow.follower) = app.hub.follow_since(id, peer, head);
+            }
             let from = if is_planted(Bug::ResumedAtHead) { from.max(head) } else { from };
             follow.goal = goal;
             follow.stream.saw_head(head);
@@ -130,11 +155,18 @@ impl Follows {
 
     /// Follows a stream no longer; a room is still watched by those who are members.
     pub(super) fn stop(&mut self, out: &mut Out, id: StreamId) {
-        self.forget(out, id);
-        if let StreamId::Room(room) = id
-            && self.members.contains(room)
-        {
-            self.app.hub.watch(room, &self.peer);
+        let StreamId::Room(room) = id else { return self.forget(out, id) };
+        if !self.members.contains(room) {
+            return self.forget(out, id);
+        }
+        let Some(index) = self.list.iter().position(|follow| follow.stream.id == id) else { return };
+        let Follow { stream, follower, .. } = self.list.remove(index);
+        let cursor = follower.cursor(out);
+        follower.stand_aside(out);
+        self.app.hub.watch_only(room, &self.peer);
+        // Looked at only now: what comes later is told to those who watch.
+        if cursor.is_none_or(|cursor| cursor < stream.head()) {
+            self.unsure.get_or_insert_default().rooms.insert(room);
         }
     }
 
@@ -149,17 +181,24 @@ impl Follows {
         }
     }
 
-    /// Tells which rooms the person is a member of. Those that are not followed are watched.
-    pub(super) fn set_members(&mut self, rooms: impl IntoIterator<Item = RoomId>) {
+    /// Tells which rooms the person is a member of, as of a moment of the log of which the client is told. Those that are
+    /// not followed are watched.
+    pub(super) fn set_members(&mut self, rooms: impl IntoIterator<Item = RoomId>, as_of: Lsn) {
         self.members = self.members.iter().chain(rooms).collect();
         self.members.iter().for_each(|room| self.app.hub.watch(room, &self.peer));
+        if !self.app.hub.is_at(as_of) {
+            self.unsure.get_or_insert_default().since = Some(as_of);
+        }
     }
 
     /// Tells of one membership.
     pub(super) fn set_member(&mut self, room: RoomId, member: bool) {
         if member {
-            self.members.insert(room);
+            let is_news = self.members.insert(room);
             self.app.hub.watch(room, &self.peer);
+            if is_news && !self.is_open(room) {
+                self.unsure.get_or_insert_default().rooms.insert(room);
+            }
         } else if self.members.remove(room) && !self.is_open(room) {
             self.app.hub.leave(StreamId::Room(room), self.peer.connection);
         }
@@ -198,16 +237,16 @@ impl Follows {
                 continue;
             }
             match follow.stream.take(cursor, until, BURST_BYTES, |frame| out.push(frame)) {
-                Found::Nothing => {}
-                Found::UpTo(seq) => {
+                tail::Found::Nothing => {}
+                tail::Found::UpTo(seq) => {
                     follow.stand_at(out, seq);
                     result = Pull::Took;
                 }
-                Found::Below if is_planted(Bug::CursorMovedByHint) => {
+                tail::Found::Below if is_planted(Bug::CursorMovedByHint) => {
                     let head = follow.stream.head();
                     follow.stand_at(out, head);
                 }
-                Found::Below => {
+                tail::Found::Below => {
                     follow.paging = Some(cursor);
                     follow.follower.stand_aside(out);
                     let behind = follow.stream.head().0.saturating_sub(cursor.0);
@@ -225,9 +264,21 @@ impl Follows {
             }
         }
         if let Some(id) = ended {
-            self.forget(out, id);
+            // Whoever has joined again meanwhile watches it.
+            self.stop(out, id);
         }
         result
+    }
+
+    /// Says which heads are to be looked for, if any are.
+    pub(super) fn take_unsure(&mut self) -> Option<Box<Unsure>> {
+        self.unsure.take()
+    }
+
+    /// Tells of heads that were looked for. They are told as all others are.
+    pub(super) fn found(&self, heads: Vec<Head>) {
+        let is_watched = |head: &Head| self.members.contains(head.room) && !self.is_open(head.room);
+        heads.into_iter().filter(is_watched).for_each(|head| self.peer.mailbox.head(head));
     }
 
     /// Takes back a question that cannot be asked now.
@@ -295,13 +346,34 @@ impl Drop for Follows {
 ///
 /// # Errors
 /// As the log says.
-pub(super) async fn read_page(app: Arc<App>, peer: Arc<Peer>, ask: PageAsk) -> Result<Page, LogError> {
+pub(super) async fn read_page(app: Arc<App>, peer: Arc<Peer>, ask: PageAsk) -> Result<Found, LogError> {
     let log = app.log.clone();
     log.read(move |reads| {
         let contents = contents(reads, &app, &peer, &ask)?;
-        Ok(Page { id: ask.id, contents })
+        Ok(Found::Page(Page { id: ask.id, contents }))
     })
     .await
+}
+
+/// Looks for heads the client may not have been told.
+///
+/// # Errors
+/// As the log says.
+pub(super) async fn read_heads(app: Arc<App>, peer: Arc<Peer>, unsure: Box<Unsure>) -> Result<Found, LogError> {
+    let read = move |reads: &dyn Reads| {
+        let mut heads = Vec::new();
+        if unsure.since.is_some() {
+            let changed = reads.rooms_of(peer.user, unsure.since)?;
+            heads.extend(changed.into_iter().map(|room| Head { room: room.room, seq: room.head, posts: room.posts }));
+        }
+        for room in unsure.rooms.iter() {
+            if let Some(head) = reads.head(room)? {
+                heads.push(Head { room, seq: head.position.seq, posts: head.posts });
+            }
+        }
+        Ok(Found::Heads(heads))
+    };
+    app.log.read(read).await
 }
 
 fn contents(reads: &dyn Reads, app: &App, peer: &Peer, ask: &PageAsk) -> Result<Contents, StorageError> {

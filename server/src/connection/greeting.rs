@@ -19,7 +19,7 @@ impl<S: Socket> Connection<S> {
     pub(super) fn welcome(&mut self, id: Option<RequestId>, hello: &Hello, greeting: open::Greeting) {
         let Some(entered) = &mut self.entered else { return };
         let (app, user) = (Arc::clone(&self.app), entered.peer.user);
-        entered.follows.set_members(greeting.members.iter().copied());
+        entered.follows.set_members(greeting.members.iter().copied(), greeting.lsn);
         app.presence.enter(user, &greeting.you.name, greeting.members);
         entered.presence = Announced::Yes;
         let welcome = Welcome {

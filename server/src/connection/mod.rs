@@ -38,7 +38,7 @@ use shared::time::Timestamp;
 use tokio::net::TcpStream;
 
 use self::bucket::{Bucket, Window};
-use self::follow::{Follows, Page};
+use self::follow::{Follows, Found};
 use self::liveness::Liveness;
 use self::requests::{Done, Job};
 use self::sends::Sends;
@@ -89,7 +89,7 @@ enum Wake {
     Mail,
     Done(Done),
     Sent(Result<Applied, LogError>),
-    Paged(Result<Page, LogError>),
+    Found(Result<Found, LogError>),
     Deadline,
 }
 
@@ -102,7 +102,7 @@ pub enum Step {
     Over,
 }
 
-type PageJob = Pin<Box<dyn Future<Output = Result<Page, LogError>> + Send>>;
+type PageJob = Pin<Box<dyn Future<Output = Result<Found, LogError>> + Send>>;
 
 /// A request waiting for its turn.
 type Queued = (Option<RequestId>, Command);
@@ -252,7 +252,7 @@ impl<S: Socket> Connection<S> {
                     self.say(&message);
                 }
             }
-            Wake::Paged(page) => self.on_page(page),
+            Wake::Found(found) => self.on_found(found),
             Wake::Deadline => self.on_deadline(now),
         }
     }
@@ -308,7 +308,7 @@ impl<S: Socket> Connection<S> {
         if let Some(page) = &mut self.page
             && let Poll::Ready(read) = page.as_mut().poll(context)
         {
-            return Poll::Ready(Wake::Paged(read));
+            return Poll::Ready(Wake::Found(read));
         }
         Poll::Pending
     }
@@ -424,7 +424,7 @@ impl Connection {
             let (read, write) = (self.wants_to_read(now), !self.outlet.lock().is_empty());
             let next = poll_fn(|context| {
                 let inside = self.poll_wake(context);
-                if let Poll::Ready(Wake::Done(_) | Wake::Sent(_) | Wake::Paged(_)) = inside {
+                if let Poll::Ready(Wake::Done(_) | Wake::Sent(_) | Wake::Found(_)) = inside {
                     return inside;
                 }
                 // Neither a busy peer nor a busy mailbox holds up what is due, and a busy mailbox is no reason not to read.

@@ -11,7 +11,7 @@ use shared::limits::PAGE_PEOPLE;
 use shared::message::{Draining, Event, Heads, Message, Presence, ReadMark};
 use shared::model::{Head, Member, UserChange, UserEvent};
 
-use super::follow::{self, BURST_BYTES, Page, Pull, Turned};
+use super::follow::{self, BURST_BYTES, Found, Pull, Turned};
 use super::{Catchup, Connection, Phase, open};
 use crate::config::ms;
 use crate::delivery::{Letters, Order};
@@ -28,7 +28,15 @@ impl<S: Socket> Connection<S> {
             return false;
         }
         let took = match entered.follows.pull(&mut out) {
-            Pull::Nothing => false,
+            Pull::Nothing => {
+                if self.page.is_none()
+                    && let Some(unsure) = entered.follows.take_unsure()
+                {
+                    let (app, peer) = (Arc::clone(&self.app), Arc::clone(&entered.peer));
+                    self.page = Some(Box::pin(follow::read_heads(app, peer, unsure)));
+                }
+                false
+            }
             Pull::Took => true,
             Pull::Read(ask) if self.page.is_none() => {
                 let (app, peer) = (Arc::clone(&self.app), Arc::clone(&entered.peer));
@@ -58,15 +66,16 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    pub(super) fn on_page(&mut self, page: Result<Page, LogError>) {
+    pub(super) fn on_found(&mut self, found: Result<Found, LogError>) {
         self.page = None;
         let Some(entered) = &mut self.entered else { return };
         if self.phase != Phase::Open {
             return;
         }
-        let Ok(page) = page else {
-            self.close_with(close::SERVER_ERROR);
-            return;
+        let page = match found {
+            Ok(Found::Page(page)) => page,
+            Ok(Found::Heads(heads)) => return entered.follows.found(heads),
+            Err(_) => return self.close_with(close::SERVER_ERROR),
         };
         // What a page holds is queued before anybody else may go on from its end.
         let mut out = self.outlet.lock();

@@ -28,12 +28,24 @@ pub struct Follower {
     cursor: AtomicU64,
     /// The last seq that may be.
     until: AtomicU64,
+    /// A seq at which the log was seen to hold the membership: what ended up to there was an earlier one.
+    since: AtomicU64,
 }
 
 impl Follower {
-    fn new(peer: Arc<Peer>) -> Self {
+    fn new(peer: Arc<Peer>, since: Seq) -> Self {
         let outlet = Arc::clone(&peer.outlet);
-        Self { peer, outlet, cursor: AtomicU64::new(ASIDE), until: AtomicU64::new(u64::MAX) }
+        let (cursor, until) = (AtomicU64::new(ASIDE), AtomicU64::new(u64::MAX));
+        Self { peer, outlet, cursor, until, since: AtomicU64::new(since.0) }
+    }
+
+    /// Returns up to where memberships that ended were earlier ones. Moves under the lock of the stream.
+    pub(super) fn since(&self) -> Seq {
+        Seq(self.since.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_since(&self, seq: Seq) {
+        self.since.store(seq.0, Ordering::Relaxed);
     }
 
     /// Returns the last seq that may be delivered.
@@ -111,10 +123,10 @@ impl Followers {
     }
 
     /// Adds a connection; whatever place it had is forgotten.
-    pub(super) fn add(&mut self, peer: Arc<Peer>) -> Arc<Follower> {
+    pub(super) fn add(&mut self, peer: Arc<Peer>, since: Seq) -> Arc<Follower> {
         self.remove(peer.connection);
         let connection = peer.connection;
-        let follower = Arc::new(Follower::new(peer));
+        let follower = Arc::new(Follower::new(peer, since));
         // Only the last group has room: whoever leaves is replaced by somebody of it.
         if self.groups.last().is_none_or(|group| group.len() >= GROUP) {
             if let [only] = self.groups.as_slice() {
@@ -206,8 +218,8 @@ mod tests {
         // Over the border of one group and of two, and back, twice.
         for _ in 0..2 {
             for number in 0..(2 * GROUP as u64 + 3) {
-                followers.add(peer(number));
-                followers.add(peer(number / 2));
+                followers.add(peer(number), Seq(0));
+                followers.add(peer(number / 2), Seq(0));
                 here.push(number);
                 check(&followers, &here);
             }

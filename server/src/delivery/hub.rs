@@ -35,7 +35,7 @@ pub struct Hub {
     /// Streams with news. Ordered, so that what a simulation does depends on nothing but its seed.
     dirty: Mutex<BTreeMap<StreamId, Arc<Stream>>>,
     hint: Notify,
-    /// The last change of the whole log that came this way.
+    /// The last change of the whole log that comes or came this way.
     lsn: AtomicU64,
     lose_hints: AtomicBool,
 }
@@ -67,6 +67,8 @@ pub fn user_frame(event: &UserEvent) -> Bytes {
 impl Hub {
     /// Takes what was committed into the tails. Called on the writer's thread, before anything is acknowledged.
     pub fn publish(&self, published: &Published) {
+        // Before anybody is looked for: see `is_at`.
+        self.lsn.store(published.lsn.0, Ordering::Release);
         for event in &published.effects.room_events {
             if let Some(stream) = self.find(StreamId::Room(event.room)) {
                 let frame = stream.is_followed().then(|| room_frame(event));
@@ -81,7 +83,6 @@ impl Hub {
                 self.mark(stream);
             }
         }
-        self.lsn.store(published.lsn.0, Ordering::Release);
         if !self.lose_hints.load(Ordering::Relaxed) {
             self.hint.notify_one();
         }
@@ -95,9 +96,15 @@ impl Hub {
 
     /// Follows a stream in full.
     pub fn follow(&self, id: StreamId, peer: &Arc<Peer>) -> (Arc<Stream>, Arc<Follower>) {
+        self.follow_since(id, peer, Seq(0))
+    }
+
+    /// Follows a stream in full of which the log was seen to hold the membership at a seq; what ends one up to there is
+    /// old.
+    pub fn follow_since(&self, id: StreamId, peer: &Arc<Peer>, since: Seq) -> (Arc<Stream>, Arc<Follower>) {
         let mut shard = self.shard(id);
         let stream = Arc::clone(shard.entry(id).or_insert_with(|| Arc::new(Stream::new(id))));
-        let follower = stream.follow(Arc::clone(peer));
+        let follower = stream.follow(Arc::clone(peer), since);
         (stream, follower)
     }
 
@@ -106,6 +113,20 @@ impl Hub {
         let id = StreamId::Room(room);
         let mut shard = self.shard(id);
         shard.entry(id).or_insert_with(|| Arc::new(Stream::new(id))).watch(Arc::clone(peer));
+    }
+
+    /// Watches the head of a room that was followed in full until now. What comes to it comes one way or the other.
+    pub fn watch_only(&self, room: RoomId, peer: &Arc<Peer>) {
+        let id = StreamId::Room(room);
+        let mut shard = self.shard(id);
+        shard.entry(id).or_insert_with(|| Arc::new(Stream::new(id))).watch_only(Arc::clone(peer));
+    }
+
+    /// Tells whether nothing has come this way after `lsn`. Whoever watched rooms before asking is told of all that comes
+    /// to them afterwards.
+    #[must_use]
+    pub fn is_at(&self, lsn: Lsn) -> bool {
+        self.lsn.load(Ordering::Acquire) <= lsn.0
     }
 
     /// Neither follows nor watches a stream any longer.

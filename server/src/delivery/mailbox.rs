@@ -3,6 +3,7 @@
 //! Must not live here: durable events, which are found by cursor. Invariant: a mailbox never grows with how long it is
 //! not read; what is dropped is either merged into something newer or ephemeral.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -104,9 +105,20 @@ impl Mailbox {
         self.lock().letters.as_mut()?.order.take()
     }
 
-    /// Tells of a new head.
+    /// Tells of a new head. One that is older than what waits says nothing.
     pub fn head(&self, head: Head) {
-        self.put(|inside| inside.letters().heads.insert(head.room, head).is_none());
+        self.put(|inside| match inside.letters().heads.entry(head.room) {
+            Entry::Vacant(place) => {
+                place.insert(head);
+                true
+            }
+            Entry::Occupied(mut place) => {
+                if place.get().seq < head.seq {
+                    place.insert(head);
+                }
+                false
+            }
+        });
     }
 
     /// Tells who came or went.
@@ -215,6 +227,8 @@ mod tests {
         assert!(look(&one) && !look(&one));
         mailbox.head(head(2));
         assert_eq!((rings(&one), look(&one)), (1, false));
+        mailbox.head(head(1));
+        assert_eq!(mailbox.take(true).0.unwrap().heads.into_values().collect::<Vec<_>>(), [head(2)]);
     }
 
     #[test]

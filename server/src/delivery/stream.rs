@@ -38,6 +38,17 @@ impl Inner {
     fn room(&mut self) -> &mut RoomSide {
         self.room.get_or_insert_default()
     }
+
+    /// Removes a follower. Returns how many are left.
+    fn unfollow(&mut self, connection: ConnectionId) -> usize {
+        self.followers.remove(connection);
+        let left = self.followers.len();
+        if let Some(room) = self.room.as_mut().filter(|_| left == 0) {
+            // A room that is only watched costs its head; whoever comes finds the rest in the log.
+            (room.tail, room.kept) = (Tail::default(), None);
+        }
+        left
+    }
 }
 
 /// What only a room has.
@@ -111,6 +122,8 @@ impl Stream {
         let is_over = |follower: &&Arc<Follower>| match ends {
             _ if is_planted(Bug::MembershipKept) => false,
             Ends::Nobody => false,
+            // Published late: the log was read by then, and held a later one.
+            _ if seq <= follower.since() => false,
             Ends::Membership(user) => follower.peer.user == user,
             Ends::Everybody => true,
         };
@@ -177,12 +190,20 @@ impl Stream {
         late.for_each(|follower| follower.peer.mailbox.wake());
     }
 
-    pub(super) fn follow(&self, peer: Arc<Peer>) -> Arc<Follower> {
+    pub(super) fn follow(&self, peer: Arc<Peer>, since: Seq) -> Arc<Follower> {
         let mut inner = self.lock();
         if let Some(room) = &mut inner.room {
             room.watchers.remove(&peer.connection);
         }
-        inner.followers.add(peer)
+        inner.followers.add(peer, since)
+    }
+
+    /// The log was seen to hold a follower's membership at `seq`. Returns whether they still follow: not where the end of
+    /// an earlier one has come this way since they began to.
+    pub fn is_member_at(&self, follower: &Follower, seq: Seq) -> bool {
+        let _inner = self.lock();
+        follower.set_since(seq);
+        follower.until() > seq
     }
 
     pub(super) fn watch(&self, peer: Arc<Peer>) {
@@ -190,6 +211,12 @@ impl Stream {
         if !inner.followers.has(peer.connection) {
             inner.room().watchers.insert(peer.connection, peer);
         }
+    }
+
+    pub(super) fn watch_only(&self, peer: Arc<Peer>) {
+        let mut inner = self.lock();
+        inner.unfollow(peer.connection);
+        inner.room().watchers.insert(peer.connection, peer);
     }
 
     pub(super) fn add_to(&self, held: &mut Held) {
@@ -205,14 +232,9 @@ impl Stream {
     /// Removes a connection altogether. Returns whether anybody is left.
     pub(super) fn leave(&self, connection: ConnectionId) -> bool {
         let mut inner = self.lock();
-        inner.followers.remove(connection);
-        let followers = inner.followers.len();
+        let followers = inner.unfollow(connection);
         let Some(room) = &mut inner.room else { return followers > 0 };
         room.watchers.remove(&connection);
-        if followers == 0 {
-            // A room that is only watched costs its head; whoever comes finds the rest in the log.
-            (room.tail, room.kept) = (Tail::default(), None);
-        }
         followers + room.watchers.len() > 0
     }
 

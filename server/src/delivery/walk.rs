@@ -131,14 +131,15 @@ mod tests {
         fn new(stream: &Stream, number: u64, at: u64, room: usize) -> Self {
             let socket = Arc::new(Narrow { room: Mutex::new(room), taken: Mutex::default() });
             let outlet = Arc::new(Outlet::new(Arc::clone(&socket) as Arc<dyn Socket>));
-            let follower = stream.follow(Arc::new(Peer {
+            let peer = Arc::new(Peer {
                 connection: ConnectionId(number),
                 user: UserId::from_bytes([number as u8; 16]),
                 session: SessionId::from_bytes([0; 16]),
                 token: [0; 32],
                 mailbox: Mailbox::default(),
                 outlet,
-            }));
+            });
+            let follower = stream.follow(peer, Seq(0));
             let mut out = follower.outlet.lock();
             out.share();
             follower.stand_at(&mut out, Seq(at));

@@ -15,7 +15,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use ipnet::IpNet;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -27,6 +27,7 @@ use crate::app::App;
 use crate::config::{SocketLimits, ms};
 use crate::connection::bucket::Window;
 use crate::connection::{Connection, Identity};
+use crate::http::patience::Patient;
 
 /// How long to wait before accepting again when the process has run out of descriptors.
 const OUT_OF_DESCRIPTORS_WAIT: Duration = Duration::from_millis(100);
@@ -354,7 +355,7 @@ async fn until_upgrade(
     let handover = slot.take()?;
     let upgraded = handover.upgrade.await.ok()?;
     // This is the type that was put in.
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<Patient>().ok()?;
     drop(pending);
     // Copied, mostly nothing: even an empty piece would keep the buffer for requests in memory as long as the connection.
     let unread = Bytes::copy_from_slice(&parts.read_buf);
@@ -389,7 +390,7 @@ async fn serve_requests(
         .header_read_timeout(ms(app.config.timing.header_read_timeout_ms))
         .max_buf_size(app.config.sizes.head_bytes)
         .max_headers(app.config.sizes.head_fields)
-        .serve_connection(TokioIo::new(socket), service)
+        .serve_connection(Patient::new(socket, ms(app.config.timing.slow_timeout_ms)), service)
         .with_upgrades();
     // Boxed, so that an upgraded connection does not carry the space for requests along.
     Box::pin(serving).await.inspect_err(|error| tracing::debug!(%error, "a request was not served"))

@@ -6,6 +6,7 @@
 pub mod assets;
 mod health;
 mod origin;
+pub(crate) mod patience;
 mod security;
 mod session;
 mod upgrade;

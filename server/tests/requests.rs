@@ -1,0 +1,34 @@
+//! Plain requests of peers that do not do their part.
+//!
+//! Must not live here: what is answered (`connection`). Invariant: what a peer holds of the server is seen by what others
+//! from its address get.
+
+mod common;
+
+use common::*;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+/// Far more answers than the buffers of both ends hold.
+const ASKED: usize = 20_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_asks_and_does_not_read_the_answers_holds_a_socket_for_a_bounded_time() {
+    let server = start(&["--slow-timeout-ms=500", "--pending-per-address=1"]).await;
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let asks = tokio::spawn(async move {
+        let requests = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".repeat(ASKED);
+        // Ends at the latest when the server gives it up. The socket stays open and unread.
+        let _ = socket.write_all(requests.as_bytes()).await;
+        socket
+    });
+    let healthz = || server.http("GET", "/healthz", &[], "");
+    let since = std::time::Instant::now();
+    while healthz().await.0 != 503 {
+        assert!(since.elapsed() < PATIENCE, "its share was never taken");
+    }
+    while healthz().await.0 != 200 {
+        assert!(since.elapsed() < PATIENCE, "it holds its share for ever");
+    }
+    let _socket = asks.await.unwrap();
+}

@@ -11,6 +11,7 @@ use common::link::{Held, Reader};
 use common::*;
 use server::Storage;
 use server::log::{Applied, Entry, Op};
+use shared::error::ErrorCode;
 use shared::ids::{RoomId, Seq, StreamId};
 use shared::message::{Command, CreateRoom, Membership, Reply, RoomRef, SendPost};
 use shared::time::Timestamp;
@@ -121,6 +122,24 @@ async fn what_came_to_a_room_before_the_reader_heard_that_it_is_theirs_is_told()
     drop(b);
     let last = says_in(&mut a, tea, "unseen").await;
     eventually("the reader was told of the room", || !reader.step().user_events.is_empty()).await;
+    is_told(&mut reader, tea, last).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_room_that_could_not_be_opened_is_watched_as_before() {
+    let server = quiet().await;
+    let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
+    let ((mut a, _), (mut b, _)) = (ann.connect(&[]).await, bob.connect(&[]).await);
+    let tea = room(&mut a, &mut [&mut b], "tea").await;
+    drop(b);
+    let mut reader = Reader::enter(&server, &bob).await;
+    let database = rusqlite::Connection::open(server.app.config.data_dir.join("holdfast.db")).unwrap();
+    database.execute_batch("ALTER TABLE stays RENAME TO unreadable").unwrap();
+    reader.say(Command::Open(fresh(tea)));
+    eventually("it is refused", || !reader.step().refusals.is_empty()).await;
+    assert_eq!(reader.refusals[0].code, ErrorCode::Internal);
+    database.execute_batch("ALTER TABLE unreadable RENAME TO stays").unwrap();
+    let last = says_in(&mut a, tea, "unseen").await;
     is_told(&mut reader, tea, last).await;
 }
 

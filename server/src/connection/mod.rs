@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use shared::close;
 use shared::error::{ErrorCode, WireError};
-use shared::ids::{RequestId, StreamId, UserId};
+use shared::ids::{RequestId, Seq, StreamId, UserId};
 use shared::message::{Command, Event, Message, Reply};
 use shared::time::Timestamp;
 use tokio::net::TcpStream;
@@ -381,6 +381,10 @@ impl<S: Socket> Connection<S> {
                 self.outlet.lock().push(open::frame_with(&message, plan.roster.as_deref()));
                 self.follow_from(StreamId::Room(ask.room), plan.from, plan.head, None);
             }
+            Done::NotOpened(room, error) => {
+                self.say(&Message::refusal(id, error));
+                self.follow_from(StreamId::Room(room), None, Seq(0), None);
+            }
             Done::Session(Some(expires)) if expires > self.app.ambient.wall_clock() => {
                 self.session_was_looked_at(expires)
             }
@@ -389,13 +393,7 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    fn follow_from(
-        &mut self,
-        id: StreamId,
-        from: Option<shared::ids::Seq>,
-        head: shared::ids::Seq,
-        goal: Option<shared::ids::Seq>,
-    ) {
+    fn follow_from(&mut self, id: StreamId, from: Option<Seq>, head: Seq, goal: Option<Seq>) {
         let Some(entered) = &mut self.entered else { return };
         let out = &mut self.outlet.lock();
         match from {

@@ -43,6 +43,8 @@ pub(super) enum Done {
     Greeted(Box<Hello>, Option<Box<Greeting>>),
     /// A room was judged.
     Opened(OpenRoom, Box<Plan>),
+    /// A room could not be judged; what was begun is to be taken back.
+    NotOpened(RoomId, WireError),
     /// The session was looked at again, and ends then; `None` if it is gone.
     Session(Option<Timestamp>),
     /// The log has stopped; its answer is unknown and nothing may be said.
@@ -143,10 +145,10 @@ async fn greet(app: Arc<App>, peer: Arc<Peer>, hello: Hello) -> Done {
 }
 
 async fn open_room(app: Arc<App>, peer: Arc<Peer>, ask: OpenRoom) -> Done {
-    let log = app.log.clone();
+    let (log, room) = (app.log.clone(), ask.room);
     match log.read(move |reads| open::open(reads, &app.presence, peer.user, &ask).map(|plan| (ask, plan))).await {
         Ok((ask, plan)) => Done::Opened(ask, Box::new(plan)),
-        Err(_) => Done::Answer(Err(unreadable())),
+        Err(_) => Done::NotOpened(room, unreadable()),
     }
 }
 

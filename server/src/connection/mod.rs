@@ -257,8 +257,8 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    /// Does everything that can be done without waiting.
-    fn work(&mut self) {
+    /// Does what can be done without waiting. Returns whether there is more, which others have their turn before.
+    fn work(&mut self) -> bool {
         if let (Phase::Hello { .. }, Err(code)) = (self.phase, self.identity) {
             self.close_with(code);
         }
@@ -279,13 +279,13 @@ impl<S: Socket> Connection<S> {
             drop(out);
             self.end_if_closed();
             if !(pulled || is_free) || self.phase == Phase::Over {
-                return;
+                return false;
             }
         }
-        // More to do: come back after the others.
         if let Some(entered) = &self.entered {
             entered.peer.mailbox.wake();
         }
+        true
     }
 
     /// Looks whether anything but the socket and the time has come. News that are there are written before an answer that
@@ -410,9 +410,12 @@ impl Connection {
         // One for the whole connection: to set it later costs next to nothing, to make another does.
         let mut alarm = pin!(tokio::time::sleep_until(self.app.ambient.now().into()));
         loop {
-            self.work();
+            let more = self.work();
             if self.phase == Phase::Over {
                 return;
+            }
+            if more {
+                tokio::task::yield_now().await;
             }
             let now = self.app.ambient.now();
             let deadline = self.deadline(now).into();

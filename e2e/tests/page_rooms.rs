@@ -175,7 +175,7 @@ async fn a_taken_name_gets_a_suggestion_at_the_door_and_when_renaming() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn signing_out_with_unsent_posts_asks_first() {
+async fn signing_out_asks_first_and_says_what_is_lost() {
     Stage::run("sign-out", options(), async |stage| {
         let ada = stage.person().await.signed_in("Ada").await;
         ada.offline(true).await;
@@ -184,9 +184,18 @@ async fn signing_out_with_unsent_posts_asks_first() {
         ada.wait_rows("it is saved", SOON, |rows| rows.iter().any(|row| row.saved)).await;
         ada.click("me").await;
         ada.click("sign-out").await;
-        ada.wait_for("sign-out-discard", SOON).await;
+        ada.wait_for("sign-out-confirm", SOON).await;
         assert_eq!(ada.bodies().await, ["not sent yet"], "nothing is discarded unasked");
         ada.offline(false).await;
+        ada.press("Escape").await;
+        ada.wait_sent("not sent yet", LOAD_DEADLINE).await;
+        ada.click("me").await;
+        ada.click("sign-out").await;
+        ada.wait_for("sign-out-confirm", SOON).await;
+        let question = ada.evaluate::<String>("document.querySelector('dialog[open]').textContent").await.unwrap();
+        assert!(question.contains("not even you") && !question.contains("not sent"), "{question}");
+        ada.click("sign-out-confirm").await;
+        ada.wait_for("sign-in-submit", SOON).await;
     })
     .await;
 }

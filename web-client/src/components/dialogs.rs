@@ -34,11 +34,17 @@ pub fn open_dialog(frame: &Frame, state: &State) -> Html {
             html! { <Modal title={frame.word(Word::Rename)}><Rename form={form.clone()} {name} /></Modal> }
         }
         Dialog::SignOut { unsent } => {
-            let question = frame.say(&Text::SignOutUnsent { n: *unsent as u64 });
+            let (question, stay, go) = match *unsent {
+                0 => (None, Word::Cancel, Word::SignOut),
+                n => {
+                    (Some(frame.say(&Text::SignOutUnsent { n: n as u64 })), Word::StaySignedIn, Word::SignOutAndDiscard)
+                }
+            };
             html! {
                 <Modal title={frame.word(Word::SignOut)}>
                     <p>{ question }</p>
-                    { answers(frame, Word::StaySignedIn, Word::SignOutAndDiscard, Action::SignOutAndDiscard, "sign-out-discard") }
+                    <p class="muted">{ frame.word(Word::SignOutMeans) }</p>
+                    { answers(frame, stay, go, Action::SignOutForGood, "sign-out-confirm") }
                 </Modal>
             }
         }

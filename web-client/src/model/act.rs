@@ -38,11 +38,8 @@ impl Model {
                 self.forget();
                 self.effects.extend([Effect::EndSession, Effect::DiscardKept]);
             }
-            Action::SignOut => match self.unsent() {
-                0 => self.sign_out(),
-                unsent => self.dialog = Dialog::SignOut { unsent },
-            },
-            Action::SignOutAndDiscard => self.sign_out(),
+            Action::SignOut => self.dialog = Dialog::SignOut { unsent: self.unsent() },
+            Action::SignOutForGood => self.sign_out(),
             Action::OpenRoom(room) => self.show_room(room, false, ctx),
             Action::GoTo(path) => self.address_changed(&path, ctx),
             Action::Join(room) => self.join(room, ctx),

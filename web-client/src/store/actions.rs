@@ -16,10 +16,10 @@ pub enum Action {
     SignIn(String),
     /// Show the sign-in form: the session ended.
     SignInAgain,
-    /// Sign out; asks first when something is unsent.
+    /// Ask whether to sign out: the name is gone for good then.
     SignOut,
     /// Sign out and forget what is unsent.
-    SignOutAndDiscard,
+    SignOutForGood,
     /// Forget what the person whose session ended wrote and nobody can send any more.
     DiscardKept,
     /// Show a room of mine.

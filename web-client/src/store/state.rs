@@ -261,9 +261,9 @@ pub enum Dialog {
     CreateRoom(Form),
     /// A form for another name.
     Rename(Form),
-    /// Really sign out? Items are unsent.
+    /// Really sign out?
     SignOut {
-        /// How many.
+        /// How many items would be lost.
         unsent: usize,
     },
     /// Really leave a room?

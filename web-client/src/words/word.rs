@@ -113,6 +113,8 @@ words! {
     ServerUnreachable => "The server can't be reached. Check your connection and try again.",
         "无法连接服务器，请检查网络后重试。";
     SignOut => "Sign out", "退出登录";
+    SignOutMeans => "Your name stays with what you wrote: nobody can sign in with it again, not even you.",
+        "你的名字将只属于你已发布的消息，任何人（包括你自己）都不能再用它登录。";
     SignOutAndDiscard => "Discard and sign out", "丢弃并退出";
     StaySignedIn => "Stay until they are sent", "等待发送完成";
     Rename => "Change name", "修改名字";

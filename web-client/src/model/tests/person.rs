@@ -15,15 +15,17 @@ fn a_refused_name_stays_in_its_dialog_with_a_suggestion() {
 }
 
 #[test]
-fn signing_out_asks_only_while_something_is_unsent() {
+fn signing_out_asks_first_and_says_what_is_unsent() {
     let mut page = Page::live();
-    assert!(page.act(Action::SignOut).iter().any(|effect| matches!(effect, Effect::SignOut)));
+    assert!(page.act(Action::SignOut).is_empty());
+    assert_eq!(page.state().dialog, Dialog::SignOut { unsent: 0 });
+    page.act(Action::CloseDialog);
     let effects = page.act(Action::Send(room_id(1), "one".into()));
     let (client_id, _) = sent(&effects).unwrap();
     page.hear(SessionEvent::Queued(item(client_id, "one")));
     assert!(page.act(Action::SignOut).is_empty());
     assert_eq!(page.state().dialog, Dialog::SignOut { unsent: 1 });
-    assert!(page.act(Action::SignOutAndDiscard).iter().any(|effect| matches!(effect, Effect::SignOut)));
+    assert!(page.act(Action::SignOutForGood).iter().any(|effect| matches!(effect, Effect::SignOut)));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use shared::chance::SplitMix64;
 
 use super::{CRUSH, Load, STEP_LIMIT, TURN};
-use crate::board::{PostFate, Timetable};
+use crate::board::{Board, PostFate, Timetable};
 use crate::clock::now_ns;
 use crate::crowd::Crowd;
 use crate::dialect::{Dialect, PAGE, Question};
@@ -180,7 +180,7 @@ impl Load {
             }
         }
         let until = Instant::now() + GRACE;
-        while Instant::now() < until && !self.crowd.board.is_complete(true) {
+        while Instant::now() < until && !turns.are_over(&mut self.crowd.board) {
             self.crowd.turn(TURN)?;
         }
         Ok(())
@@ -248,6 +248,16 @@ impl Load {
 enum Turns {
     Post { size: usize },
     Ask { question: Question, posts: u64 },
+}
+
+impl Turns {
+    /// Tells whether nothing is under way any more. An answer comes to whoever asked, and to nobody else.
+    fn are_over(self, board: &mut Board) -> bool {
+        match self {
+            Self::Post { .. } => board.is_complete(true),
+            Self::Ask { .. } => board.posts.iter().all(|asked| asked.acked > 0 || asked.is_refused),
+        }
+    }
 }
 
 /// The same numbers in an order without a pattern.

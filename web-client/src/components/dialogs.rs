@@ -42,7 +42,7 @@ pub fn open_dialog(frame: &Frame, state: &State) -> Html {
             };
             html! {
                 <Modal title={frame.word(Word::SignOut)}>
-                    <p>{ question }</p>
+                    { question.map(|question| html! { <p>{ question }</p> }).unwrap_or_default() }
                     <p class="muted">{ frame.word(Word::SignOutMeans) }</p>
                     { answers(frame, stay, go, Action::SignOutForGood, "sign-out-confirm") }
                 </Modal>

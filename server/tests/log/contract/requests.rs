@@ -224,8 +224,11 @@ async fn concurrent_proposers_keep_their_order(world: World) {
                     async move { log.propose(entry).await }
                 });
                 let now = std::future::poll_fn(|context| std::task::Poll::Ready(answer.as_mut().poll(context))).await;
-                assert!(now.is_pending());
-                waiting.push(answer);
+                match now {
+                    std::task::Poll::Pending => waiting.push(answer),
+                    // The writer may be that quick, where this thread is not given the processor in between.
+                    std::task::Poll::Ready(done) => assert!(matches!(done, Ok(Applied::Committed(_)))),
+                }
             }
             for answer in waiting {
                 assert!(matches!(answer.await, Ok(Applied::Committed(_))));

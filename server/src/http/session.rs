@@ -4,7 +4,7 @@
 //! one who opened the session: in a cookie no script can read, or, for a program that sent no Origin, in the answer.
 //!
 //! `POST {"name"}` opens a session for a new person. Whoever holds a valid session and posts their own name is answered
-//! with what they have; with another name they become somebody new, and the old session ends.
+//! with what they have; with another name they become somebody new, and then the old session ends.
 
 use std::sync::Arc;
 
@@ -57,9 +57,37 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<Token> {
     scheme.eq_ignore_ascii_case("bearer").then(|| Token::read(token.trim())).flatten()
 }
 
+/// How a token was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    Bearer,
+    Cookie { is_secure: bool },
+}
+
 /// Returns the token a request shows in whichever way.
-pub(super) fn shown(headers: &HeaderMap) -> Option<Token> {
-    bearer(headers).or_else(|| cookie(headers, SECURE_COOKIE)).or_else(|| cookie(headers, PLAIN_COOKIE))
+pub(super) fn shown(app: &App, headers: &HeaderMap) -> Option<Token> {
+    proof(app, headers).map(|(token, _)| token)
+}
+
+/// Returns the token a request shows, and how.
+///
+/// The plain cookie is believed only where a page comes over plain HTTP: over HTTPS it can have been planted by a
+/// neighbour under the same domain, or by whoever answers its plain HTTP, for somebody to write under the planter's name.
+fn proof(app: &App, headers: &HeaderMap) -> Option<(Token, Proof)> {
+    if let Some(token) = bearer(headers) {
+        return Some((token, Proof::Bearer));
+    }
+    let is_plain = |origin: &String| origin.starts_with("http://");
+    let (secure, plain) = match Origin::of(app, headers) {
+        Origin::Allowed(origin) => (!is_plain(&origin), is_plain(&origin)),
+        // A page that asks for something of its own names no origin.
+        Origin::Missing => (true, app.origins.iter().any(is_plain)),
+        Origin::Foreign => (false, false),
+    };
+    [(secure, SECURE_COOKIE, true), (plain, PLAIN_COOKIE, false)]
+        .into_iter()
+        .filter(|(is_believed, _, _)| *is_believed)
+        .find_map(|(_, name, is_secure)| Some((cookie(headers, name)?, Proof::Cookie { is_secure })))
 }
 
 fn cookie(headers: &HeaderMap, name: &str) -> Option<Token> {
@@ -107,7 +135,7 @@ fn check_origin(app: &App, headers: &HeaderMap) -> Result<Origin, Refusal> {
 
 pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
     let nobody = || Ok(axum::Json(Session { user: None, expires: None, token: None }).into_response());
-    let Some(token) = shown(&headers) else { return nobody() };
+    let Some((token, proof)) = proof(&app, &headers) else { return nobody() };
     let Some(identity) = identify(&app, &token).await? else { return nobody() };
     let user = identity.user;
     let Some(person) = app.log.read(move |reads| reads.user(user)).await.map_err(unavailable)? else { return nobody() };
@@ -116,8 +144,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
     let session = Session { user: Some(person), expires: Some(expires), token: None };
     let mut response = axum::Json(session).into_response();
     // The socket may have renewed the session since the cookie was last dated.
-    if bearer(&headers).is_none() {
-        let is_secure = cookie(&headers, SECURE_COOKIE).is_some();
+    if let Proof::Cookie { is_secure } = proof {
         set_cookie(&mut response, &app, is_secure, Some(&token));
     }
     Ok(response)
@@ -140,13 +167,21 @@ async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Bod
     }
     let asked = read_body(app, body).await?;
     let name = names::person(&asked.name).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))?;
-    if let Some(answer) = keep_session(app, headers, &name).await? {
-        return Ok(answer);
-    }
+    let other = match current(app, headers, &name).await? {
+        Current::Same(answer) => return Ok(answer),
+        Current::Other(identity) => Some(identity),
+        Current::Nobody => None,
+    };
     let token = Token::mint(&*app.ambient);
     let expires = app.ambient.wall_clock().plus(app.config.timing.session_ms);
     let person = enter(app, &name, &token, expires).await?;
     tracing::info!(user = %person.id, "somebody signed in");
+    if let Some(Identity { user, token, .. }) = other
+        && propose(app, user, [Op::SessionRevoke { token_hash: token }]).await.is_err()
+    {
+        // Who they are now is stored; without its token they could never show it.
+        tracing::warn!(%user, "the session before could not be ended");
+    }
     let mut session = Session { user: Some(person), expires: Some(expires), token: None };
     let is_browser = match &origin {
         Origin::Allowed(_) | Origin::Foreign => true,
@@ -174,18 +209,27 @@ async fn read_body(app: &App, body: Body) -> Result<SignIn, Refusal> {
     serde_json::from_slice(&body).map_err(|_| bad(StatusCode::BAD_REQUEST, "A sign-in is {\"name\":\"…\"}."))
 }
 
-/// Answers with the session there is, if it is the same person's; ends it, if not.
-async fn keep_session(app: &App, headers: &HeaderMap, name: &Name) -> Result<Option<Response>, Refusal> {
-    let Some(token) = shown(headers) else { return Ok(None) };
-    let identity = identify(app, &token).await?;
-    let Some(Identity { user, token, expires }) = identity else { return Ok(None) };
+/// Who asks to sign in.
+enum Current {
+    /// Nobody yet.
+    Nobody,
+    /// Somebody of the name they ask for: the answer is the session there is.
+    Same(Response),
+    /// Somebody of another name, whose session ends once they are somebody new, and not if they are refused: who was
+    /// under it can never come back.
+    Other(Identity),
+}
+
+async fn current(app: &App, headers: &HeaderMap, name: &Name) -> Result<Current, Refusal> {
+    let Some(token) = shown(app, headers) else { return Ok(Current::Nobody) };
+    let Some(identity) = identify(app, &token).await? else { return Ok(Current::Nobody) };
+    let user = identity.user;
     let person = app.log.read(move |reads| reads.user(user)).await.map_err(unavailable)?;
     if let Some(person) = person.filter(|person| names::skeleton(&person.name) == name.skeleton) {
-        let session = Session { user: Some(person), expires: Some(expires), token: None };
-        return Ok(Some(axum::Json(session).into_response()));
+        let session = Session { user: Some(person), expires: Some(identity.expires), token: None };
+        return Ok(Current::Same(axum::Json(session).into_response()));
     }
-    propose(app, user, [Op::SessionRevoke { token_hash: token }]).await?;
-    Ok(None)
+    Ok(Current::Other(identity))
 }
 
 /// Makes a person, a session and a membership of the room everybody is in, all at once.
@@ -238,7 +282,7 @@ async fn propose(app: &App, by: UserId, ops: impl IntoIterator<Item = Op>) -> Re
 
 pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
     check_origin(&app, &headers)?;
-    if let Some(token) = shown(&headers)
+    if let Some(token) = shown(&app, &headers)
         && let Some(identity) = identify(&app, &token).await?
     {
         propose(&app, identity.user, [Op::SessionRevoke { token_hash: identity.token }]).await?;

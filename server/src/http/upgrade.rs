@@ -8,9 +8,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    AUTHORIZATION, CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use shared::close;
 use shared::error::{ErrorCode, WireError};
@@ -28,22 +28,27 @@ pub(super) const VERSION: &str = "13";
 
 pub(super) async fn upgrade(State(app): State<Arc<App>>, request: Request) -> Result<Response, Refusal> {
     let address = request.extensions().get::<PeerAddress>().copied();
+    let origin = request.headers().get(ORIGIN).cloned();
+    let (refusal, address) = match (judge(&app, request).await, address) {
+        (Err(refusal), Some(address)) if refusal.status.is_client_error() => (refusal, address.0),
+        (judged, _) => return judged,
+    };
+    // Only now: an address is many people's, and a page from anywhere makes the browser of one of them fail as often as it
+    // likes. Whoever may come in does.
     let now = app.ambient.now();
-    if address.is_some_and(|address| app.addresses.is_failing(address.0, now)) {
+    if app.addresses.is_failing(address, now) {
         let error = WireError::new(ErrorCode::RateLimited, "Too many failed attempts to connect from your address.");
         return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, error.retry_after(10_000)));
     }
-    let judged = judge(&app, request).await;
-    if let (Err(refusal), Some(address)) = (&judged, address)
-        && refusal.status.is_client_error()
-    {
-        app.addresses.failed(address.0, now);
+    app.addresses.failed(address, now);
+    if refusal.status == StatusCode::FORBIDDEN && origin.is_some() {
+        tracing::warn!(?origin, "an upgrade from a foreign page was refused");
     }
-    judged
+    Err(refusal)
 }
 
 async fn judge(app: &Arc<App>, mut request: Request<Body>) -> Result<Response, Refusal> {
-    let accept = handshake(request.headers())?;
+    let accept = handshake(&request)?;
     if app.drain.phase() != Phase::Serving {
         let error = WireError::new(ErrorCode::Unavailable, "The server is restarting.").retry_after(1_000);
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
@@ -68,10 +73,9 @@ async fn identify(app: &App, headers: &HeaderMap) -> Result<Result<Identity, u16
     let forbidden = |words: &str| Refusal::new(StatusCode::FORBIDDEN, WireError::new(ErrorCode::BadOrigin, words));
     match Origin::of(app, headers) {
         Origin::Foreign => {
-            tracing::warn!(origin = ?headers.get(ORIGIN), "an upgrade from a foreign page was refused");
             Err(forbidden("This page may not connect. The server's --allow-origin names those that may."))
         }
-        Origin::Allowed(_) => match session::shown(headers) {
+        Origin::Allowed(_) => match session::shown(app, headers) {
             Some(token) => Ok(session::identify(app, &token).await?.ok_or(close::SESSION_EXPIRED)),
             None => Ok(Err(close::SESSION_EXPIRED)),
         },
@@ -90,9 +94,17 @@ async fn identify(app: &App, headers: &HeaderMap) -> Result<Result<Identity, u16
     }
 }
 
-/// Checks the handshake's own headers (RFC 6455 §4.2.1) and computes the answer to its key.
-fn handshake(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+/// Checks the handshake itself (RFC 6455 §4.2.1) and computes the answer to its key.
+fn handshake(request: &Request<Body>) -> Result<HeaderValue, Refusal> {
     let refuse = |status, words: &str| Refusal::new(status, WireError::new(ErrorCode::BadMessage, words));
+    // The router takes a HEAD for a GET.
+    if request.method() != Method::GET || request.version() < Version::HTTP_11 {
+        return Err(refuse(StatusCode::BAD_REQUEST, "A WebSocket begins with a GET of HTTP/1.1."));
+    }
+    let headers = request.headers();
+    if !headers.contains_key(HOST) {
+        return Err(refuse(StatusCode::BAD_REQUEST, "The Host header is missing."));
+    }
     if !has_token(headers, &UPGRADE, "websocket") || !has_token(headers, &CONNECTION, "upgrade") {
         return Err(refuse(StatusCode::UPGRADE_REQUIRED, "Only WebSocket is spoken here."));
     }

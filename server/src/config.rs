@@ -3,6 +3,8 @@
 //! Must not live here: reading any of it later from anywhere else. Invariant: every limit is named once, with its unit
 //! in its name; after [`Config::validate`] no combination of them can make the server promise what it cannot hold.
 
+mod origin;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -257,14 +259,14 @@ impl Config {
     /// The first setting that cannot stand, with what to write instead.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let refuse = |words: String| Err(ConfigError(words));
-        for origin in &self.allow_origin {
-            if !is_origin(origin) {
+        for typed in &self.allow_origin {
+            let Some(origin) = origin::canonical(typed) else {
                 return refuse(format!(
-                    "--allow-origin {origin:?} is not an origin. Write scheme, host and, if it is not the usual one, port, and \
+                    "--allow-origin {typed:?} is not an origin. Write scheme, host and, if it is not the usual one, port, and \
                      nothing after it: https://chat.example.org"
                 ));
-            }
-            if origin.starts_with("http://") && !self.insecure_http && !is_loopback_origin(origin) {
+            };
+            if origin.starts_with("http://") && !self.insecure_http && !origin::is_loopback(&origin) {
                 return refuse(format!(
                     "--allow-origin {origin} is plain HTTP beyond this machine: cookies would travel in the clear. Use https, or \
                      add --insecure-http if you trust the network."
@@ -336,14 +338,14 @@ impl Config {
     #[must_use]
     pub fn origins(&self, address: SocketAddr) -> Vec<String> {
         if !self.allow_origin.is_empty() {
-            return self.allow_origin.iter().map(|origin| origin.to_ascii_lowercase()).collect();
+            return self.allow_origin.iter().filter_map(|text| origin::canonical(text)).collect();
         }
         let port = address.port();
         let mut origins = Vec::new();
         if address.ip().is_loopback() || address.ip().is_unspecified() {
             // A development server passes the page's own port on, so loopback allows its usual one too.
             for host in ["localhost", "127.0.0.1", "[::1]"] {
-                origins.extend([port, DEV_SERVER_PORT].map(|port| origin("http", host, port)));
+                origins.extend([port, DEV_SERVER_PORT].map(|port| origin::write("http", host, port)));
             }
         }
         if !address.ip().is_unspecified() && (address.ip().is_loopback() || self.insecure_http) {
@@ -351,7 +353,7 @@ impl Config {
                 std::net::IpAddr::V4(ip) => ip.to_string(),
                 std::net::IpAddr::V6(ip) => format!("[{ip}]"),
             };
-            origins.push(origin("http", &host, port));
+            origins.push(origin::write("http", &host, port));
         }
         origins.sort();
         origins.dedup();
@@ -418,30 +420,6 @@ pub const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Writes an origin as browsers do: the usual port is left out.
-fn origin(scheme: &str, host: &str, port: u16) -> String {
-    match (scheme, port) {
-        ("http", 80) | ("https", 443) => format!("{scheme}://{host}"),
-        _other => format!("{scheme}://{host}:{port}"),
-    }
-}
-
-fn is_origin(text: &str) -> bool {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    rest.is_some_and(|host| {
-        !host.is_empty()
-            && !host.contains(['/', '?', '#', '@', '*', ' ', '"', '\''])
-            && host.bytes().all(|byte| byte.is_ascii_graphic())
-    })
-}
-
-fn is_loopback_origin(origin: &str) -> bool {
-    let host = origin.trim_start_matches("http://");
-    let host = host.rsplit_once(':').map_or(host, |(name, port)| if port.ends_with(']') { host } else { name });
-    matches!(host, "localhost" | "[::1]")
-        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,6 +443,9 @@ mod tests {
             (&["--allow-origin", "*"][..], "--allow-origin"),
             (&["--allow-origin", "chat.example.org"], "--allow-origin"),
             (&["--allow-origin", "https://chat.example.org/"], "--allow-origin"),
+            (&["--allow-origin", "https://chat.example.org:"], "--allow-origin"),
+            (&["--allow-origin", "https://chat.example.org:web"], "--allow-origin"),
+            (&["--allow-origin", "https://::1"], "--allow-origin"),
             (&["--allow-origin", "http://192.0.2.7:8080"], "--insecure-http"),
             (&["--dead-peer-ms", "14000"], "--dead-peer-ms"),
             (&["--posts-per-s", "0"], "--posts-per-s"),

@@ -25,6 +25,7 @@ const NAME_BYTES: usize = 256;
 const TITLE_BYTES: usize = 1_024;
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 const EMOJI_VARIATION: char = '\u{fe0f}';
+const KEYCAP: char = '\u{20e3}';
 
 /// A name that may be used, with what it looks like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ fn invalid(words: &str) -> WireError {
 /// [`ErrorCode::NameInvalid`], saying what to change.
 pub fn person(text: &str) -> Result<Name, WireError> {
     if text.len() > NAME_BYTES * 4 {
-        return Err(invalid("A name is at most 32 characters long."));
+        return Err(invalid("A name is at most 32 characters long, and 256 bytes."));
     }
     let normal: String = text.nfkc().collect();
     let shown = normal.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -53,7 +54,7 @@ pub fn person(text: &str) -> Result<Name, WireError> {
         return Err(invalid("A name needs at least one character."));
     }
     if shown.graphemes(true).count() > NAME_GRAPHEMES || shown.len() > NAME_BYTES {
-        return Err(invalid("A name is at most 32 characters long."));
+        return Err(invalid("A name is at most 32 characters long, and 256 bytes."));
     }
     check_characters(&shown)?;
     if !shown.chars().any(|c| c.is_alphanumeric() || is_emoji(c)) {
@@ -81,6 +82,7 @@ fn check_characters(name: &str) -> Result<(), WireError> {
                 c == ZERO_WIDTH_JOINER && joins_emoji(&characters, at) || is_tag_of_a_flag(&characters, at)
             }
             GeneralCategory::SpaceSeparator => c == ' ',
+            GeneralCategory::NonspacingMark if is_variation(c) => varies(&characters, at),
             _visible => !is_blank_letter(c),
         };
         if !fine {
@@ -90,9 +92,34 @@ fn check_characters(name: &str) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Letters that show as nothing, loved by those who want an empty name.
+/// Letters, marks and symbols that show as nothing, loved by those who want an empty name.
 fn is_blank_letter(c: char) -> bool {
-    matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}' | '\u{034f}' | '\u{17b4}' | '\u{17b5}')
+    matches!(
+        c,
+        '\u{115f}'
+            | '\u{1160}'
+            | '\u{3164}'
+            | '\u{ffa0}'
+            | '\u{2800}'
+            | '\u{034f}'
+            | '\u{17b4}'
+            | '\u{17b5}'
+            | '\u{fffc}'
+            | '\u{16fe4}'
+            | '\u{1d159}'
+    )
+}
+
+/// Marks that choose a form of what stands before them and show as nothing themselves.
+fn is_variation(c: char) -> bool {
+    matches!(c, '\u{180b}'..='\u{180d}' | '\u{180f}' | '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
+}
+
+/// Tells whether there is a form to choose: of an emoji, a keycap, a Chinese character or another letter without case.
+fn varies(characters: &[char], at: usize) -> bool {
+    let before = characters[..at].last().copied();
+    before.is_some_and(|c| is_emoji(c) || c.general_category() == GeneralCategory::OtherLetter)
+        || characters.get(at + 1) == Some(&KEYCAP)
 }
 
 fn joins_emoji(characters: &[char], at: usize) -> bool {
@@ -141,7 +168,7 @@ pub fn suggestions<'a>(name: &str, ambient: &'a dyn Ambient) -> impl Iterator<It
 /// [`ErrorCode::NameInvalid`], with a name that would do where one can be made.
 pub fn room(text: &str) -> Result<String, WireError> {
     if text.len() > NAME_BYTES * 4 {
-        return Err(invalid("A room's name is at most 32 characters long."));
+        return Err(invalid("A room's name is at most 32 characters long, and 256 bytes."));
     }
     let normal: String = text.nfkc().flat_map(char::to_lowercase).nfkc().collect();
     let slug = slug(&normal);
@@ -161,13 +188,16 @@ pub fn room(text: &str) -> Result<String, WireError> {
     Err(refusal)
 }
 
-/// Keeps letters, digits and their marks; everything else becomes one hyphen between.
+/// Keeps letters, digits and as many of their marks as can be read; everything else becomes one hyphen between.
 fn slug(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    let mut marks = 0;
     for c in text.chars() {
-        let keeps = (c.is_alphanumeric() || (is_combining_mark(c) && !out.is_empty() && !out.ends_with('-')))
-            && !is_blank_letter(c);
-        if keeps {
+        marks = if is_combining_mark(c) { marks + 1 } else { 0 };
+        let has_place = marks == 0 || (!out.is_empty() && !out.ends_with('-'));
+        if is_variation(c) || marks > COMBINING_MARKS {
+            // Whoever reads the name would not miss it.
+        } else if has_place && (marks > 0 || c.is_alphanumeric()) && !is_blank_letter(c) {
             out.push(c);
         } else if !out.is_empty() && !out.ends_with('-') {
             out.push('-');
@@ -212,6 +242,9 @@ mod tests {
             ("Ann 🏴󠁧󠁢󠁷󠁬󠁳󠁿", "Ann 🏴󠁧󠁢󠁷󠁬󠁳󠁿"),
             ("नमस्ते", "नमस्ते"),
             ("7", "7"),
+            ("葛\u{e0100}城", "葛\u{e0100}城"),
+            ("Ann ❤\u{fe0f}", "Ann ❤\u{fe0f}"),
+            ("1\u{fe0f}\u{20e3}", "1\u{fe0f}\u{20e3}"),
         ] {
             let name = person(typed).unwrap_or_else(|error| panic!("{typed:?} was refused: {error}"));
             assert_eq!(name.shown, shown);
@@ -241,6 +274,11 @@ mod tests {
             &drowned,
             &long,
             "a\u{ad}b",
+            "a\u{fe0f}b",
+            "a\u{e0100}",
+            "a\u{1d159}",
+            "a\u{fffc}b",
+            "a\u{16fe4}",
         ] {
             assert_eq!(person(bad).map_err(|error| error.code), Err(ErrorCode::NameInvalid), "{bad:?} was accepted");
         }
@@ -284,11 +322,20 @@ mod tests {
         {
             assert_eq!(room(typed).as_deref(), Ok(name));
         }
-        for (typed, suggestion) in
-            [("my room", Some("my-room")), ("--a--", Some("a")), ("a/b", Some("a-b")), ("///", None), ("", None)]
-        {
+        for (typed, suggestion) in [
+            ("my room", Some("my-room")),
+            ("--a--", Some("a")),
+            ("a/b", Some("a-b")),
+            ("gener\u{fe0f}al", Some("general")),
+            ("general\u{e0100}", Some("general")),
+            ("\u{345}a", Some("a")),
+            ("///", None),
+            ("", None),
+        ] {
             let refused = room(typed).unwrap_err();
             assert_eq!((refused.code, refused.suggestion.as_deref()), (ErrorCode::NameInvalid, suggestion), "{typed}");
         }
+        let offered = room(&format!("x{}", "\u{301}".repeat(10))).unwrap_err().suggestion.unwrap();
+        assert_eq!((offered.chars().count(), room(&offered)), (1 + COMBINING_MARKS, Ok(offered.clone())));
     }
 }

@@ -4,6 +4,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 #[cfg(target_os = "linux")]
@@ -34,6 +35,47 @@ pub trait Socket: Send + Sync + 'static {
     /// # Errors
     /// As the system says; the socket is of no use then.
     fn finish(&self) -> io::Result<()>;
+    /// Returns how many bytes that were written the peer has not acknowledged; `None` where that is not known.
+    fn unacknowledged(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// Whoever takes less than this, in all the time there is for it, takes nothing. In bytes.
+pub const LEAST_TAKEN: usize = 1_024;
+
+/// A socket that takes nothing more of what waits. The kernel takes more only when a good part of its buffer is free, tens
+/// of kilobytes, which a thin link needs long for; so what counts is what the peer acknowledges meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    since: Instant,
+    unacknowledged: Option<usize>,
+}
+
+impl Stall {
+    /// Begins now.
+    pub fn begin(now: Instant, socket: &dyn Socket) -> Self {
+        Self { since: now, unacknowledged: socket.unacknowledged() }
+    }
+
+    /// Returns when it is to be judged.
+    #[must_use]
+    pub fn judged_at(&self, patience: Duration) -> Instant {
+        self.since + patience
+    }
+
+    /// Tells whether the peer has had its time and taken nothing. Whoever took some has as much time again.
+    pub fn is_over(&mut self, now: Instant, patience: Duration, socket: &dyn Socket) -> bool {
+        if now < self.judged_at(patience) {
+            return false;
+        }
+        let left = socket.unacknowledged();
+        let took = self.unacknowledged.zip(left).is_some_and(|(before, left)| left + LEAST_TAKEN <= before);
+        if took {
+            *self = Self { since: now, unacknowledged: left };
+        }
+        !took
+    }
 }
 
 impl Socket for TcpStream {
@@ -80,6 +122,18 @@ impl Socket for TcpStream {
 
     fn finish(&self) -> io::Result<()> {
         SockRef::from(self).shutdown(Shutdown::Write)
+    }
+
+    /// SIOCOUTQ of tcp(7).
+    #[cfg(target_os = "linux")]
+    #[allow(unsafe_code, reason = "no crate asks this for us")]
+    fn unacknowledged(&self) -> Option<usize> {
+        use std::ffi::c_int;
+
+        use rustix::ioctl::{Getter, Opcode, ioctl};
+        // SAFETY: the kernel writes one int for it (TIOCOUTQ has the same number).
+        let bytes = unsafe { ioctl(self, Getter::<{ libc::TIOCOUTQ as Opcode }, c_int>::new()) };
+        usize::try_from(bytes.ok()?).ok()
     }
 }
 
@@ -154,5 +208,64 @@ mod tests {
         let mut read = vec![0; sent];
         tokio::join!(async { theirs.read_exact(&mut read).await.unwrap() }, async { writable.await.unwrap() });
         assert!(Socket::try_write(&ours, &frame).unwrap() > 0);
+    }
+
+    /// Takes nothing; so many bytes are not acknowledged.
+    struct Full(Option<usize>);
+
+    impl Socket for Full {
+        fn try_read(&self, _buffer: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn try_write_vectored(&self, _frames: &[IoSlice<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn finish(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn unacknowledged(&self) -> Option<usize> {
+            self.0
+        }
+    }
+
+    #[test]
+    fn whoever_takes_some_in_time_is_not_stuck_however_long_the_kernel_takes_no_more() {
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let start = Instant::now();
+        let mut left = 200_000;
+        let mut stall = Stall::begin(start, &Full(Some(left)));
+        let mut now = start;
+        for _ in 0..100 {
+            assert_eq!(stall.judged_at(PATIENCE), now + PATIENCE);
+            assert!(!stall.is_over(now + PATIENCE - Duration::from_millis(1), PATIENCE, &Full(Some(left))));
+            (now, left) = (now + PATIENCE, left - LEAST_TAKEN);
+            assert!(!stall.is_over(now, PATIENCE, &Full(Some(left))), "it took {LEAST_TAKEN} bytes");
+        }
+        now += PATIENCE;
+        assert!(stall.is_over(now, PATIENCE, &Full(Some(left - LEAST_TAKEN + 1))), "a trickle is nothing");
+        // Where nobody knows, only time counts.
+        let mut unknown = Stall::begin(start, &Full(None));
+        assert!(unknown.is_over(start + PATIENCE, PATIENCE, &Full(None)));
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_has_not_acknowledged_is_known() {
+        let (ours, mut theirs) = pair().await;
+        assert_eq!(ours.unacknowledged(), Some(0));
+        let frame = vec![7; 64 * 1024];
+        let mut sent = 0;
+        while let Ok(count) = Socket::try_write(&ours, &frame) {
+            sent += count;
+        }
+        let full = ours.unacknowledged().unwrap();
+        assert!(full > 0 && full <= sent, "{full} of {sent}");
+        let mut read = vec![0; sent];
+        theirs.read_exact(&mut read).await.unwrap();
+        while ours.unacknowledged().unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
     }
 }

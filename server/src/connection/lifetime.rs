@@ -18,7 +18,7 @@ use crate::ws::frame;
 impl<S: Socket> Connection<S> {
     /// Returns when [`Connection::on_deadline`] has something to do.
     pub(super) fn deadline(&self, now: Instant) -> Instant {
-        let slow = self.outlet.lock().stalled_since().map(|since| since + ms(self.app.config.timing.slow_timeout_ms));
+        let slow = self.outlet.lock().judged_at(ms(self.app.config.timing.slow_timeout_ms));
         let phase = match self.phase {
             Phase::Closing { until, .. } => return until,
             Phase::Hello { until } => until,
@@ -40,7 +40,7 @@ impl<S: Socket> Connection<S> {
             Phase::Hello { .. } | Phase::Greeting | Phase::Open => {}
         }
         let slow = ms(self.app.config.timing.slow_timeout_ms);
-        if self.outlet.lock().stalled_since().is_some_and(|since| now >= since + slow) {
+        if self.outlet.lock().is_stuck(now, slow) {
             return self.close_with(close::SLOW);
         }
         if matches!(self.phase, Phase::Greeting | Phase::Open) {

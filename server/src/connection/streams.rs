@@ -155,7 +155,7 @@ impl<S: Socket> Connection<S> {
         // What is soon stale is shed first: posts would wait behind it when the peer does not keep up.
         if !typing.is_empty() {
             let mut out = self.outlet.lock();
-            if out.stalled_since().is_none() {
+            if !out.is_stalled() {
                 typing.into_iter().for_each(|frame| out.push(frame));
             }
         }

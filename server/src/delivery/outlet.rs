@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::socket::Socket;
+use crate::socket::{Socket, Stall};
 use bytes::{Buf as _, Bytes};
 
 /// Frames handed to the kernel in one call.
@@ -31,8 +31,8 @@ pub struct Out {
     bytes: usize,
     /// The first frame is partly written.
     partial: bool,
-    /// Since when the kernel has taken nothing of what waits.
-    stalled: Option<Instant>,
+    /// The kernel takes nothing of what waits.
+    stall: Option<Stall>,
     /// Whether others than the connection's task may write.
     shares: bool,
 }
@@ -128,10 +128,24 @@ impl Out {
         self.bytes
     }
 
-    /// Returns since when the peer has taken nothing.
+    /// Tells whether what waits is not taken at the moment.
     #[must_use]
-    pub const fn stalled_since(&self) -> Option<Instant> {
-        self.stalled
+    pub const fn is_stalled(&self) -> bool {
+        self.stall.is_some()
+    }
+
+    /// Returns when [`Out::is_stuck`] is to be asked, if what waits is not taken.
+    #[must_use]
+    pub fn judged_at(&self, patience: Duration) -> Option<Instant> {
+        self.stall.map(|stall| stall.judged_at(patience))
+    }
+
+    /// Tells whether the peer has taken nothing for so long.
+    pub fn is_stuck(&mut self, now: Instant, patience: Duration) -> bool {
+        match (&mut self.stall, &self.socket) {
+            (Some(stall), Some(socket)) => stall.is_over(now, patience, &**socket),
+            (None, _) | (_, None) => false,
+        }
     }
 
     /// Forgets everything but what is partly written.
@@ -162,7 +176,7 @@ impl Out {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.took(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.stalled.get_or_insert(now);
+                    self.stall.get_or_insert_with(|| Stall::begin(now, &**socket));
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -174,7 +188,7 @@ impl Out {
 
     fn took(&mut self, mut written: usize) {
         self.bytes -= written;
-        self.stalled = None;
+        self.stall = None;
         while written > 0 {
             let Some(first) = self.frames.front_mut() else { break };
             if written < first.len() {
@@ -195,13 +209,13 @@ impl Out {
 
 impl fmt::Debug for Out {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { socket, frames, bytes, partial, stalled, shares } = self;
+        let Self { socket, frames, bytes, partial, stall, shares } = self;
         f.debug_struct("Out")
             .field("open", &socket.is_some())
             .field("frames", &frames.len())
             .field("bytes", bytes)
             .field("partial", partial)
-            .field("stalled", stalled)
+            .field("stall", stall)
             .field("shares", shares)
             .finish()
     }

@@ -28,6 +28,12 @@ impl Session {
             Ok(message) => message,
             Err(bad) => return self.note(Happened::Unreadable { why: bad.error.message }, now),
         };
+        if let Link::Up(up) = &mut self.link
+            && up.sync != Sync::Live
+        {
+            // Nobody is told "live" meanwhile.
+            up.heartbeat.brought(now);
+        }
         match (message.body, message.id) {
             (Body::Event(event), _) => self.handle_event(event, now),
             (Body::Reply(reply), Some(id)) => self.handle_reply(id, reply, now),
@@ -48,7 +54,9 @@ impl Session {
             }
             return;
         }
-        match (self.pending.remove(&id), reply) {
+        let pending = self.pending.remove(&id);
+        self.answered(pending.as_ref(), now);
+        match (pending, reply) {
             (Some(Pending::Beat), Reply::Beat(answer)) => {
                 self.backoff.set_spread(answer.reconnect_spread_ms);
                 self.beat_answered(id, now);
@@ -107,7 +115,9 @@ impl Session {
             }
             return;
         }
-        match self.pending.remove(&id) {
+        let pending = self.pending.remove(&id);
+        self.answered(pending.as_ref(), now);
+        match pending {
             Some(Pending::Send(client_id, n)) => match self.outbox.refused(client_id, id, n, error, now) {
                 AfterRefusal::Parked(client_id, error) => {
                     self.dirty.insert(client_id);
@@ -123,6 +133,13 @@ impl Session {
             // A refused beat is an answer all the same: the way up works.
             Some(Pending::Beat) => self.beat_answered(id, now),
             None => {}
+        }
+    }
+
+    /// An answer to anything shows that the way up carries what was asked before a beat that waits behind it.
+    fn answered(&mut self, asked: Option<&Pending>, now: Timestamp) {
+        if let (Some(_), Link::Up(up)) = (asked, &mut self.link) {
+            up.heartbeat.answered_another(now);
         }
     }
 

@@ -2,11 +2,12 @@
 //!
 //! Must not live here: sending, or what follows from death. Invariant: an answer is missed only if the timer that says
 //! so was on time. A late timer (hidden tab, sleeping machine) asks once more instead, because the answer may be
-//! waiting behind it.
+//! waiting behind it. On a thin link it waits behind what else is under way: progress puts the deadline off.
 //!
 //! ```text
 //!          due / wake / late ack            answered
 //! Resting ───────────────────────▶ Asked ─────────────▶ Resting
+//!                                    │ progress: the deadline moves
 //!                                    │ deadline, timer late and first time: ask again
 //!                                    │ deadline, on time: dead
 //! ```
@@ -18,13 +19,25 @@ use crate::time::Timestamp;
 
 /// A timer later than this was held back, in milliseconds.
 pub const LATE_TIMER_MS: u64 = 2_000;
+/// How long the link may be silent while it brings what was missed, in milliseconds: where one packet is lost, all that
+/// came behind it waits for it, on a thin link for many seconds. Less than 15 s, by which any dead link is noticed.
+pub(super) const CATCHING_UP_SILENCE_MS: u64 = 10_000;
 /// How long an answer may take right after a wake, in milliseconds: the link is most likely dead, and somebody waits.
 pub const WAKE_ANSWER_MS: u64 = 1_500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    Resting { due: Timestamp },
-    Asked { id: RequestId, at: Timestamp, deadline: Timestamp, question: Question },
+    Resting {
+        due: Timestamp,
+    },
+    /// `again` is when to beat once more although the answer is still awaited: the server judges silence too.
+    Asked {
+        id: RequestId,
+        at: Timestamp,
+        deadline: Timestamp,
+        again: Timestamp,
+        question: Question,
+    },
 }
 
 /// Why the link was asked.
@@ -67,18 +80,22 @@ impl Heartbeat {
     }
 
     fn rest(&mut self, now: Timestamp) {
+        self.state = State::Resting { due: self.next_beat(now) };
+    }
+
+    fn next_beat(&self, now: Timestamp) -> Timestamp {
         let interval = if self.hidden { self.terms.hidden_interval_ms } else { self.terms.interval_ms };
-        self.state = State::Resting { due: now.plus(interval.max(1)) };
+        now.plus(interval.max(1))
     }
 
     pub(super) fn set_hidden(&mut self, hidden: bool) {
         self.hidden = hidden;
     }
 
-    pub(super) const fn deadline(&self) -> Timestamp {
+    pub(super) fn deadline(&self) -> Timestamp {
         match self.state {
             State::Resting { due } => due,
-            State::Asked { deadline, .. } => deadline,
+            State::Asked { deadline, again, .. } => deadline.min(again),
         }
     }
 
@@ -94,7 +111,13 @@ impl Heartbeat {
             }
             State::Resting { due } if now >= due => Pulse::Ask,
             State::Resting { .. } => Pulse::Rest,
-            State::Asked { deadline, .. } if now < deadline => Pulse::Rest,
+            State::Asked { deadline, again, .. } if now < deadline => {
+                if now >= again {
+                    Pulse::Ask
+                } else {
+                    Pulse::Rest
+                }
+            }
             State::Asked { deadline, question: Question::Routine, .. } if now.since(deadline) > LATE_TIMER_MS => {
                 Pulse::Ask
             }
@@ -106,18 +129,42 @@ impl Heartbeat {
     /// Notes that a beat was sent as request `id`. A question that is open and not overdue stays: asking again must not
     /// put off its deadline.
     pub(super) fn asked(&mut self, id: RequestId, now: Timestamp) {
-        let question = match self.state {
-            State::Asked { deadline, .. } if now < deadline => return,
+        let next_beat = self.next_beat(now);
+        let question = match &mut self.state {
+            State::Asked { deadline, again, .. } if now < *deadline => {
+                *again = next_beat;
+                return;
+            }
             State::Asked { .. } => Question::SecondChance,
             State::Resting { .. } => Question::Routine,
         };
-        self.state = State::Asked { id, at: now, deadline: now.plus(self.terms.answer_ms), question };
+        let deadline = now.plus(self.terms.answer_ms);
+        self.state = State::Asked { id, at: now, deadline, again: next_beat, question };
     }
 
     /// As [`Self::asked`], after a wake: the answer must come soon, and the next miss counts.
     pub(super) fn asked_on_wake(&mut self, id: RequestId, now: Timestamp) {
         let deadline = now.plus(WAKE_ANSWER_MS.min(self.terms.answer_ms));
-        self.state = State::Asked { id, at: now, deadline, question: Question::Wake };
+        self.state = State::Asked { id, at: now, deadline, again: self.next_beat(now), question: Question::Wake };
+    }
+
+    /// Notes that another question was answered: the answer to the beat may wait behind it, and has its time anew.
+    pub(super) fn answered_another(&mut self, now: Timestamp) {
+        self.put_off(now, self.terms.answer_ms);
+    }
+
+    /// Notes that something of what was missed has come: the answer waits behind the rest of it.
+    pub(super) fn brought(&mut self, now: Timestamp) {
+        self.put_off(now, self.terms.answer_ms.max(CATCHING_UP_SILENCE_MS));
+    }
+
+    /// Not after a wake: what comes then may have lain here all along.
+    fn put_off(&mut self, now: Timestamp, ms: u64) {
+        if let State::Asked { deadline, question: Question::Routine | Question::SecondChance, .. } = &mut self.state
+            && now < *deadline
+        {
+            *deadline = (*deadline).max(now.plus(ms));
+        }
     }
 
     /// Notes an answer; returns the round trip in milliseconds if it was to the last question.

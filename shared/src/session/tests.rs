@@ -53,6 +53,8 @@ struct World {
     link: Link,
     /// The server answers sends.
     acks: bool,
+    /// The server has more to send than ever comes: it does not say `live`.
+    behind: bool,
     open: Option<AttemptId>,
     attempts: Vec<Timestamp>,
     events: Vec<(Timestamp, SessionEvent)>,
@@ -82,6 +84,7 @@ impl World {
             now: Timestamp(1_000_000),
             link: Link::Good,
             acks: true,
+            behind: false,
             open: None,
             attempts: Vec::new(),
             events: Vec::new(),
@@ -168,7 +171,9 @@ impl World {
                         self.say(attempt, Message::event(Event::Room(self.event(seq))));
                     }
                 }
-                self.say(attempt, Message::event(Event::Live(Live {})));
+                if !self.behind {
+                    self.say(attempt, Message::event(Event::Live(Live {})));
+                }
             }
             WireCommand::Open(open) => {
                 let opened = self.opened(open.cursor);

@@ -98,10 +98,13 @@ pub(crate) const ROWS: [Row; 34] = [
     Row {
         number: 6,
         name: "lossy-thin-link",
-        fault: "a fifth of all packets is lost; then the link carries 256 kbit/s",
+        fault: "a fifth of all packets is lost; then the link carries 256 kbit/s, and 32 for whoever missed 100 KB",
         expected: "slower, but whole and in order, and no loop of closing and resuming",
         needs: &[Need::Root],
-        tests: &["network_faults::fault_06_a_link_that_loses_packets_and_one_that_is_thin_are_slower_and_whole"],
+        tests: &[
+            "network_faults::fault_06_a_link_that_loses_packets_and_one_that_is_thin_are_slower_and_whole",
+            "network_faults::fault_06_what_was_missed_comes_over_a_very_thin_link_in_one_go",
+        ],
     },
     Row {
         number: 7,

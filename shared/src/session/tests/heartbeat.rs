@@ -150,3 +150,86 @@ fn a_late_timer_asks_once_more_before_it_declares_death() {
     world.input(Input::DeadlineReached);
     assert!(is_waiting(&world), "the second miss counts, however late");
 }
+
+/// A server of which nothing but a hello is answered by itself.
+fn catching_up() -> World {
+    let mut world = World::new(1);
+    world.behind = true;
+    world.input(Input::Command(Command::Open { room: ROOM, cursor: None, replay: false }));
+    world.input(Input::Command(Command::Start));
+    assert!(matches!(world.session.state(), ConnectionState::CatchingUp { .. }), "{:?}", world.session.state());
+    world
+}
+
+#[test]
+fn scenario_06_a_thin_link_that_still_brings_what_was_missed_is_not_left() {
+    let mut world = catching_up();
+    world.link = Link::UpLost;
+    // The answer to every beat waits behind what was missed.
+    for _ in 0..40 {
+        world.run(3_900, is_waiting);
+        world.other_posts();
+        // Here a packet was lost, and what came behind it waits until it was sent again.
+        world.run(9_900, is_waiting);
+        assert!(!is_waiting(&world), "it was left while it brought something");
+        world.other_posts();
+    }
+    // The server, which judges silence too, has heard from it all the while.
+    let beats = world.sent.iter().filter(|(_, message)| matches!(message.body, Body::Command(WireCommand::Beat(_))));
+    assert_eq!(beats.count() as u64, 40 * 13_800 / world.terms.interval_ms);
+    // When nothing comes any more it is as dead as any other.
+    let noticed = world.run(60_000, is_waiting);
+    assert!(noticed <= 15_000, "noticed after {noticed} ms");
+}
+
+#[test]
+fn scenario_06_answers_that_still_come_put_a_verdict_off_and_events_do_not() {
+    for answers in [true, false] {
+        let mut world = World::live(1);
+        world.link = Link::UpLost;
+        // Large posts on a thin way up: one is answered every three seconds, and the beat waits behind them all.
+        for n in 1..=5 {
+            world.post(n);
+        }
+        let asked: Vec<RequestId> = world.sent.iter().filter_map(|(_, message)| posts(message)).collect();
+        let start = world.now;
+        for id in asked {
+            world.run(3_000, is_waiting);
+            let Some(attempt) = world.open.filter(|_| !is_waiting(&world)) else { break };
+            let refusal = WireError::new(ErrorCode::PostTooLong, "Too long.");
+            let said = if answers {
+                Message::refusal(Some(id), refusal)
+            } else {
+                Message::event(Event::Heads(crate::message::Heads { heads: Vec::new() }))
+            };
+            world.input(Input::Received { attempt, text: said.to_json() });
+        }
+        world.run(60_000, is_waiting);
+        let noticed = world.now.since(start);
+        // The last answer comes after 15 s, the next beat is due 10 s after the connection was last proved.
+        let expected = if answers { 15_000..=30_000 } else { 0..=9_000 };
+        assert!(expected.contains(&noticed), "answers: {answers}, noticed after {noticed} ms");
+    }
+}
+
+fn posts(message: &Message) -> Option<RequestId> {
+    match message.body {
+        Body::Command(WireCommand::Post(_)) => message.id,
+        _ => None,
+    }
+}
+
+#[test]
+fn what_comes_after_a_sleep_does_not_put_the_verdict_off() {
+    let mut world = catching_up();
+    world.link = Link::UpLost;
+    world.now = world.now.plus(600_000);
+    world.input(Input::Woke);
+    let start = world.now;
+    while !is_waiting(&world) && world.now.since(start) < 60_000 {
+        // Lay in the socket while the machine slept.
+        world.other_posts();
+        world.run(500, is_waiting);
+    }
+    assert_eq!(world.now.since(start), crate::session::heartbeat::WAKE_ANSWER_MS);
+}

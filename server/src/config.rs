@@ -199,7 +199,8 @@ pub struct Timing {
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Rates")]
 pub struct Rates {
-    /// Posts, edits, deletions and reactions of one person at once
+    /// Posts, edits, deletions and reactions of one person at once, and rooms made, joined and left; a new name counts as
+    /// ten
     #[arg(long, env = "HOLDFAST_POSTS_BURST", default_value_t = 10, hide_short_help = true)]
     pub posts_burst: u64,
     /// The same, a second, after the burst

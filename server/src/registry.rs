@@ -82,12 +82,19 @@ impl Registry {
         self.lock().users.retain(|_, user| !user.connections.is_empty() || !user.sends.is_full(now));
     }
 
-    /// Takes one send from a person's rate, whichever of their connections it came by.
+    /// Takes so many sends from a person's rate, whichever of their connections they came by.
     ///
     /// # Errors
     /// How long to wait, in milliseconds.
-    pub fn take_send(&self, user: UserId, now: Instant) -> Result<(), u64> {
-        self.lock().users.get_mut(&user).map_or(Ok(()), |user| user.sends.take(now))
+    pub fn take_sends(&self, user: UserId, sends: u64, now: Instant) -> Result<(), u64> {
+        self.lock().users.get_mut(&user).map_or(Ok(()), |user| user.sends.take_many(sends, now))
+    }
+
+    /// Gives back what was taken for something that was then not done.
+    pub fn give_sends_back(&self, user: UserId, sends: u64) {
+        if let Some(user) = self.lock().users.get_mut(&user) {
+            user.sends.give_back(sends);
+        }
     }
 
     /// Calls `tell` for every connection of a person.

@@ -28,12 +28,27 @@ impl Bucket {
     /// # Errors
     /// How long until there is one, in milliseconds, at least 1.
     pub fn take(&mut self, now: Instant) -> Result<(), u64> {
+        self.take_many(1, now)
+    }
+
+    /// Takes this many tokens at once, or the whole burst where that is less.
+    ///
+    /// # Errors
+    /// How long until there are as many, in milliseconds, at least 1.
+    pub fn take_many(&mut self, tokens: u64, now: Instant) -> Result<(), u64> {
         self.refill(now);
-        if self.milli >= 1_000 {
-            self.milli -= 1_000;
+        let wanted = tokens.min(self.burst).saturating_mul(1_000);
+        if self.milli >= wanted {
+            self.milli -= wanted;
             return Ok(());
         }
-        Err((1_000 - self.milli).div_ceil(self.per_s.max(1)).max(1))
+        Err((wanted - self.milli).div_ceil(self.per_s.max(1)).max(1))
+    }
+
+    /// Puts tokens back that were taken for nothing.
+    pub fn give_back(&mut self, tokens: u64) {
+        let tokens = tokens.saturating_mul(1_000);
+        self.milli = self.milli.saturating_add(tokens).min(self.burst.saturating_mul(1_000));
     }
 
     /// Tells whether the whole burst is there.
@@ -109,9 +124,17 @@ mod tests {
         assert_eq!(bucket.take(at(150)), Err(50));
         assert_eq!(bucket.take(at(200)), Ok(()));
         assert_eq!(bucket.take(at(200)), Err(200));
-        let later = (0..100).filter(|_| bucket.take(at(60_000)).is_ok()).count();
+        assert_eq!(bucket.take_many(10, at(1_200)), Err(1_000), "five came, five lack");
+        assert_eq!(bucket.take_many(4, at(1_200)), Ok(()));
+        assert_eq!(bucket.take_many(u64::MAX, at(60_000)), Ok(()), "more than the burst is the burst");
+        assert_eq!(bucket.take(at(60_000)), Err(200));
+        bucket.give_back(2);
+        assert_eq!(bucket.take_many(3, at(60_000)), Err(200));
+        bucket.give_back(100);
+        assert_eq!(bucket.take_many(10, at(60_000)), Ok(()), "no more than the burst comes back");
+        let later = (0..100).filter(|_| bucket.take(at(120_000)).is_ok()).count();
         assert_eq!(later, 10);
-        assert!(!bucket.is_full(at(60_000)) && bucket.is_full(at(62_000)));
+        assert!(!bucket.is_full(at(120_000)) && bucket.is_full(at(122_000)));
     }
 
     #[test]

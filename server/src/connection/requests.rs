@@ -29,6 +29,9 @@ use crate::people::tokens::TokenHash;
 /// What a page may take of a message; the rest is for the envelope.
 const PAGE_BYTES: usize = OUTBOUND_MESSAGE_BYTES * 3 / 4;
 
+/// As how many posts a new name counts: it is told in every room that one is in.
+const RENAME_SENDS: u64 = 10;
+
 /// A request being answered.
 pub(super) type Job = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -133,6 +136,13 @@ async fn propose(app: &App, peer: &Peer, key: ClientId, op: Op) -> Outcome<Recei
     }
 }
 
+/// Takes what others will be told of from a person's rate.
+fn charge(app: &App, peer: &Peer, sends: u64) -> Result<(), WireError> {
+    app.registry.take_sends(peer.user, sends, app.ambient.now()).map_err(|wait| {
+        WireError::new(ErrorCode::RateLimited, "Too many changes at once. Wait, then ask again.").retry_after(wait)
+    })
+}
+
 async fn greet(app: Arc<App>, peer: Arc<Peer>, hello: Hello) -> Done {
     let log = app.log.clone();
     let hello = Box::new(hello);
@@ -226,6 +236,7 @@ async fn summary(app: &App, peer: &Peer, room: RoomId) -> Outcome<Reply> {
 
 async fn create_room(app: &App, peer: &Peer, ask: CreateRoom) -> Outcome<Reply> {
     let (name, title) = (names::room(&ask.name)?, names::title(&ask.title)?);
+    charge(app, peer, 1)?;
     let room = app.ambient.mint_room();
     let receipt = match propose(app, peer, ask.client_id, Op::RoomCreate { room, name: name.clone(), title }).await {
         Err(Failure::Refused(error)) if error.code == ErrorCode::NameTaken => {
@@ -254,11 +265,13 @@ async fn suggest_room(app: &App, name: String, error: WireError) -> Outcome<Wire
 }
 
 async fn join(app: &App, peer: &Peer, key: ClientId, room: RoomId) -> Outcome<Reply> {
+    charge(app, peer, 1)?;
     propose(app, peer, key, Op::Join { room }).await?;
     summary(app, peer, room).await
 }
 
 async fn leave(app: &App, peer: &Peer, key: ClientId, room: RoomId) -> Outcome<Reply> {
+    charge(app, peer, 1)?;
     propose(app, peer, key, Op::Leave { room }).await?;
     Ok(Reply::Done(Empty {}))
 }
@@ -283,10 +296,13 @@ async fn people(app: Arc<App>, peer: &Peer, ask: ListPeople) -> Outcome<Reply> {
 
 async fn rename(app: &App, peer: &Peer, ask: Rename) -> Outcome<Reply> {
     let name = names::person(&ask.name)?;
+    charge(app, peer, RENAME_SENDS)?;
     let op = Op::UserSet { user: peer.user, name: name.shown.clone(), skeleton: name.skeleton };
     match propose(app, peer, ask.client_id, op).await {
         Ok(_) => Ok(Reply::Done(Empty {})),
         Err(Failure::Refused(error)) if error.code == ErrorCode::NameTaken => {
+            // Nobody was told of it, and whoever takes the name that is offered shall not have to wait.
+            app.registry.give_sends_back(peer.user, RENAME_SENDS);
             let (shown, ambient) = (name.shown, Arc::clone(&app.ambient));
             let free = read(app, move |reads| free_name(reads, &shown, &*ambient)).await?;
             Err(free.map_or(error.clone(), |free| error.suggest(free)).into())

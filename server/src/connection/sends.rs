@@ -146,7 +146,7 @@ impl Sends {
             other => Ok(other),
         };
         let op = op.map_err(|error| (id, n, error))?;
-        app.registry.take_send(peer.user, now).map_err(|wait| {
+        app.registry.take_sends(peer.user, 1, now).map_err(|wait| {
             let error = WireError::new(ErrorCode::RateLimited, "Too many posts at once. Wait, then send again.");
             (id, n, error.retry_after(wait))
         })?;

@@ -341,12 +341,17 @@ impl Config {
         if !self.allow_origin.is_empty() {
             return self.allow_origin.iter().filter_map(|text| origin::canonical(text)).collect();
         }
+        // A development server passes requests on under its own port. In a release that port may be anybody's, and browsers
+        // send cookies to every port of a host.
+        self.own_origins(address, cfg!(debug_assertions).then_some(DEV_SERVER_PORT))
+    }
+
+    fn own_origins(&self, address: SocketAddr, development: Option<u16>) -> Vec<String> {
         let port = address.port();
         let mut origins = Vec::new();
         if address.ip().is_loopback() || address.ip().is_unspecified() {
-            // A development server passes the page's own port on, so loopback allows its usual one too.
             for host in ["localhost", "127.0.0.1", "[::1]"] {
-                origins.extend([port, DEV_SERVER_PORT].map(|port| origin::write("http", host, port)));
+                origins.extend(std::iter::once(port).chain(development).map(|port| origin::write("http", host, port)));
             }
         }
         if !address.ip().is_unspecified() && (address.ip().is_loopback() || self.insecure_http) {
@@ -460,11 +465,13 @@ mod tests {
     }
 
     #[test]
-    fn loopback_allows_its_names_at_its_port_and_at_the_development_servers() {
+    fn loopback_allows_its_names_at_its_port_and_in_development_at_one_more() {
         let origins = config(&[]).origins("127.0.0.1:8080".parse().unwrap());
         for origin in ["http://localhost:8080", "http://127.0.0.1:8081", "http://[::1]:8080"] {
             assert!(origins.iter().any(|known| known == origin), "{origin} is missing in {origins:?}");
         }
+        let released = config(&[]).own_origins("127.0.0.1:8080".parse().unwrap(), None);
+        assert_eq!(released, ["http://127.0.0.1:8080", "http://[::1]:8080", "http://localhost:8080"]);
         let chosen = config(&["--allow-origin", "https://Chat.example.org"]).origins("127.0.0.1:8080".parse().unwrap());
         assert_eq!(chosen, ["https://chat.example.org"]);
         let beyond = "192.0.2.7:80".parse().unwrap();

@@ -221,7 +221,7 @@ async fn tidy(app: &App) {
 /// Makes the room everybody is in, the first time.
 ///
 /// # Errors
-/// If the log refuses it or has stopped.
+/// If the log refuses it or has stopped, or has no room for it and it was never made.
 pub async fn bootstrap(log: &LogHandle, ambient: &dyn Ambient) -> Result<(), ServerError> {
     // The same key each time: what was done at the first start is not done again.
     let key = ClientId::from_parts(Timestamp(0), [0; 10]);
@@ -229,8 +229,13 @@ pub async fn bootstrap(log: &LogHandle, ambient: &dyn Ambient) -> Result<(), Ser
     match log.propose(Entry { ts: ambient.wall_clock(), by: SYSTEM, key, op }).await {
         Ok(Applied::Committed(_) | Applied::Duplicate(_)) => Ok(()),
         Ok(Applied::Refused(error)) => Err(ServerError::Bootstrap(error.to_string())),
-        // A full disk heals: the room was made before, or will be at the next start.
-        Err(log::LogError::Full | log::LogError::Busy) => Ok(()),
+        // A full disk heals, but the room must have been made before: whoever signs in enters it, and somebody else might
+        // take its name.
+        Err(error @ (log::LogError::Full | log::LogError::Busy)) => match log.read(|reads| reads.head(GENERAL)).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(ServerError::Bootstrap(format!("the first room cannot be made: {error}"))),
+            Err(_) => Err(ServerError::Bootstrap("the storage failed at the first read".to_owned())),
+        },
         Err(log::LogError::Stopped) => Err(ServerError::Bootstrap("the storage failed at the first write".to_owned())),
     }
 }

@@ -17,6 +17,12 @@ const SIZE: &str = "64M";
 /// The file system writes by itself as late as it can be told, so that what is not synced is lost.
 const MOUNT_OPTIONS: &str = "loop,commit=300";
 
+/// A thin disk, its size in MiB, and the memory that holds it: small, to be filled quickly.
+const THIN_MIB: &str = "48";
+const THIN_MEMORY: &str = "size=110m";
+/// The file system goes on when the device refused data, and leaves it to whoever wrote them, as others do.
+const THIN_MOUNT_OPTIONS: &str = "commit=300,data_err=ignore,errors=continue";
+
 /// The disk, while it has power.
 #[derive(Debug)]
 pub struct Disk {
@@ -39,6 +45,54 @@ impl Disk {
         run(&["truncate", "--size", SIZE, &text(&image)]);
         run(&["mkfs.ext4", "-q", "-F", &text(&image)]);
         Self::mount(folder, image, 0)
+    }
+
+    /// Makes an empty one that has promised more room than there is: [`Disk::starve`] takes what it still needs, and then the
+    /// device refuses whatever is written where nothing was, until [`Disk::feed`].
+    ///
+    /// # Panics
+    /// As [`Disk::format`].
+    #[must_use]
+    pub fn format_thin() -> Self {
+        let folder = Rc::new(tempfile::tempdir().expect("a temporary folder"));
+        for name in ["disk", "memory"] {
+            std::fs::create_dir(folder.path().join(name)).expect("a folder");
+        }
+        let image = folder.path().join("memory/image-0");
+        let disk = Self { holder: Holder::start(Space::Mount), folder, image, number: 0 };
+        let memory = text(&disk.memory());
+        disk.holder.run(&["mount", "-t", "tmpfs", "-o", THIN_MEMORY, "none", &memory]);
+        // Blocks of a page, written one at a time: of a larger write that fails half-way, a loop device says that it went
+        // well. The file system's own blocks have their room, so that it is only data that is refused.
+        let script = "set -e; cd \"$1\"; dd if=/dev/zero of=sparse bs=1M count=$3 status=none; \
+                      mkfs.ext4 -q -b 4096 -F -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 sparse; \
+                      cp --sparse=never sparse image-0; rm sparse; device=$(losetup --find --show image-0); \
+                      echo 4 > /sys/block/${device#/dev/}/queue/max_sectors_kb; mount -o \"$4\" $device \"$2\"; \
+                      losetup --detach $device";
+        disk.holder.run(&["sh", "-c", script, "sh", &memory, &text(&disk.root()), THIN_MIB, THIN_MOUNT_OPTIONS]);
+        disk
+    }
+
+    /// Where the device of a thin disk is kept, and what takes its room.
+    fn memory(&self) -> PathBuf {
+        self.folder.path().join("memory")
+    }
+
+    /// Takes the room that a thin disk has promised and not needed yet.
+    ///
+    /// # Panics
+    /// If there is still room then, or the disk is no thin one.
+    pub fn starve(&self) {
+        let script = "sync --file-system \"$1\" && fstrim \"$1\" && ! cat /dev/zero > \"$2\"/filler";
+        self.holder.run(&["sh", "-c", script, "sh", &text(&self.root()), &text(&self.memory())]);
+    }
+
+    /// Gives the room back.
+    ///
+    /// # Panics
+    /// If it was not taken.
+    pub fn feed(&self) {
+        self.holder.run(&["rm", &text(&self.memory().join("filler"))]);
     }
 
     fn mount(folder: Rc<tempfile::TempDir>, image: PathBuf, number: u32) -> Self {
@@ -75,7 +129,7 @@ impl Disk {
     pub fn fail(&self) -> DeadDisk {
         let number = self.number + 1;
         let image = self.folder.path().join(format!("image-{number}"));
-        run(&["cp", "--sparse=always", &text(&self.image), &text(&image)]);
+        self.holder.run(&["cp", "--sparse=always", &text(&self.image), &text(&image)]);
         DeadDisk { folder: Rc::clone(&self.folder), image, number }
     }
 

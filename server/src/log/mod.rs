@@ -310,6 +310,11 @@ pub enum OpenError {
         /// Where they differ.
         at: Lsn,
     },
+    /// There is no database, but what lay beside one.
+    NoDatabase {
+        /// The file that is there.
+        beside: &'static str,
+    },
     /// There is a database and no head record that can be read.
     NoHead {
         /// What is wrong with it.
@@ -353,6 +358,12 @@ impl fmt::Display for OpenError {
             Self::Forked { at } => write!(
                 f,
                 "the database has another history at change {at} than the one that was acknowledged. {ACCEPT}"
+            ),
+            Self::NoDatabase { beside } => write!(
+                f,
+                "the database is missing or empty, but {beside} is here, so there was one. Nothing was changed. Put the \
+                 database in its place; to begin a new one, or to restore one without what lay beside it, choose an empty \
+                 directory"
             ),
             Self::NoHead { reason } => write!(
                 f,

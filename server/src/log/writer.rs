@@ -129,14 +129,15 @@ impl Writer {
     }
 }
 
-/// Starts the writer's thread.
+/// Starts the writer's thread. `health` is what is known of the backend.
 pub(super) fn start(
     backend: impl Backend,
     options: &LogOptions,
     sink: BoxedSink,
+    health: Health,
 ) -> Result<(SyncSender<Work>, watch::Receiver<Health>, Writer), OpenError> {
     let (queue, work) = sync_channel(options.queue_entries);
-    let (health, watched) = watch::channel(Health::Writable);
+    let (health, watched) = watch::channel(health);
     let (end, ended) = oneshot::channel();
     let mut writing = Writing { backend, sink, work, health, options: options.clone() };
     let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
@@ -422,7 +423,7 @@ mod tests {
     ) -> (LogHandle, Writer) {
         let backend = Scripted { outcomes: outcomes.to_vec(), probes: probes.to_vec() };
         let options = LogOptions { probe_every: std::time::Duration::from_millis(1), ..LogOptions::default() };
-        let (queue, health, writer) = start(backend, &options, Box::new(sink)).unwrap();
+        let (queue, health, writer) = start(backend, &options, Box::new(sink), Health::Writable).unwrap();
         (LogHandle { queue, health, readers: std::sync::Arc::new(NoReaders) }, writer)
     }
 

@@ -202,7 +202,10 @@ async fn a_database_with_another_history_is_refused() {
     }
     std::fs::copy(fork.path().join(DATABASE), dir.path().join(DATABASE)).unwrap();
     assert!(matches!(reopen(dir.path()), Err(OpenError::Forked { .. })));
-    accept(dir.path());
+    let damages = verify(dir.path()).unwrap().damages;
+    assert!(matches!(&damages[..], [one] if one.message.contains("another history")), "{damages:?}");
+    accept(dir.path()).close();
+    assert_eq!(verify(dir.path()).unwrap().damages, []);
 }
 
 #[tokio::test]
@@ -220,6 +223,70 @@ async fn a_database_whose_guard_is_gone_is_refused() {
     torn[..100].fill(0);
     std::fs::write(dir.path().join(HEAD), torn).unwrap();
     reopen(dir.path()).unwrap();
+}
+
+/// What lies in a folder, and how much.
+fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let mut files: Vec<_> = entries.map(|path| (name(&path), std::fs::read(&path).unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn where_the_database_is_missing_nothing_takes_its_place() {
+    let world = World::sqlite();
+    let (_, _, room) = fill(&world).await;
+    let events = world.events(room).await;
+    let killed = tempfile::tempdir().unwrap();
+    for name in [DATABASE, "holdfast.db-wal", HEAD, "holdfast.lock"] {
+        std::fs::copy(world.path().join(name), killed.path().join(name)).unwrap();
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::rename(killed.path().join(DATABASE), elsewhere.path().join(DATABASE)).unwrap();
+    let left = files(killed.path());
+    for is_empty in [false, true] {
+        let Err(error) = reopen(killed.path()) else { panic!("it started") };
+        assert!(matches!(error, OpenError::NoDatabase { .. }), "{error}");
+        let options = LogOptions { accept_loss: true, ..LogOptions::default() };
+        assert!(World::sqlite_at(killed.path(), &options).is_err(), "its end was thrown away");
+        if is_empty {
+            std::fs::remove_file(killed.path().join(DATABASE)).unwrap();
+        }
+        assert!(files(killed.path()) == left, "what is left of the log was touched");
+        std::fs::File::create(killed.path().join(DATABASE)).unwrap();
+    }
+    std::fs::rename(elsewhere.path().join(DATABASE), killed.path().join(DATABASE)).unwrap();
+    assert_eq!(reopen(killed.path()).unwrap().events(room).await, events);
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_cut_short_is_no_reason_to_refuse_the_next() {
+    for made in [&b""[..], &[0; 256]] {
+        let dir = tempfile::tempdir().unwrap();
+        World::sqlite_at(dir.path(), &LogOptions::default()).unwrap().close();
+        std::fs::write(dir.path().join(HEAD), made).unwrap();
+        assert_eq!(verify(dir.path()).unwrap().damages, []);
+        let world = reopen(dir.path()).unwrap();
+        fill(&world).await;
+        world.close();
+        std::fs::write(dir.path().join(HEAD), made).unwrap();
+        assert!(matches!(reopen(dir.path()), Err(OpenError::NoHead { .. })), "there is something to lose now");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_lacks_its_end_is_refused_in_the_form_it_has() {
+    let dir = first_form();
+    let head = dir.path().join(HEAD);
+    outside(dir.path()).execute("DELETE FROM records WHERE lsn = (SELECT MAX(lsn) FROM records)", []).unwrap();
+    assert!(matches!(reopen(dir.path()), Err(OpenError::Behind { .. })));
+    std::fs::remove_file(&head).unwrap();
+    assert!(matches!(reopen(dir.path()), Err(OpenError::NoHead { .. })));
+    let version: i64 = outside(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 1, "it was changed all the same");
+    assert!(!dir.path().join("holdfast.db.schema-1").exists(), "what lacks its end lies where the copy belongs");
 }
 
 #[tokio::test]

@@ -159,10 +159,15 @@ pub(crate) const ROWS: [Row; 34] = [
     Row {
         number: 12,
         name: "sync-error",
-        fault: "fsync answers EIO",
-        expected: "neither acknowledged nor refused; the server stops, and the retry is one row",
-        needs: &[],
-        tests: &["storage_faults::a_failed_sync_is_answered_to_nobody_and_stops_the_server"],
+        fault: "fsync answers EIO; the device refuses data for a while, and after the restart the power fails",
+        expected: "neither acknowledged nor refused; the server stops, the retry is one row, and nothing acknowledged is lost",
+        needs: &[Need::Root],
+        tests: &[
+            "storage_faults::a_failed_sync_is_answered_to_nobody_and_stops_the_server",
+            "starts::what_a_killed_server_left_is_written_once_more_and_synced_before_it_is_read",
+            "power_cut::fault_12_nothing_that_is_acknowledged_after_a_failed_sync_is_lost_in_a_power_cut",
+            "power_cut::fault_12_what_a_killed_server_never_synced_is_on_the_disk_before_it_is_said_to_be_stored",
+        ],
     },
     Row {
         number: 13,
@@ -184,6 +189,7 @@ pub(crate) const ROWS: [Row; 34] = [
         tests: &[
             "storage_faults::a_full_disk_refuses_posts_with_storage_full_reads_on_and_heals_by_itself",
             "storage_faults::a_database_at_its_limit_refuses_posts_with_storage_full_and_reads_on",
+            "starts::a_server_that_is_started_on_a_full_disk_says_so_reads_on_and_heals_by_itself",
         ],
     },
     Row {

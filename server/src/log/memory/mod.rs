@@ -18,7 +18,7 @@ use super::reads::Reads;
 use super::record::Record;
 use super::tables::StorageError;
 use super::writer::{self, Backend, BoxedSink, Committed, Stepper, Writer};
-use super::{LogError, LogHandle, LogOptions, OpenError, Published, ReadJob, Readers};
+use super::{Health, LogError, LogHandle, LogOptions, OpenError, Published, ReadJob, Readers};
 
 /// Where the twin's records go before they are applied, as a database goes to its disk. It may be slow, full or broken.
 pub trait Disk: Send + 'static {
@@ -62,7 +62,7 @@ pub(super) fn open(options: &LogOptions, sink: BoxedSink) -> Result<(LogHandle, 
     getrandom::fill(&mut epoch).map_err(|error| std::io::Error::other(error.to_string()))?;
     let state = Arc::new(RwLock::new(State::new(Epoch::from_bytes(epoch))));
     let memory = Memory { state: Arc::clone(&state), disk: Box::new(Nowhere) };
-    let (queue, health, writer) = writer::start(memory, options, sink)?;
+    let (queue, health, writer) = writer::start(memory, options, sink, Health::Writable)?;
     Ok((LogHandle { queue, health, readers: Arc::new(MemoryReaders { state }) }, writer))
 }
 

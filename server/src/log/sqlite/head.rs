@@ -61,7 +61,8 @@ fn seal(said: &str) -> Check {
     Check(seal)
 }
 
-/// Reads the head record. `Ok(None)` if there is no such file.
+/// Reads the head record. `Ok(None)` if there is no such file, or one that nothing was written to: a first start that was
+/// cut short leaves it empty, or as zeros where the power failed.
 ///
 /// # Errors
 /// As the file system says; a file with no readable slot is [`std::io::ErrorKind::InvalidData`].
@@ -72,6 +73,9 @@ pub(super) fn read(path: &Path) -> std::io::Result<Option<Head>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Ok(None);
+    }
     let newest = bytes.chunks(SLOT_BYTES).filter_map(Head::parse).max_by_key(|head| head.lsn);
     newest.map(Some).ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidData, "no slot of it can be read"))
 }

@@ -29,7 +29,7 @@ use super::apply::apply;
 use super::record::{Applied, Record};
 use super::tables::{StorageError, StorageErrorKind};
 use super::writer::{self, Backend, BoxedSink, Committed, Writer};
-use super::{Effects, LogHandle, LogOptions, OpenError, Published, chain};
+use super::{Effects, Health, LogHandle, LogOptions, OpenError, Published, chain};
 
 mod backup;
 mod cache;
@@ -39,10 +39,13 @@ mod rows;
 mod schema;
 mod tables;
 mod verify;
+mod wal;
 
 pub use verify::{DAMAGES_TOLD, Damage, VerifyReport, verify};
 
 const DATABASE: &str = "holdfast.db";
+/// SQLite's own name for the write-ahead log of [`DATABASE`].
+const WAL: &str = "holdfast.db-wal";
 const HEAD: &str = "holdfast.head";
 const LOCK: &str = "holdfast.lock";
 const PROBE: &str = "holdfast.probe";
@@ -58,17 +61,23 @@ pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<
     std::fs::create_dir_all(dir)?;
     let lock = take_lock(dir)?;
     let path = dir.join(DATABASE);
+    look_for_database(dir)?;
+    wal::write_again(&dir.join(WAL))?;
     let mut db = Connection::open_with_flags(
         &path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(storage)?;
     schema::prepare_writer(&db)?;
-    schema::migrate(&mut db, &path)?;
+    if schema::known_version(&db)? == 0 {
+        schema::migrate(&mut db, &path)?;
+    }
     let epoch = epoch(&db)?;
     let (lsn, check) = last(&db)?;
     let found = Head { epoch, lsn, check };
     compare(&db, dir, &found, options)?;
+    // Only now: what is refused is left in the form it has, and what lacks its end is not what a copy should hold.
+    schema::migrate(&mut db, &path)?;
     let head = HeadFile::create(&dir.join(HEAD), found, options.head_sync_every)?;
     sync_dir(dir)?;
     if let Some(bytes) = options.max_bytes {
@@ -79,7 +88,7 @@ pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<
         Ok(())
     }));
     let pool = reads::Pool::open(path, epoch, options.readers)?;
-    let backend = Sqlite {
+    let mut backend = Sqlite {
         db,
         cache: RefCell::default(),
         dir: dir.to_owned(),
@@ -90,13 +99,51 @@ pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<
         checkpoint_pages: options.checkpoint_pages,
         _lock: lock,
     };
-    let (queue, health, writer) = writer::start(backend, options, sink)?;
+    let health = first_look(&mut backend)?;
+    let (queue, health, writer) = writer::start(backend, options, sink, health)?;
     Ok((LogHandle { queue, health, readers: Arc::new(pool) }, writer))
 }
 
 thread_local! {
     /// Pages in the write-ahead log after the newest commit of this thread. SQLite's hook takes a bare function.
     static WAL_PAGES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Finds out, by writing, what can be said of the log before anybody asks for a change.
+fn first_look(backend: &mut Sqlite) -> Result<Health, OpenError> {
+    let Err(error) = backend.probe() else { return Ok(Health::Writable) };
+    match error.kind {
+        StorageErrorKind::Full => {
+            tracing::error!("the disk is full: nothing is stored until there is room");
+            Ok(Health::Full)
+        }
+        // Somebody else has it for a moment, such as a backup tool.
+        StorageErrorKind::Busy => Ok(Health::Writable),
+        StorageErrorKind::Failed => Err(error.into()),
+    }
+}
+
+/// Refuses a folder whose database is gone and whose rest is not. SQLite would make a new one and throw away the end of the
+/// old, which its write-ahead log still holds.
+fn look_for_database(dir: &Path) -> Result<(), OpenError> {
+    if holds(dir, DATABASE)? {
+        return Ok(());
+    }
+    for beside in [HEAD, WAL] {
+        if holds(dir, beside)? {
+            return Err(OpenError::NoDatabase { beside });
+        }
+    }
+    Ok(())
+}
+
+/// Tells whether a file is there and not empty.
+fn holds(dir: &Path, name: &str) -> std::io::Result<bool> {
+    match std::fs::metadata(dir.join(name)) {
+        Ok(file) => Ok(file.len() > 0),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn take_lock(dir: &Path) -> Result<File, OpenError> {
@@ -161,7 +208,7 @@ fn judge(db: &Connection, dir: &Path, found: &Head) -> Result<Result<(), OpenErr
         Ok(Some(head)) => head,
         // Nothing was committed yet, so nothing can be missing.
         Ok(None) if found.lsn == Lsn(0) => return Ok(Ok(())),
-        Ok(None) => return Ok(Err(OpenError::NoHead { reason: format!("{HEAD} is not there") })),
+        Ok(None) => return Ok(Err(OpenError::NoHead { reason: format!("{HEAD} is empty or not there") })),
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             return Ok(Err(OpenError::NoHead { reason: error.to_string() }));
         }

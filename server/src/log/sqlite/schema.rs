@@ -187,7 +187,11 @@ fn take_steps(db: &mut Connection, file: &Path, steps: &[M<'_>]) -> Result<(), O
     Migrations::from_slice(steps)
         .to_latest(db)
         .map_err(|error| StorageError::failed(format!("the tables could not be brought up to date: {error}")))?;
-    db.pragma_update(None, "application_id", APPLICATION_ID).map_err(storage)?;
+    // Only where it is not there yet: to write what is there would need room, and a full disk is no reason not to start.
+    let marked: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(storage)?;
+    if marked != APPLICATION_ID {
+        db.pragma_update(None, "application_id", APPLICATION_ID).map_err(storage)?;
+    }
     Ok(())
 }
 

@@ -8,9 +8,10 @@ use rusqlite::{Connection, OpenFlags, params};
 use shared::cursor::Check;
 use shared::ids::{Lsn, RoomId, Seq, UserId};
 
+use super::head::Head;
 use super::rows::{self, Sql, get, storage};
-use super::tables::all;
-use super::{DATABASE, HEAD, head, last, schema, take_lock};
+use super::tables::{all, one};
+use super::{DATABASE, judge, last, schema, take_lock};
 use crate::log::tables::StorageError;
 use crate::log::{OpenError, chain};
 
@@ -74,13 +75,15 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
     rooms(&db, &mut report)?;
     users(&db, &mut report)?;
     records(&db, &mut report)?;
-    let (lsn, _) = last(&db)?;
+    let (lsn, check) = last(&db)?;
     report.lsn = lsn;
-    match head::read(&dir.join(HEAD)) {
-        Ok(Some(head)) if head.lsn <= lsn => {}
-        Ok(Some(head)) => report.tell(format!("the database ends at {lsn}, the head record at {}", head.lsn)),
-        Ok(None) => report.tell("there is no head record".to_owned()),
-        Err(error) => report.tell(format!("the head record cannot be read: {error}")),
+    match one(&db, "SELECT epoch FROM log", [], |row| get(row, 0))? {
+        Some(epoch) => {
+            if let Err(error) = judge(&db, dir, &Head { epoch, lsn, check })? {
+                report.tell(error.to_string());
+            }
+        }
+        None => report.tell("the log has no name".to_owned()),
     }
     Ok(report)
 }

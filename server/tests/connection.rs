@@ -78,8 +78,10 @@ async fn names_are_unique_by_their_looks_and_a_free_one_is_suggested() {
     }
     let (mut bob, _) = server.sign_in("Bob").await.connect(&[]).await;
     let rename = |name: &str| Command::Rename(Rename { client_id: key(), name: name.into() });
-    let taken = bob.ask(rename("aNN")).await.unwrap_err();
-    assert!(taken.code == ErrorCode::NameTaken && taken.suggestion.is_some());
+    for taken in ["aNN", "Holdfast"] {
+        let refused = bob.ask(rename(taken)).await.expect_err(taken);
+        assert!(refused.code == ErrorCode::NameTaken && refused.suggestion.is_some());
+    }
     assert!(matches!(bob.ask(rename("Robert")).await, Ok(Reply::Done(_))));
     server.sign_in("Bob").await;
 }

@@ -297,8 +297,14 @@ async fn people(app: Arc<App>, peer: &Peer, ask: ListPeople) -> Outcome<Reply> {
 async fn rename(app: &App, peer: &Peer, ask: Rename) -> Outcome<Reply> {
     let name = names::person(&ask.name)?;
     charge(app, peer, RENAME_SENDS)?;
-    let op = Op::UserSet { user: peer.user, name: name.shown.clone(), skeleton: name.skeleton };
-    match propose(app, peer, ask.client_id, op).await {
+    let asked = match name.must_not_be_the_servers() {
+        Ok(()) => {
+            let op = Op::UserSet { user: peer.user, name: name.shown.clone(), skeleton: name.skeleton };
+            propose(app, peer, ask.client_id, op).await
+        }
+        Err(error) => Err(error.into()),
+    };
+    match asked {
         Ok(_) => Ok(Reply::Done(Empty {})),
         Err(Failure::Refused(error)) if error.code == ErrorCode::NameTaken => {
             // Nobody was told of it, and whoever takes the name that is offered shall not have to wait.

@@ -25,7 +25,7 @@ use crate::accept::PeerAddress;
 use crate::app::App;
 use crate::config::ms;
 use crate::connection::{Identity, free_name, renew_session};
-use crate::log::{Applied, Entry, GENERAL, LogError, Op, SYSTEM_NAME};
+use crate::log::{Applied, Entry, GENERAL, LogError, Op};
 use crate::people::names::{self, Name};
 use crate::people::tokens::Token;
 
@@ -234,10 +234,8 @@ async fn current(app: &App, headers: &HeaderMap, name: &Name) -> Result<Current,
 
 /// Makes a person, a session and a membership of the room everybody is in, all at once.
 async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Result<Person, Refusal> {
-    if name.skeleton == names::skeleton(SYSTEM_NAME) {
-        return Err(
-            name_taken(app, name, WireError::new(ErrorCode::NameTaken, "This is the server's own name.")).await?
-        );
+    if let Err(error) = name.must_not_be_the_servers() {
+        return Err(name_taken(app, name, error).await?);
     }
     let user = app.ambient.mint_user();
     let (shown, skeleton) = (name.shown.clone(), name.skeleton.clone());

@@ -16,6 +16,7 @@ use unicode_properties::{GeneralCategory, UnicodeEmoji as _, UnicodeGeneralCateg
 use unicode_segmentation::UnicodeSegmentation as _;
 
 use crate::ambient::Ambient;
+use crate::log::SYSTEM_NAME;
 
 /// Most combining marks after one character: enough for every script, too few to drown the line above.
 const COMBINING_MARKS: usize = 8;
@@ -34,6 +35,19 @@ pub struct Name {
     pub shown: String,
     /// Equal for names that look the same (UTS 39 §4), and for those that differ in case only.
     pub skeleton: String,
+}
+
+impl Name {
+    /// Refuses the server's own name and what looks like it, as one that is taken: nobody has it in the log.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NameTaken`].
+    pub fn must_not_be_the_servers(&self) -> Result<(), WireError> {
+        if self.skeleton == skeleton(SYSTEM_NAME) {
+            return Err(WireError::new(ErrorCode::NameTaken, "This is the server's own name."));
+        }
+        Ok(())
+    }
 }
 
 fn invalid(words: &str) -> WireError {

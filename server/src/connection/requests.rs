@@ -367,9 +367,10 @@ pub(crate) async fn renew_session(
         return Ok(Some(session.expires));
     }
     let expires = now.plus(life);
-    let op = Op::SessionOpen { token_hash, expires };
+    let op = Op::SessionRenew { token_hash, expires };
     match app.log.propose(Entry { ts: now, by: user, key: app.ambient.mint_key(), op }).await? {
         Applied::Committed(_) | Applied::Duplicate(_) => Ok(Some(expires)),
-        Applied::Refused(_) => Ok(Some(session.expires)),
+        // It was ended in between.
+        Applied::Refused(_) => Ok(None),
     }
 }

@@ -81,11 +81,11 @@ pub fn apply(tables: &mut dyn Tables, entry: &Entry, lsn: Lsn, out: &mut Effects
     }
 }
 
-/// Whether the first answer is kept. Read positions merge by maximum, and what is forgotten is forgotten: a repetition
-/// changes nothing that matters, so rows for them would only gather.
+/// Whether the first answer is kept. Read positions and the ends of sessions merge by maximum, and what is forgotten is
+/// forgotten: a repetition changes nothing that matters, so rows for them would only gather.
 const fn keeps_answer(op: &Op) -> bool {
     match op {
-        Op::Read { .. } | Op::SessionPurge { .. } => false,
+        Op::Read { .. } | Op::SessionPurge { .. } | Op::SessionRenew { .. } => false,
         Op::Post { .. }
         | Op::Edit { .. }
         | Op::Delete { .. }
@@ -125,6 +125,7 @@ impl Turn<'_> {
             Op::Kick { room, user } => self.kick(*room, *user),
             Op::UserSet { user, name, skeleton } => self.user_set(*user, name, skeleton),
             Op::SessionOpen { token_hash, expires } => self.session_open(token_hash, *expires),
+            Op::SessionRenew { token_hash, expires } => self.session_renew(token_hash, *expires),
             Op::SessionRevoke { token_hash } => self.session_revoke(token_hash),
             Op::SessionPurge { before } => self.session_purge(*before),
             Op::Read { room, posts } => self.read(*room, *posts),
@@ -362,6 +363,17 @@ impl Turn<'_> {
             return refuse(ErrorCode::Forbidden, "This session is somebody else's.");
         }
         self.tables.put_session(token, SessionRow { user: author.id, expires })?;
+        Ok(Receipt { room: None, seq: author.seq, ts: self.entry.ts })
+    }
+
+    /// Whoever asks has looked whether it is there; it may have ended since.
+    fn session_renew(&mut self, token: &TokenHash, expires: Timestamp) -> Result<Receipt, Stop> {
+        let author = self.author()?;
+        let Some(session) = self.tables.session(token)?.filter(|session| session.user == author.id) else {
+            return refuse(ErrorCode::SignedOut, "This session has ended. Sign in again.");
+        };
+        let expires = session.expires.max(expires);
+        self.tables.put_session(token, SessionRow { expires, ..session })?;
         Ok(Receipt { room: None, seq: author.seq, ts: self.entry.ts })
     }
 

@@ -4,7 +4,7 @@
 //! [`super::apply`] decides. Invariant: the serialised form of a version never changes; every case of it has a golden
 //! file, and a new case is a new version.
 //!
-//! Version 2 added [`Op::SessionPurge`]; all else is as in version 1.
+//! Version 2 added [`Op::SessionPurge`], version 3 [`Op::SessionRenew`]; all else is as in version 1.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -13,7 +13,7 @@ use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::time::Timestamp;
 
 /// The version of [`Record`] this server writes.
-pub const RECORD_VERSION: u16 = 2;
+pub const RECORD_VERSION: u16 = 3;
 
 /// The server itself: it owns the rooms that exist from the start and is never a member of one.
 pub const SYSTEM: UserId = UserId::from_bytes([0; 16]);
@@ -134,8 +134,17 @@ pub enum Op {
         /// What looks the same has the same skeleton (UTS 39 §4); unique.
         skeleton: String,
     },
-    /// Open a session of the asking user, or renew it.
+    /// Open a session of the asking user.
     SessionOpen {
+        /// SHA-256 of its token.
+        #[serde(with = "hex32")]
+        token_hash: TokenHash,
+        /// When it ends.
+        expires: Timestamp,
+    },
+    /// Have a session of the asking user that is there end at a moment, or later if it does already. One that was revoked or
+    /// forgotten is not brought back.
+    SessionRenew {
         /// SHA-256 of its token.
         #[serde(with = "hex32")]
         token_hash: TokenHash,
@@ -211,6 +220,7 @@ impl Op {
             Self::SessionRevoke { token_hash } => digest.tag(13).bytes(token_hash),
             Self::Read { room, posts } => digest.tag(14).id(room.as_bytes()).number(*posts),
             Self::SessionPurge { before } => digest.tag(15).number(before.0),
+            Self::SessionRenew { token_hash, expires } => digest.tag(16).bytes(token_hash).number(expires.0),
         };
         let hash = digest.0.finalize();
         let mut short = [0; 16];
@@ -233,6 +243,7 @@ impl Op {
             | Self::Leave { .. }
             | Self::Kick { .. }
             | Self::SessionOpen { .. }
+            | Self::SessionRenew { .. }
             | Self::SessionRevoke { .. }
             | Self::SessionPurge { .. }
             | Self::Read { .. } => 0,

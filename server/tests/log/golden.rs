@@ -20,7 +20,7 @@ fn compare(name: &str, written: &str) {
 }
 
 /// The requests by the version that brought them.
-fn ops() -> [(u16, Vec<(&'static str, Op)>); 2] {
+fn ops() -> [(u16, Vec<(&'static str, Op)>); 3] {
     let (room, user, post) = (RoomId::from_bytes([0x20; 16]), UserId::from_bytes([0x30; 16]), Seq(7));
     let (name, title, emoji) = (String::from("plans"), String::from("What next?"), String::from("👍"));
     let body = String::from("Zeile 1\n第二行 \"quoted\"");
@@ -41,7 +41,9 @@ fn ops() -> [(u16, Vec<(&'static str, Op)>); 2] {
         ("read", Op::Read { room, posts: 12 }),
     ];
     let newer = vec![("session_purge", Op::SessionPurge { before: Timestamp(1_800_000_000_000) })];
-    for (name, op) in all.iter().chain(&newer) {
+    let renew = Op::SessionRenew { token_hash: [0xab; 32], expires: Timestamp(1_800_000_000_000) };
+    let newest = vec![("session_renew", renew)];
+    for (name, op) in all.iter().chain(&newer).chain(&newest) {
         // A new request breaks this match, and is a new version of the record.
         let expected = match op {
             Op::Post { .. } => "post",
@@ -58,11 +60,12 @@ fn ops() -> [(u16, Vec<(&'static str, Op)>); 2] {
             Op::SessionOpen { .. } => "session_open",
             Op::SessionRevoke { .. } => "session_revoke",
             Op::SessionPurge { .. } => "session_purge",
+            Op::SessionRenew { .. } => "session_renew",
             Op::Read { .. } => "read",
         };
         assert_eq!(*name, expected);
     }
-    [(1, all), (2, newer)]
+    [(1, all), (2, newer), (3, newest)]
 }
 
 #[test]

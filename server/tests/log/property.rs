@@ -25,6 +25,7 @@ enum Deed {
     Leave,
     Rename(u8),
     SignIn(u8, u64),
+    Renew(u8, u64),
     SignOut(u8),
     /// The server forgets sessions.
     Purge(u64),
@@ -41,6 +42,7 @@ fn deed() -> impl Strategy<Value = (usize, Deed)> {
         1 => Just(Deed::Leave),
         1 => (0_u8..4).prop_map(Deed::Rename),
         2 => (0..TOKENS, 0_u64..9).prop_map(|(token, expires)| Deed::SignIn(token, expires)),
+        2 => (0..TOKENS, 0_u64..9).prop_map(|(token, expires)| Deed::Renew(token, expires)),
         1 => (0..TOKENS).prop_map(Deed::SignOut),
         2 => (0_u64..9).prop_map(Deed::Purge),
     ];
@@ -57,6 +59,7 @@ fn op(deed: &Deed, room: RoomId, who: UserId) -> Op {
         Deed::Leave => Op::Leave { room },
         Deed::Rename(n) => named(who, &format!("name {n}")),
         Deed::SignIn(token, expires) => Op::SessionOpen { token_hash: [*token; 32], expires: Timestamp(*expires) },
+        Deed::Renew(token, expires) => Op::SessionRenew { token_hash: [*token; 32], expires: Timestamp(*expires) },
         Deed::SignOut(token) => Op::SessionRevoke { token_hash: [*token; 32] },
         Deed::Purge(before) => Op::SessionPurge { before: Timestamp(*before) },
     }

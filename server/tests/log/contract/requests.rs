@@ -120,16 +120,22 @@ async fn sessions_are_renewed_and_revoked_by_their_owner(world: World) {
     let session = move |log: &dyn server::log::Reads| Ok(log.session(&token)?.map(|row| (row.user, row.expires.0)));
     let open = |expires| Op::SessionOpen { token_hash: token, expires: Timestamp(expires) };
     assert_eq!(world.read(session).await, None);
+    let renew = |expires| Op::SessionRenew { token_hash: token, expires: Timestamp(expires) };
+    assert_eq!(world.refused(ann, renew(100)).await, ErrorCode::SignedOut, "a renewal opens nothing");
     world.ok(ann, open(100)).await;
-    world.ok(ann, open(200)).await;
+    world.ok(ann, renew(200)).await;
+    world.ok(ann, renew(150)).await;
     assert_eq!(world.read(session).await, Some((ann, 200)));
     assert_eq!(world.refused(ben, open(300)).await, ErrorCode::Forbidden);
+    assert_eq!(world.refused(ben, renew(300)).await, ErrorCode::SignedOut);
     world.ok(ben, Op::SessionRevoke { token_hash: token }).await;
     assert_eq!(world.read(session).await, Some((ann, 200)), "nobody ends somebody else's");
     world.published.lock().unwrap().clear();
     world.ok(ann, Op::SessionRevoke { token_hash: token }).await;
     assert_eq!(world.read(session).await, None);
     assert_eq!(world.published.lock().unwrap()[0].effects.revoked, [(ann, token)]);
+    assert_eq!(world.refused(ann, renew(400)).await, ErrorCode::SignedOut, "what was revoked is brought back");
+    assert_eq!(world.read(session).await, None);
 }
 
 async fn ended_sessions_are_forgotten_in_batches_and_their_people_stay(world: World) {

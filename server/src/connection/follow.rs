@@ -383,7 +383,8 @@ fn contents(reads: &dyn Reads, app: &App, peer: &Peer, ask: &PageAsk) -> Result<
             let check = reads.check_at(room, ask.after)?.unwrap_or_default();
             let cursor = shared::cursor::Position { epoch: reads.epoch(), seq: ask.after, check };
             let ask = OpenRoom { room, cursor: Some(cursor), replay: false };
-            Ok(Contents::Jump(Box::new(open::open(reads, &app.presence, peer.user, &ask)?)))
+            let plan = open::open(reads, &app.presence, peer.user, &ask, open::SNAPSHOT_BYTES)?;
+            Ok(Contents::Jump(Box::new(plan)))
         }
         StreamId::Room(room) => {
             let limit = ask.until.0.saturating_sub(ask.after.0).min(PAGE_EVENTS as u64) as usize;

@@ -5,6 +5,7 @@
 
 use shared::planted::{Bug, is_planted};
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,12 +51,17 @@ impl<S: Socket> Connection<S> {
             Phase::Open => {
                 self.sends.has_room()
                     && self.requests.len() < PENDING_REQUESTS
-                    && self.outlet.lock().bytes() < self.app.config.sizes.pending_reply_bytes + BURST_BYTES
+                    && self.outlet.lock().bytes() < self.answer_bytes()
                     && !self.is_drain_due(now)
             }
             // The hello is answered before anything else is read.
             Phase::Greeting | Phase::Closing { answered: true, .. } | Phase::Over => false,
         }
+    }
+
+    /// Returns how much may wait to be written before nothing more is read or answered.
+    pub(super) fn answer_bytes(&self) -> usize {
+        self.app.config.sizes.pending_reply_bytes + BURST_BYTES
     }
 
     /// Reads what has come, once. Returns whether anything had.
@@ -173,8 +179,10 @@ impl<S: Socket> Connection<S> {
         }
     }
 
-    fn on_hello(&mut self, id: Option<RequestId>, hello: Hello, now: Instant) {
+    fn on_hello(&mut self, id: Option<RequestId>, mut hello: Hello, now: Instant) {
         let Ok(identity) = self.identity else { return };
+        let mut named = HashSet::new();
+        hello.rooms.retain(|ask| named.insert(ask.room));
         if hello.protocol < PROTOCOL_OLDEST {
             let error = WireError::new(
                 ErrorCode::BadVersion,

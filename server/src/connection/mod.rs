@@ -332,15 +332,23 @@ impl<S: Socket> Connection<S> {
         if !matches!(self.phase, Phase::Greeting | Phase::Open) {
             return;
         }
+        let most = self.answer_bytes();
+        let is_leaving = self.is_drain_due(now);
         let Some(entered) = &mut self.entered else { return };
         let mut answers = Vec::new();
         self.sends.start(&self.app, &entered.peer, now, |message| answers.push(message));
         while self.job.is_none() {
-            let Some((id, command)) = self.requests.pop_front() else {
+            if self.requests.is_empty() {
                 // Requests are rare after the first; the space for them is not kept.
                 self.requests.shrink_to_fit();
                 break;
-            };
+            }
+            // What was asked for together is answered as far as the answers are taken: one may be large, and many can be
+            // asked for before the first is there.
+            if self.outlet.lock().bytes() >= most && !is_leaving {
+                break;
+            }
+            let Some((id, command)) = self.requests.pop_front() else { break };
             if let Command::Shut(shut) = command {
                 entered.follows.stop(&mut self.outlet.lock(), StreamId::Room(shut.room));
                 answers.push(Message::reply(id, Reply::Done(shared::model::Empty {})));

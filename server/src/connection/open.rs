@@ -22,7 +22,9 @@ use crate::rosters::Moment;
 use crate::ws::frame;
 
 /// What a snapshot may take of a message that also holds a roster.
-const SNAPSHOT_BYTES: usize = OUTBOUND_MESSAGE_BYTES / 2;
+pub(super) const SNAPSHOT_BYTES: usize = OUTBOUND_MESSAGE_BYTES / 2;
+/// What the snapshots of one greeting may take together. They wait at once for a peer that may never read them.
+const GREETING_BYTES: usize = 4 * OUTBOUND_MESSAGE_BYTES;
 
 /// What to answer to `open`, and where to go on from.
 #[derive(Debug)]
@@ -80,7 +82,8 @@ pub(super) fn greet(
     let members = all.iter().map(|room| room.room).collect();
     let mut rooms = if since.is_some() { reads.rooms_of(user, since)? } else { all };
     fit(&mut rooms);
-    let plans = hello.rooms.iter().map(|ask| open(reads, presence, user, ask)).collect::<Result<_, _>>()?;
+    let share = (GREETING_BYTES / hello.rooms.len().max(1)).min(SNAPSHOT_BYTES);
+    let plans = hello.rooms.iter().map(|ask| open(reads, presence, user, ask, share)).collect::<Result<_, _>>()?;
     let rooms_complete = since.is_none();
     Ok(Some(Greeting { you, epoch, lsn, user: head, user_from, rooms, rooms_complete, members, plans }))
 }
@@ -93,8 +96,14 @@ fn fit(rooms: &mut [RoomSummary]) {
     }
 }
 
-/// Judges what became of a client's place in a room.
-pub(super) fn open(reads: &dyn Reads, presence: &Presence, user: UserId, ask: &OpenRoom) -> Result<Plan, StorageError> {
+/// Judges what became of a client's place in a room. A snapshot takes `most` bytes, or holds one post.
+pub(super) fn open(
+    reads: &dyn Reads,
+    presence: &Presence,
+    user: UserId,
+    ask: &OpenRoom,
+    most: usize,
+) -> Result<Plan, StorageError> {
     let room = ask.room;
     let (head, membership) = (reads.head(room)?, reads.member(room, user)?);
     let (Some(head), Some(membership)) = (head, membership) else {
@@ -103,13 +112,13 @@ pub(super) fn open(reads: &dyn Reads, presence: &Presence, user: UserId, ask: &O
         return Ok(Plan { opened, roster: None, from: None, head: Seq(0) });
     };
     let (outcome, from) = match ask.cursor {
-        None => fresh(snapshot(reads, room, &head)?),
+        None => fresh(snapshot(reads, room, &head, most)?),
         Some(cursor) => match judge_room(reads, ask, cursor, &head, membership.from_seq)? {
             Verdict::Recovered { missed } => (OpenOutcome::Recovered { head: head.position.seq, missed }, cursor.seq),
-            Verdict::TooFar => jump(reads, room, cursor.seq, &head)?,
+            Verdict::TooFar => jump(reads, room, cursor.seq, &head, most)?,
             Verdict::Reset(reason) => {
                 alarm(reason, "room", room.to_string(), cursor, head.position.seq);
-                let snapshot = snapshot(reads, room, &head)?;
+                let snapshot = snapshot(reads, room, &head, most)?;
                 let from = snapshot.as_of.seq;
                 (OpenOutcome::Reset { reason, snapshot }, from)
             }
@@ -149,8 +158,14 @@ fn fresh(snapshot: Snapshot) -> (OpenOutcome, Seq) {
     (OpenOutcome::Fresh { snapshot }, from)
 }
 
-fn jump(reads: &dyn Reads, room: RoomId, cursor: Seq, head: &RoomHead) -> Result<(OpenOutcome, Seq), StorageError> {
-    let snapshot = snapshot(reads, room, head)?;
+fn jump(
+    reads: &dyn Reads,
+    room: RoomId,
+    cursor: Seq,
+    head: &RoomHead,
+    most: usize,
+) -> Result<(OpenOutcome, Seq), StorageError> {
+    let snapshot = snapshot(reads, room, head, most)?;
     let mut posts = 0;
     if let Some(before) = cursor.0.checked_sub(1) {
         reads.events_after(room, Seq(before), 1, &mut |event| {
@@ -162,9 +177,9 @@ fn jump(reads: &dyn Reads, room: RoomId, cursor: Seq, head: &RoomHead) -> Result
     Ok((OpenOutcome::Jumped { hole: snapshot.earlier().saturating_sub(posts), snapshot }, from))
 }
 
-fn snapshot(reads: &dyn Reads, room: RoomId, head: &RoomHead) -> Result<Snapshot, StorageError> {
+fn snapshot(reads: &dyn Reads, room: RoomId, head: &RoomHead, most: usize) -> Result<Snapshot, StorageError> {
     let nothing = || Snapshot { as_of: head.position, total: head.posts, posts: Vec::new(), people: Vec::new() };
-    Ok(reads.snapshot(room, PAGE_POSTS, SNAPSHOT_BYTES)?.unwrap_or_else(nothing))
+    Ok(reads.snapshot(room, PAGE_POSTS, most)?.unwrap_or_else(nothing))
 }
 
 enum Verdict {

@@ -156,7 +156,10 @@ async fn greet(app: Arc<App>, peer: Arc<Peer>, hello: Hello) -> Done {
 
 async fn open_room(app: Arc<App>, peer: Arc<Peer>, ask: OpenRoom) -> Done {
     let (log, room) = (app.log.clone(), ask.room);
-    match log.read(move |reads| open::open(reads, &app.presence, peer.user, &ask).map(|plan| (ask, plan))).await {
+    let judge = move |reads: &dyn Reads| {
+        open::open(reads, &app.presence, peer.user, &ask, open::SNAPSHOT_BYTES).map(|plan| (ask, plan))
+    };
+    match log.read(judge).await {
         Ok((ask, plan)) => Done::Opened(ask, Box::new(plan)),
         Err(_) => Done::NotOpened(room, unreadable()),
     }

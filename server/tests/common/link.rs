@@ -167,6 +167,11 @@ impl Reader {
 
     /// Has said hello, which the connection has not read yet.
     pub fn begin(server: &Running, user: &User, ask: OpenRoom) -> Self {
+        Self::begin_with(server, user, &[ask])
+    }
+
+    /// Has said hello and named these rooms in it, as [`Self::begin`].
+    pub fn begin_with(server: &Running, user: &User, rooms: &[OpenRoom]) -> Self {
         let token = Token::read(&user.token).unwrap().hash();
         let identity = Identity { user: user.person.id, token, expires: Timestamp(u64::MAX >> 12) };
         let link = Link::default();
@@ -187,7 +192,7 @@ impl Reader {
             answers: Vec::new(),
             refusals: Vec::new(),
         };
-        reader.say(Command::Hello(hello(&[ask])));
+        reader.say(Command::Hello(hello(rooms)));
         reader.link.allow(usize::MAX);
         reader
     }

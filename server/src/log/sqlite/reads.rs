@@ -91,6 +91,12 @@ pub(super) struct Moment<'c> {
     pub(super) epoch: Epoch,
 }
 
+/// Posts, newest first. Told which way to go, for SQLite would rather walk over all the reactions between them.
+pub(super) const POSTS_BEFORE: &str = "
+    SELECT p.seq, p.rev, p.posts, p.by, p.key, p.ts, COALESCE(t.body, CASE p.text_at WHEN p.seq THEN p.body END), p.edited
+    FROM events p INDEXED BY posts LEFT JOIN events t ON t.room = p.room AND t.seq = p.text_at AND p.text_at <> p.seq
+    WHERE p.room = ?1 AND p.kind = 1 AND p.seq < ?2 ORDER BY p.seq DESC LIMIT ?3";
+
 const SUMMARY: &str = "
     SELECT r.id, r.name, r.title, s.room IS NOT NULL, r.members, r.seq, r.posts, COALESCE(m.posts, 0)
     FROM rooms r
@@ -150,15 +156,7 @@ impl Reads for Moment<'_> {
         limit: usize,
         visit: &mut dyn FnMut(Post) -> bool,
     ) -> Result<(), StorageError> {
-        let mut statement = self
-            .db
-            .prepare_cached(
-                "SELECT p.seq, p.rev, p.posts, p.by, p.key, p.ts, COALESCE(t.body, CASE p.text_at WHEN p.seq THEN p.body END),
-                     p.edited
-                 FROM events p LEFT JOIN events t ON t.room = p.room AND t.seq = p.text_at AND p.text_at <> p.seq
-                 WHERE p.room = ?1 AND p.kind = 1 AND p.seq < ?2 ORDER BY p.seq DESC LIMIT ?3",
-            )
-            .map_err(storage)?;
+        let mut statement = self.db.prepare_cached(POSTS_BEFORE).map_err(storage)?;
         let mut rows = statement.query(params![Sql(room), Sql(before), Sql(limit as u64)]).map_err(storage)?;
         while let Some(row) = rows.next().map_err(storage)? {
             let mut post = post(row).map_err(storage)?;

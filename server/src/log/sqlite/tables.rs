@@ -25,6 +25,17 @@ pub(super) struct Transaction<'c> {
     pub(super) cache: &'c RefCell<Cache>,
 }
 
+/// A post's texts: its own and those of its edits. Left to itself SQLite takes the key of the room for good enough, and walks
+/// over everything that ever happened there.
+const TEXTS: &str = "
+    SELECT seq, body FROM events WHERE room = ?1 AND seq = ?2 AND body IS NOT NULL
+    UNION ALL
+    SELECT seq, body FROM events INDEXED BY edits WHERE room = ?1 AND target = ?2 AND kind = 2 AND body IS NOT NULL";
+
+/// Members above one, in order of id; an empty one is below all.
+const MEMBER_IDS: &str = "
+    SELECT user FROM stays WHERE room = ?1 AND user > COALESCE(?2, x'') AND to_seq IS NULL ORDER BY user LIMIT ?3";
+
 /// Reads at most one row.
 pub(super) fn one<T>(
     db: &Connection,
@@ -71,12 +82,7 @@ pub(super) fn member_ids(
     after: Option<UserId>,
     limit: usize,
 ) -> Result<Vec<UserId>, StorageError> {
-    all(
-        db,
-        "SELECT user FROM stays WHERE room = ?1 AND (?2 IS NULL OR user > ?2) AND to_seq IS NULL ORDER BY user LIMIT ?3",
-        params![Sql(room), after.map(Sql), Sql(limit as u64)],
-        |row| get(row, 0),
-    )
+    all(db, MEMBER_IDS, params![Sql(room), after.map(Sql), Sql(limit as u64)], |row| get(row, 0))
 }
 
 impl Tables for Transaction<'_> {
@@ -280,14 +286,9 @@ impl Tables for Transaction<'_> {
     }
 
     fn blank_post(&mut self, room: RoomId, seq: Seq) -> Result<(), StorageError> {
-        let texts = all(
-            self.db,
-            "SELECT seq, body FROM events WHERE room = ?1 AND seq = ?2 AND body IS NOT NULL
-             UNION ALL
-             SELECT seq, body FROM events WHERE room = ?1 AND target = ?2 AND kind = 2 AND body IS NOT NULL",
-            params![Sql(room), Sql(seq)],
-            |row| Ok((get::<Seq>(row, 0)?, chain::text_hash(row.get_ref(1)?.as_str()?))),
-        )?;
+        let texts = all(self.db, TEXTS, params![Sql(room), Sql(seq)], |row| {
+            Ok((get::<Seq>(row, 0)?, chain::text_hash(row.get_ref(1)?.as_str()?)))
+        })?;
         for (at, hash) in texts {
             write(
                 self.db,
@@ -401,4 +402,39 @@ pub(super) fn session(db: &Connection, token: &TokenHash) -> Result<Option<Sessi
     one(db, "SELECT user, expires FROM sessions WHERE token_hash = ?1", params![token], |row| {
         Ok(SessionRow { user: get(row, 0)?, expires: get(row, 1)? })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reads::POSTS_BEFORE;
+    use super::super::schema;
+    use super::*;
+
+    /// Says how SQLite would go about a statement.
+    fn plan(db: &Connection, sql: &str) -> String {
+        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let (mut rows, mut plan) = (statement.raw_query(), String::new());
+        while let Some(step) = rows.next().unwrap() {
+            plan += &format!("{}\n", step.get::<_, String>(3).unwrap());
+        }
+        plan
+    }
+
+    #[test]
+    fn what_is_asked_of_a_room_is_found_without_walking_over_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("log.db");
+        let mut db = Connection::open(&file).unwrap();
+        schema::prepare_writer(&db).unwrap();
+        schema::migrate(&mut db, &file).unwrap();
+        for (sql, ways) in [
+            (TEXTS, &["PRIMARY KEY (room=? AND seq=?)", "INDEX edits (room=? AND target=?)"][..]),
+            (MEMBER_IDS, &["PRIMARY KEY (room=? AND user>?)"]),
+            (POSTS_BEFORE, &["p USING INDEX posts (room=? AND seq<?)", "t USING PRIMARY KEY (room=? AND seq=?)"]),
+        ] {
+            let plan = plan(&db, sql);
+            assert!(ways.iter().all(|way| plan.contains(way)), "{plan}");
+            assert!(!plan.contains("(room=?)") && !plan.contains("SCAN"), "{plan}");
+        }
+    }
 }

@@ -23,6 +23,8 @@ use crate::terminal::{note, tame};
 /// First and longest wait between attempts to sign in.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(15);
+/// How long the disk may take, when a command gives up, to store what is to be kept.
+pub(crate) const STORED_WITHIN: Duration = Duration::from_secs(10);
 /// A deadline for commands that have none: longer than any of them runs.
 const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 
@@ -30,6 +32,11 @@ const NO_DEADLINE: Duration = Duration::from_secs(100 * 365 * 24 * 3_600);
 pub(crate) fn deadline(limit: Option<Duration>) -> Instant {
     let now = Instant::now();
     now.checked_add(limit.unwrap_or(NO_DEADLINE).min(NO_DEADLINE)).unwrap_or(now)
+}
+
+/// Says, with a space before it, for which room something is kept that nobody could be asked about.
+pub(crate) fn last_found_as(wanted: &str) -> String {
+    format!(" for the room last found as “{}”", tame(wanted))
 }
 
 /// Opens the folder of this server.

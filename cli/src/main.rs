@@ -10,6 +10,7 @@ mod connect;
 mod driver;
 mod exit;
 mod room;
+mod search;
 mod terminal;
 
 use std::process::ExitCode;

@@ -100,6 +100,16 @@ impl Finder {
         Found::Ask(Command::Request { tag: self.asked, command })
     }
 
+    /// Returns the name or id that is looked for, in small letters and without the sign before it.
+    pub(crate) fn wanted(&self) -> &str {
+        &self.wanted
+    }
+
+    /// Tells whether the server has said nothing of the room so far.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.step == Step::Find
+    }
+
     fn is_wanted(&self, room: &RoomSummary) -> bool {
         room.joined && (room.name == self.wanted || room.room.to_string() == self.wanted)
     }

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use shared::ids::{ClientId, UserId};
+use shared::ids::{ClientId, RoomId, UserId};
 use shared::message::{self, ListPeople, Reply};
 use shared::model::{OpenOutcome, RoomChange, RoomEvent, RoomSummary, Snapshot};
 use shared::session::{Command, ConnectionState, OutboxItem, RequestTag, SendOp, SessionEvent};
 use shared::time::Timestamp;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::screen::{Screen, Typed};
 use super::tail::{describe, reset_words};
@@ -20,7 +20,8 @@ use crate::connect::{self, Trouble};
 use crate::driver::clock::wall;
 use crate::driver::{Client, ids};
 use crate::exit::{End, stop_words};
-use crate::room::{Finder, Found};
+use crate::room::Found;
+use crate::search::Search;
 use crate::terminal::{Look, tame, time_of_day};
 
 /// How often waits are looked at.
@@ -51,10 +52,12 @@ pub(crate) async fn run(common: &Common, args: ChatArgs) -> Result<(), End> {
     let screen = Screen::open(format!("{}> ", args.room))?;
     let mut chat = Chat {
         me: account.user.id,
-        finder: Finder::new(&args.room, args.create),
+        search: Search::new(&state, &account, &args.room, args.create),
         room: None,
         held: VecDeque::new(),
         own: BTreeMap::new(),
+        guessed: 0,
+        is_storing: true,
         refused: 0,
         state: ConnectionState::Idle,
         state_since: Instant::now(),
@@ -86,10 +89,15 @@ struct Chat {
     screen: Screen,
     look: Look,
     me: UserId,
-    finder: Finder,
+    search: Search,
     room: Option<RoomSummary>,
     held: VecDeque<String>,
     own: BTreeMap<ClientId, Own>,
+    /// Lines given to the outbox for the room that was meant last, for the server never said which one is meant.
+    guessed: usize,
+    /// The disk took what it was given last.
+    is_storing: bool,
+    /// Lines that came to nothing: refused by the server, or not taken by the outbox.
     refused: usize,
     state: ConnectionState,
     state_since: Instant,
@@ -115,6 +123,12 @@ impl Chat {
                     return self.leave();
                 }
                 if Instant::now() >= until {
+                    let refused = self.refused;
+                    self.keep(client).await?;
+                    // The answers may have come in this very moment.
+                    if self.own.is_empty() && self.held.is_empty() && self.refused == refused {
+                        return self.leave();
+                    }
                     return Err(End::TimedOut(self.left_behind()));
                 }
             }
@@ -128,15 +142,50 @@ impl Chat {
         }
     }
 
-    /// Says what becomes of the lines that are not acknowledged. Those of a room that was never found are nowhere but here.
-    fn left_behind(&self) -> String {
-        let kept = format!("{} not acknowledged in time; kept in the outbox.", self.own.len());
-        let lost = format!("{} not sent and not kept: the server never answered.", self.held.len());
-        match (self.own.is_empty(), self.held.is_empty()) {
-            (_, true) => kept,
-            (true, false) => lost,
-            (false, false) => format!("{kept} {lost}"),
+    /// Waits until the disk holds the lines that are not acknowledged, or does not take them. Those of a room that was
+    /// never found go where its name led last.
+    async fn keep(&mut self, client: &mut Client) -> Result<(), End> {
+        if self.room.is_none()
+            && let Some(room) = self.search.remembered()
+        {
+            self.guessed = self.held.len();
+            self.send_held(client, room).await?;
         }
+        let until = connect::deadline(Some(connect::STORED_WITHIN));
+        while self.is_storing && self.own.values().any(|own| !own.is_saved) {
+            match timeout_at(until, client.next()).await {
+                Ok(event) => self.take(client, event?).await?,
+                Err(_) => break,
+            }
+        }
+        for (&client_id, _) in self.own.iter().filter(|(_, own)| !own.is_saved) {
+            // Ignored once it was on the way.
+            client.command(Command::CancelSend { client_id }).await?;
+        }
+        Ok(())
+    }
+
+    /// Says what becomes of the lines that are not acknowledged.
+    fn left_behind(&self) -> String {
+        let kept = self.own.values().filter(|own| own.is_saved).count();
+        let unsaved = self.own.len() - kept;
+        let mut words = Vec::new();
+        if kept > 0 {
+            words.push(format!("{kept} not acknowledged in time; kept in the outbox."));
+        }
+        if kept > 0 && self.guessed > 0 {
+            words.push(format!("What was typed now is kept{}.", connect::last_found_as(&self.args.room)));
+        }
+        if unsaved > 0 {
+            words.push(format!("{unsaved} not acknowledged and not kept: this machine did not store it."));
+        }
+        if !self.held.is_empty() {
+            words.push(format!("{} not sent and not kept: the server never answered.", self.held.len()));
+        }
+        if self.refused > 0 {
+            words.push(format!("{} not sent, as said above.", self.refused));
+        }
+        words.join(" ")
     }
 
     fn leave(&self) -> Result<(), End> {
@@ -176,7 +225,10 @@ impl Chat {
             _ => {
                 let escaped = self.screen.is_terminal() && text.starts_with("//");
                 self.held.push_back(if escaped { text[1..].to_owned() } else { text });
-                self.send_held(client).await
+                match &self.room {
+                    Some(room) => self.send_held(client, room.room).await,
+                    None => Ok(()),
+                }
             }
         }
     }
@@ -192,8 +244,7 @@ impl Chat {
         Ok(client.command(Command::Request { tag: WHO, command }).await?)
     }
 
-    async fn send_held(&mut self, client: &Client) -> Result<(), End> {
-        let Some(room) = self.room.as_ref().map(|room| room.room) else { return Ok(()) };
+    async fn send_held(&mut self, client: &Client, room: RoomId) -> Result<(), End> {
         while let Some(body) = self.held.pop_front() {
             let client_id = ids::client_id();
             self.remember(client_id, body.clone(), false);
@@ -208,13 +259,13 @@ impl Chat {
 
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
         self.trouble.hear(&event);
-        match self.finder.offer(&event)? {
+        match self.search.offer(&event)? {
             Found::Wait => {}
             Found::Ask(command) => client.command(command).await?,
             Found::Room(room) => {
                 client.command(Command::Open { room: room.room, cursor: None, replay: false }).await?;
+                self.send_held(client, room.room).await?;
                 self.room = Some(room);
-                self.send_held(client).await?;
             }
         }
         let here = self.room.as_ref().map(|room| room.room);
@@ -245,12 +296,19 @@ impl Chat {
                 Ok(client.command(Command::DiscardSend { client_id }).await?)
             }
             SessionEvent::OutboxFull { client_id } => {
+                self.refused += 1;
                 let text = self.own.remove(&client_id).map_or(String::new(), |own| own.text);
                 self.screen.show(&self.look.bad(&format!("  ! the outbox is full, not kept: {}", tame(&text))))
             }
-            SessionEvent::Storage { ok: false } => self
-                .screen
-                .show(&self.look.warn("Unsent lines cannot be kept on this machine; stay until they are sent.")),
+            SessionEvent::Storage { ok } => {
+                self.is_storing = ok;
+                match ok {
+                    true => Ok(()),
+                    false => self.screen.show(
+                        &self.look.warn("Unsent lines cannot be kept on this machine; stay until they are sent."),
+                    ),
+                }
+            }
             SessionEvent::Answer { tag: WHO, result } => self.tell_who(result),
             _ => Ok(()),
         }
@@ -342,7 +400,7 @@ impl Chat {
         self.ticks = self.ticks.wrapping_add(1);
         if self.room.is_none()
             && self.ticks.is_multiple_of(TICKS_TO_ASK_AGAIN)
-            && let Found::Ask(command) = self.finder.ask()
+            && let Found::Ask(command) = self.search.ask()
         {
             client.command(command).await?;
         }

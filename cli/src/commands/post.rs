@@ -19,10 +19,11 @@ use crate::connect::{self, Trouble};
 use crate::driver::clock::wall;
 use crate::driver::{Client, ids};
 use crate::exit::End;
-use crate::room::{Finder, Found};
+use crate::room::Found;
+use crate::search::Search;
 use crate::terminal::{line, note};
 
-/// Posts of one call in the outbox at once.
+/// Posts of one call that wait for an answer at once; when the time is up, those that wait for the disk.
 const IN_OUTBOX: usize = 64;
 /// How often an unanswered look-up of the room is asked again.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
@@ -38,8 +39,9 @@ pub(crate) async fn run(common: &Common, args: PostArgs) -> Result<(), End> {
     let texts = texts(&args)?;
     let state = connect::state_of(common)?;
     let account = connect::account(common, &state, until).await?;
+    let search = Search::new(&state, &account, &args.room, args.create);
     let client = connect::start(common, &state, account);
-    let mut posting = Posting::new(&args, texts);
+    let mut posting = Posting::new(&args, search, texts);
     connect::drive(client, async |client| posting.run(client, &args, until).await).await
 }
 
@@ -72,13 +74,25 @@ fn read_input(is_lines: bool) -> Result<String, End> {
     String::from_utf8(bytes).map_err(|_| End::Usage("standard input is not UTF-8".into()))
 }
 
+/// A post in the outbox.
+struct Own {
+    room: RoomId,
+    /// It was on the way at least once, so its outcome is unknown.
+    is_attempted: bool,
+    /// It is on the disk, and outlives this program.
+    is_saved: bool,
+}
+
 /// What became of the posts of this call.
 struct Posting {
-    finder: Finder,
+    search: Search,
     room: Option<RoomId>,
     waiting: VecDeque<(ClientId, String)>,
-    /// In the outbox, and whether it was ever on the way.
-    unanswered: BTreeMap<ClientId, bool>,
+    unanswered: BTreeMap<ClientId, Own>,
+    /// Those the outbox had no place for.
+    overflow: usize,
+    /// The disk took what it was given last.
+    is_storing: bool,
     refused: Option<WireError>,
     posted: usize,
     /// Posts of earlier calls that were acknowledged meanwhile.
@@ -88,13 +102,15 @@ struct Posting {
 }
 
 impl Posting {
-    fn new(args: &PostArgs, texts: VecDeque<String>) -> Self {
+    fn new(args: &PostArgs, search: Search, texts: VecDeque<String>) -> Self {
         let key = |_: usize| args.id.unwrap_or_else(ids::client_id);
         Self {
-            finder: Finder::new(&args.room, args.create),
+            search,
             room: None,
             waiting: texts.into_iter().enumerate().map(|(n, text)| (key(n), text)).collect(),
             unanswered: BTreeMap::new(),
+            overflow: 0,
+            is_storing: true,
             refused: None,
             posted: 0,
             earlier: 0,
@@ -105,18 +121,33 @@ impl Posting {
 
     async fn run(&mut self, client: &mut Client, args: &PostArgs, until: Instant) -> Result<(), End> {
         while !(self.waiting.is_empty() && self.unanswered.is_empty()) {
-            self.fill_outbox(client).await?;
+            if let Some(room) = self.room {
+                while self.unanswered.len() < IN_OUTBOX && self.queue_next(client, room).await? {}
+            }
             let event = tokio::select! {
                 event = timeout_at(until, client.next()) => event,
                 () = sleep(ASK_AGAIN), if self.room.is_none() => {
-                    let asked = self.finder.ask();
+                    let asked = self.search.ask();
                     self.follow(client, asked).await?;
                     continue;
                 }
             };
             match event {
-                Ok(event) => self.take(client, event?).await?,
-                Err(_) => return Err(self.give_up(client, args).await?),
+                Ok(event) => {
+                    self.take(client, event?).await?;
+                    if self.overflow > 0 {
+                        return Err(End::Local("the outbox is full; see `holdfast outbox`".into()));
+                    }
+                }
+                Err(_) => {
+                    // Nobody said which room is meant: it is the one that was meant last.
+                    let remembered = if self.room.is_none() && !args.no_keep { self.search.remembered() } else { None };
+                    self.keep(client, remembered).await?;
+                    // The answers may have come in this very moment.
+                    if self.overflow > 0 || !(self.waiting.is_empty() && self.unanswered.is_empty()) {
+                        return Err(self.give_up(client, args, remembered).await?);
+                    }
+                }
             }
         }
         if self.earlier > 0 {
@@ -128,18 +159,21 @@ impl Posting {
         }
     }
 
-    async fn fill_outbox(&mut self, client: &Client) -> Result<(), End> {
-        let Some(room) = self.room else { return Ok(()) };
-        while self.unanswered.len() < IN_OUTBOX
-            && let Some((client_id, body)) = self.waiting.pop_front()
-        {
-            // It may be there from an earlier call with the same id.
-            if let Entry::Vacant(entry) = self.unanswered.entry(client_id) {
-                entry.insert(false);
+    /// Puts the next post into the outbox. Returns false after the last.
+    async fn queue_next(&mut self, client: &Client, room: RoomId) -> Result<bool, End> {
+        let Some((client_id, body)) = self.waiting.pop_front() else { return Ok(false) };
+        match self.unanswered.entry(client_id) {
+            Entry::Vacant(entry) => {
+                entry.insert(Own { room, is_attempted: false, is_saved: false });
                 client.command(Command::Send { client_id, room, op: SendOp::Post { body }, at: wall() }).await?;
             }
+            // It is there from an earlier call with the same id.
+            Entry::Occupied(entry) if entry.get().room == room => {}
+            Entry::Occupied(_) => {
+                return Err(End::Refused("an unsent post has this id already, in another room".into()));
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn follow(&mut self, client: &Client, found: Found) -> Result<(), End> {
@@ -154,7 +188,7 @@ impl Posting {
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
         connect::stop_if_stopped(&event)?;
         self.trouble.hear(&event);
-        let found = self.finder.offer(&event)?;
+        let found = self.search.offer(&event)?;
         self.follow(client, found).await?;
         match event {
             SessionEvent::Queued(item) => {
@@ -162,13 +196,20 @@ impl Posting {
                     if item.op != (SendOp::Post { body: body.clone() }) {
                         return Err(End::Refused("an unsent post has this id already, with another text".into()));
                     }
-                    self.unanswered.insert(item.client_id, item.attempted);
+                    let own = Own { room: item.room, is_attempted: item.attempted, is_saved: false };
+                    self.unanswered.insert(item.client_id, own);
                 }
             }
             SessionEvent::Sending(client_id) => {
-                self.unanswered.entry(client_id).and_modify(|is_attempted| *is_attempted = true);
+                self.unanswered.entry(client_id).and_modify(|own| own.is_attempted = true);
             }
+            SessionEvent::Saved(client_id) => {
+                self.unanswered.entry(client_id).and_modify(|own| own.is_saved = true);
+            }
+            SessionEvent::Storage { ok } => self.is_storing = ok,
             SessionEvent::Acked(ack) => match self.unanswered.remove(&ack.client_id) {
+                // From an earlier call. It is asked again, and the answer says whether it was for this room.
+                Some(_) if self.is_waiting(ack.client_id) => {}
                 Some(_) => {
                     self.posted += 1;
                     if !self.is_quiet {
@@ -181,39 +222,89 @@ impl Posting {
             SessionEvent::Refused { client_id, error } => {
                 if self.unanswered.remove(&client_id).is_some() {
                     client.command(Command::DiscardSend { client_id }).await?;
-                    self.refused.get_or_insert(error);
+                    // What was refused in an earlier call is asked again in this one.
+                    if !self.is_waiting(client_id) {
+                        self.refused.get_or_insert(error);
+                    }
                 } else {
                     note(&format!("A post kept from earlier was refused: {error}. See `holdfast outbox`."));
                 }
             }
             SessionEvent::OutboxFull { client_id } if self.unanswered.remove(&client_id).is_some() => {
-                return Err(End::Local("the outbox is full; see `holdfast outbox`".into()));
+                self.overflow += 1
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Says what is known of each post when the time is up.
-    async fn give_up(&mut self, client: &Client, args: &PostArgs) -> Result<End, End> {
-        let attempted = self.unanswered.values().filter(|&&is_attempted| is_attempted).count();
-        let mut kept = self.unanswered.len();
-        if args.no_keep {
-            for (&client_id, _) in self.unanswered.iter().filter(|&(_, &is_attempted)| !is_attempted) {
-                client.command(Command::CancelSend { client_id }).await?;
+    fn is_waiting(&self, client_id: ClientId) -> bool {
+        self.waiting.iter().any(|(waiting, _)| *waiting == client_id)
+    }
+
+    /// Waits until the disk holds what is in the outbox, or does not take it. With a room, first puts there what waits,
+    /// in order and as far as there is place.
+    async fn keep(&mut self, client: &mut Client, room: Option<RoomId>) -> Result<(), End> {
+        let until = connect::deadline(Some(connect::STORED_WITHIN));
+        loop {
+            if let Some(room) = room {
+                while self.overflow == 0 && self.unsaved() < IN_OUTBOX && self.queue_next(client, room).await? {}
             }
-            kept = attempted;
+            if self.unsaved() == 0 || !self.is_storing {
+                return Ok(());
+            }
+            match timeout_at(until, client.next()).await {
+                Ok(event) => self.take(client, event?).await?,
+                Err(_) => return Ok(()),
+            }
         }
+    }
+
+    fn unsaved(&self) -> usize {
+        self.unanswered.values().filter(|own| !own.is_saved).count()
+    }
+
+    /// Says what is known of each post when the time is up.
+    async fn give_up(&self, client: &Client, args: &PostArgs, remembered: Option<RoomId>) -> Result<End, End> {
+        let attempted = self.unanswered.values().filter(|own| own.is_attempted).count();
+        let (mut kept, mut taken_back, mut unsaved) = (0, 0, 0);
+        for (&client_id, own) in &self.unanswered {
+            match own {
+                Own { is_attempted: false, .. } if args.no_keep => taken_back += 1,
+                Own { is_saved: true, .. } => {
+                    kept += 1;
+                    continue;
+                }
+                Own { is_saved: false, .. } => unsaved += 1,
+            }
+            // Ignored once it was on the way.
+            client.command(Command::CancelSend { client_id }).await?;
+        }
+        let unkept = self.waiting.iter().filter(|(client_id, _)| !self.unanswered.contains_key(client_id)).count();
         let mut words = format!("Not acknowledged within {:?}.{}", args.timeout, self.trouble.words());
         if attempted > 0 && self.trouble.words().is_empty() {
             words += " Why is not known here; /readyz of the server says whether it can store.";
         }
         if kept > 0 {
-            words += &format!(" {} kept in the outbox; the next holdfast command here sends it.", posts(kept));
+            let room = remembered.map_or(String::new(), |_| connect::last_found_as(&args.room));
+            let next = format!("the next holdfast command here sends {}", it(kept));
+            words += &format!(" {} kept in the outbox{room}; {next}.", posts(kept));
         }
-        let dropped = self.waiting.len() + self.unanswered.len() - kept;
+        if unsaved > 0 {
+            let why = format!("this machine did not store {}", it(unsaved));
+            words += &format!(" {} not acknowledged and not kept: {why}.", posts(unsaved));
+        }
+        let why = match (self.overflow, self.room.or(remembered), args.no_keep) {
+            (1.., _, _) => ": the outbox is full",
+            (0, None, false) => ": the server never said which room is meant",
+            (0, Some(_), _) | (0, None, true) => "",
+        };
+        let dropped = unkept + taken_back + self.overflow;
         if dropped > 0 {
-            words += &format!(" {} not sent and not kept.", posts(dropped));
+            words += &format!(" {} not sent and not kept{why}.", posts(dropped));
+        }
+        if let Some(error) = &self.refused {
+            words += &format!(" Refused, the first because: {error}.");
         }
         if self.posted > 0 {
             words += &format!(" {} acknowledged before that.", posts(self.posted));
@@ -224,4 +315,8 @@ impl Posting {
 
 fn posts(n: usize) -> String {
     if n == 1 { "1 post".into() } else { format!("{n} posts") }
+}
+
+const fn it(n: usize) -> &'static str {
+    if n == 1 { "it" } else { "them" }
 }

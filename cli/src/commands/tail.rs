@@ -19,7 +19,8 @@ use crate::args::{Common, Since, TailArgs};
 use crate::connect::{self, Trouble};
 use crate::driver::Client;
 use crate::exit::End;
-use crate::room::{Finder, Found};
+use crate::room::Found;
+use crate::search::Search;
 use crate::terminal::{Look, line, note, stdout_closed, tame, time_of_day};
 
 /// Asks for the check that belongs to `--since SEQ`.
@@ -38,9 +39,10 @@ pub(crate) async fn run(common: &Common, args: TailArgs) -> Result<(), End> {
     let stored = args.state.as_deref().map(load).transpose()?.flatten();
     let state = connect::state_of(common)?;
     let account = connect::account(common, &state, until).await?;
+    let search = Search::new(&state, &account, &args.room, args.create);
     let client = connect::start(common, &state, account);
     let mut tail = Tail {
-        finder: Finder::new(&args.room, args.create),
+        search,
         start: stored.map_or(Start::Since(args.since), Start::Stored),
         room: None,
         epoch: None,
@@ -89,7 +91,7 @@ enum Start {
 
 struct Tail {
     args: TailArgs,
-    finder: Finder,
+    search: Search,
     start: Start,
     room: Option<RoomId>,
     epoch: Option<Epoch>,
@@ -117,7 +119,7 @@ impl Tail {
             let event = event.map_err(|_| End::TimedOut(format!("The time is up.{}", self.trouble.words())))??;
             connect::stop_if_stopped(&event)?;
             self.trouble.hear(&event);
-            match self.finder.offer(&event)? {
+            match self.search.offer(&event)? {
                 Found::Wait => {}
                 Found::Ask(command) => client.command(command).await?,
                 Found::Room(room) => {
@@ -133,7 +135,7 @@ impl Tail {
 
     async fn ask_again(&mut self, client: &Client) -> Result<(), End> {
         match self.room {
-            None => match self.finder.ask() {
+            None => match self.search.ask() {
                 Found::Ask(command) => client.command(command).await?,
                 Found::Wait | Found::Room(_) => {}
             },

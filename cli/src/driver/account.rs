@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shared::model::Person;
 
+use super::known_rooms::KnownRooms;
 use super::server_url::ServerUrl;
 
 /// Which account was used last, by its id.
@@ -70,17 +71,30 @@ impl ServerState {
         write(&self.folder.join(CURRENT), id.as_bytes())
     }
 
-    /// Forgets an account's token; what it has not sent stays.
+    /// Forgets an account's token and rooms; what it has not sent stays.
     ///
     /// # Errors
     /// What the system says.
     pub(crate) fn forget(&self, account: &Account) -> io::Result<()> {
-        fs::remove_file(self.folder.join(account.user.id.to_string()).with_extension("json"))
+        fs::remove_file(self.folder.join(account.user.id.to_string()).with_extension("json"))?;
+        match fs::remove_file(self.rooms_file(account)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Returns where somebody's unsent requests are kept.
     pub(crate) fn outbox(&self, account: &Account) -> PathBuf {
         self.folder.join(format!("outbox-{}", account.user.id))
+    }
+
+    /// Returns the rooms somebody has found.
+    pub(crate) fn known_rooms(&self, account: &Account) -> KnownRooms {
+        KnownRooms::at(self.rooms_file(account))
+    }
+
+    fn rooms_file(&self, account: &Account) -> PathBuf {
+        self.folder.join(format!("rooms-{}", account.user.id))
     }
 }
 
@@ -92,16 +106,22 @@ fn read(path: &Path) -> Option<Account> {
 }
 
 /// Replaces a file as a whole; only its owner may read it from the first byte on.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension(format!("new-{}", std::process::id()));
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&new)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    let written = options.open(&new).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    });
+    if written.is_err() {
+        // What was begun must not gather on a disk that is full.
+        let _ = fs::remove_file(&new);
+    }
+    written
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 pub(crate) mod account;
 pub(crate) mod clock;
 pub(crate) mod ids;
+pub(crate) mod known_rooms;
 pub(crate) mod outbox;
 pub(crate) mod server_url;
 pub(crate) mod sign_in;

@@ -91,8 +91,12 @@ impl OutboxFile {
             return self.rewrite();
         }
         self.is_torn = true;
-        self.file.write_all(&text)?;
-        self.file.sync_data()?;
+        let bytes = self.file.metadata()?.len();
+        if let Err(error) = self.file.write_all(&text).and_then(|()| self.file.sync_data()) {
+            // What came to the disk of it nevertheless is not kept, for nobody will be told that it is.
+            let _ = self.file.set_len(bytes);
+            return Err(error);
+        }
         self.is_torn = false;
         Ok(())
     }

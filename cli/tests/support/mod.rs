@@ -51,7 +51,10 @@ impl Person {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        self.within(Command::new(env!("CARGO_BIN_EXE_holdfast")), args)
+    }
+
+    fn within(&self, mut command: Command, args: &[&str]) -> Command {
         command.args(args).env_clear().env("HOME", self.state.path()).env("RUST_BACKTRACE", "1");
         command.env("HOLDFAST_SERVER_URL", &self.server).env("HOLDFAST_STATE", self.state.path());
         command.env("HOLDFAST_NAME", &self.name);
@@ -72,6 +75,18 @@ impl Person {
         running.done()
     }
 
+    /// Runs a command that can write no file beyond so many blocks of 512 bytes, with something to read.
+    pub(crate) fn run_on_a_full_disk(&self, blocks: u32, args: &[&str], input: &str) -> Done {
+        let mut shell = Command::new("/bin/sh");
+        // A signal that is ignored stays so: the write fails after a part of it, as on a disk that is full.
+        let limit = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+        shell.args(["-c", &limit, env!("CARGO_BIN_EXE_holdfast")]);
+        let mut running = Running::start(self.within(shell, args), format!("holdfast {args:?}"));
+        running.say(input);
+        running.end_of_input();
+        running.done()
+    }
+
     /// Runs a command that must end well, and returns what it printed.
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         let done = self.run(args);
@@ -81,11 +96,7 @@ impl Person {
 
     /// Starts a command.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        let mut child = self.command(args).spawn().expect("holdfast starts");
-        let stdout = keep(child.stdout.take().expect("stdout is piped"));
-        let stderr = keep(child.stderr.take().expect("stderr is piped"));
-        let stdin = child.stdin.take();
-        Running { child, stdin, stdout, stderr, what: format!("holdfast {args:?}") }
+        Running::start(self.command(args), format!("holdfast {args:?}"))
     }
 
     /// Starts a command whose output the test reads itself.
@@ -123,6 +134,14 @@ pub(crate) struct Running {
 }
 
 impl Running {
+    fn start(mut command: Command, what: String) -> Self {
+        let mut child = command.spawn().expect("holdfast starts");
+        let stdout = keep(child.stdout.take().expect("stdout is piped"));
+        let stderr = keep(child.stderr.take().expect("stderr is piped"));
+        let stdin = child.stdin.take();
+        Self { child, stdin, stdout, stderr, what }
+    }
+
     pub(crate) fn say(&mut self, text: &str) {
         // It may have ended already; its exit code is what the test looks at.
         self.stdin.as_mut().expect("its input is open").write_all(text.as_bytes()).ok();

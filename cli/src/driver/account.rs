@@ -151,4 +151,20 @@ mod tests {
             assert_eq!(mode & 0o077, 0);
         }
     }
+    #[test]
+    fn who_is_forgotten_leaves_no_token_and_no_rooms() {
+        let state = tempfile::tempdir().unwrap();
+        let here = ServerState::open(state.path(), &ServerUrl::parse("http://h:1").unwrap()).unwrap();
+        for has_rooms in [false, true] {
+            let user = Person { id: UserId::from_bytes([1; 16]), name: "Ada".into() };
+            let ada = Account { user, token: "token".into() };
+            here.store(&ada).unwrap();
+            if has_rooms {
+                write(&here.rooms_file(&ada), b"[]").unwrap();
+            }
+            here.forget(&ada).unwrap();
+            assert!(here.find(None).is_none() && here.find(Some("Ada")).is_none());
+            assert!(!here.rooms_file(&ada).exists());
+        }
+    }
 }

@@ -63,9 +63,7 @@ impl VerifyReport {
 /// See [`OpenError`]; damage is no error but a finding.
 pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
     let _lock = take_lock(dir)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(dir.join(DATABASE), flags).map_err(storage)?;
-    schema::prepare_reader(&db)?;
+    let db = connect(dir)?;
     schema::known_version(&db)?;
     let mut report = VerifyReport::default();
     let sound: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(storage)?;
@@ -86,6 +84,15 @@ pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
         None => report.tell("the log has no name".to_owned()),
     }
     Ok(report)
+}
+
+fn connect(dir: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(dir.join(DATABASE), flags).map_err(storage)?;
+    schema::prepare_reader(&db)?;
+    // Events are put in the order of the whole log: however many there are, on the disk and not in memory.
+    db.pragma_update(None, "temp_store", "FILE").map_err(storage)?;
+    Ok(db)
 }
 
 fn rooms(db: &Connection, report: &mut VerifyReport) -> Result<(), StorageError> {
@@ -175,4 +182,18 @@ fn records(db: &Connection, report: &mut VerifyReport) -> Result<(), StorageErro
         report.tell("there are events after the last record".to_owned());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_log_is_put_in_order_on_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        Connection::open(folder.path().join(DATABASE)).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        let db = connect(folder.path()).unwrap();
+        let kept_in: i64 = db.pragma_query_value(None, "temp_store", |row| row.get(0)).unwrap();
+        assert_eq!(kept_in, 1, "0 and 2 may be memory");
+    }
 }

@@ -137,6 +137,10 @@ impl Outbox {
     fn remove(&mut self, client_id: ClientId) -> Option<Entry> {
         let order = self.by_id.remove(&client_id)?;
         let entry = self.entries.remove(&order)?;
+        if self.entries.is_empty() {
+            // Most of the time there is nothing to send: what a long queue took is not kept for the next one.
+            (self.entries, self.by_id) = Default::default();
+        }
         match entry.flight {
             Flight::Sent { .. } => self.in_flight -= 1,
             Flight::Waiting => self.vacate(entry.n),

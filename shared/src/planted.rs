@@ -78,6 +78,16 @@ bugs! {
     ResumedAtHead,
     /// The text of an edited post stays what it was.
     EditIgnored,
+    /// What somebody wrote is still shown as on its way when it is stored, beside what is stored.
+    EchoKept,
+    /// An edit, a deletion or a reaction that was on its way when the link broke is forgotten.
+    ChangeDropped,
+    /// The server takes a peer that speaks for one that is silent, and closes its connection.
+    SpeakerClosed,
+    /// Whoever comes back begins anew, although the history is the same.
+    ResetForNothing,
+    /// A program that asked for every event is given the newest.
+    ReplayIgnored,
 }
 
 #[cfg(feature = "planted")]

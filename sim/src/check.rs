@@ -9,10 +9,10 @@ use server::log::GENERAL;
 use shared::close;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{ClientId, RoomId, Seq};
-use shared::limits::OUTBOUND_MESSAGE_BYTES;
+use shared::limits::{JUMP_EVENTS, OUTBOUND_MESSAGE_BYTES};
 use shared::message::Ack;
-use shared::model::{Post, RoomChange, RoomEvent};
-use shared::session::{ConnectionState, Happened};
+use shared::model::{OpenOutcome, Opened, Post, RoomChange, RoomEvent};
+use shared::session::{ConnectionState, Happened, SendOp};
 use shared::timeline::{PostRow, Row, Status, Timeline};
 
 use crate::world::device::{Device, Kind};
@@ -21,7 +21,7 @@ use crate::world::{Violation, World};
 
 type Held = Result<(), Violation>;
 
-fn broken(words: impl Into<String>) -> Held {
+fn broken<T>(words: impl Into<String>) -> Result<T, Violation> {
     Err(Violation(words.into()))
 }
 
@@ -38,6 +38,8 @@ const DELIVERY_MS: u64 = 7_000;
 const CALM_MS: u64 = 10_000;
 /// Waits in a row that may be the longest there is: one in hundreds is.
 const LONGEST_WAITS: u32 = 3;
+/// Rows that are looked at whenever one of them may have changed.
+const NEWEST_ROWS: usize = 12;
 /// Attempts to connect within a minute, and more for each time it was live or had a reason to try at once.
 const ATTEMPTS: usize = 8;
 const ATTEMPTS_PER_NUDGE: usize = 4;
@@ -50,8 +52,8 @@ pub(crate) fn queue(bytes: usize) -> Held {
     Ok(())
 }
 
-/// An event given to a device is the one that is stored there, and its person may see it.
-pub(crate) fn event(world: &World, number: usize, event: &RoomEvent) -> Held {
+/// An event given to a device is the one that is stored there, and its person may see it. Returns in which history.
+pub(crate) fn event(world: &World, number: usize, event: &RoomEvent) -> Result<usize, Violation> {
     let device = &world.devices[number];
     let Some(link) = world.current_link(number) else { return broken("an event without a connection") };
     let history = world.truth.history(link.history);
@@ -63,7 +65,70 @@ pub(crate) fn event(world: &World, number: usize, event: &RoomEvent) -> Held {
     if event.room == ASIDE && history.left_at(ASIDE, device.user).is_some_and(|left| event.seq > left) {
         return broken(format!("device {number} was given seq {} of a room its person had left", event.seq));
     }
+    Ok(link.history)
+}
+
+/// Who stood somewhere goes on from there, is told of a hole as large as it is, or begins anew because the history is
+/// another or they were away; a program never jumps. Returns in which history the room was opened.
+pub(crate) fn opened(world: &World, number: usize, opened: &Opened) -> Result<usize, Violation> {
+    let device = &world.devices[number];
+    let Some(link) = world.current_link(number) else { return broken("a room was opened without a connection") };
+    let (room, history) = (opened.room, world.truth.history(link.history));
+    if device.kind == Kind::Program && matches!(opened.outcome, OpenOutcome::Jumped { .. }) {
+        return broken(format!("device {number} asked for every event and was made to jump"));
+    }
+    let Some((given, of)) = device.stands_at(room) else { return Ok(link.history) };
+    let has_cause = of != link.history || history.has_left_after(room, device.user, given);
+    match &opened.outcome {
+        OpenOutcome::Fresh { .. } | OpenOutcome::Reset { .. } if !has_cause => {
+            broken(format!("device {number} stood at {given} of {room} and begins anew without a cause"))
+        }
+        OpenOutcome::Jumped { snapshot, .. } if snapshot.as_of.seq.0 <= given.0 + JUMP_EVENTS => {
+            broken(format!("device {number} jumps from {given} of {room} to {}, which is near", snapshot.as_of.seq))
+        }
+        OpenOutcome::Jumped { snapshot, hole } => {
+            let missed = history.posts_up_to(room, snapshot.as_of.seq) - history.posts_up_to(room, given);
+            let left_out = missed.saturating_sub(snapshot.posts.len() as u64);
+            if *hole != left_out {
+                return broken(format!("device {number} was told of a hole of {hole} posts, and it is {left_out}"));
+            }
+            Ok(link.history)
+        }
+        OpenOutcome::Fresh { .. }
+        | OpenOutcome::Reset { .. }
+        | OpenOutcome::Recovered { .. }
+        | OpenOutcome::Refused { .. } => Ok(link.history),
+    }
+}
+
+/// The newest rows of a room that is followed are each shown once, in order, and what has come with its event is stored there.
+pub(crate) fn newest_rows(world: &World, number: usize, room: RoomId) -> Held {
+    let Some(shown) = world.devices[number].rooms.get(&room).filter(|shown| shown.is_open) else { return Ok(()) };
+    let (rows, history) = (shown.timeline.len(), world.truth.history(shown.history));
+    let newest = (rows.saturating_sub(NEWEST_ROWS)..rows).filter_map(|index| shown.timeline.row(index));
+    let mut keys = Vec::with_capacity(NEWEST_ROWS);
+    let mut last = Seq(0);
+    for row in newest {
+        if keys.contains(&row.key()) {
+            return broken(format!("device {number} shows {} twice", row.key()));
+        }
+        keys.push(row.key());
+        let Some(post) = row.as_post() else { continue };
+        let Some(seq) = post.seq else { continue };
+        if seq <= last {
+            return broken(format!("device {number} shows seq {seq} of {room} below {last}"));
+        }
+        last = seq;
+        if post.ordinal.is_some() && history.event(room, seq).is_none_or(|event| !is_of(event, post)) {
+            return broken(format!("device {number} shows at {seq} of {room} what is not stored there: {post:?}"));
+        }
+    }
     Ok(())
+}
+
+/// Tells whether a row is that of the post an event made.
+fn is_of(event: &RoomEvent, row: &PostRow) -> bool {
+    matches!(&event.change, RoomChange::Posted(posted) if posted.client_id == row.client_id) && event.by.id == row.by
 }
 
 /// Tells whether an event is the stored one without its text, which a deletion has erased since.
@@ -82,18 +147,58 @@ pub(crate) fn acked(world: &World, number: usize, ack: &Ack) -> Held {
     let device = &world.devices[number];
     let Some(link) = world.current_link(number) else { return broken("an acknowledgement without a connection") };
     let history = world.truth.history(link.history);
-    if history.event(ack.room, ack.seq).is_none() {
+    let Some(event) = history.event(ack.room, ack.seq) else {
         return broken(format!(
             "device {number}: {} was acknowledged at seq {}, which is not stored",
             ack.client_id, ack.seq
         ));
-    }
-    let is_post = device.written.values().any(|keys| keys.contains(&ack.client_id));
-    if is_post && history.post(device.user, ack.client_id) != Some((ack.room, ack.seq)) {
+    };
+    let Some((user, op)) = world.send_of(ack.client_id) else { return Ok(()) };
+    let is_there = match (op, history.place(device.user, ack.client_id)) {
+        (_, Some(place)) => place == (ack.room, ack.seq) && is_what_was_sent(&event.change, op),
+        // It was so already: what is told is the last change of the post.
+        (SendOp::React { post, .. }, None) => event.seq == *post || changed_post(&event.change) == Some(*post),
+        (SendOp::Post { .. } | SendOp::Edit { .. } | SendOp::Delete { .. }, None) => false,
+    };
+    if user != device.user || !is_there {
         return broken(format!(
-            "device {number}: {} was acknowledged at seq {} and is not there",
+            "device {number}: {} was acknowledged at seq {} and is not there: {op:?}, {event:?}",
             ack.client_id, ack.seq
         ));
+    }
+    Ok(())
+}
+
+/// Tells whether a change is what somebody sent. A text may have been erased since.
+fn is_what_was_sent(change: &RoomChange, op: &SendOp) -> bool {
+    let is_text = |stored: &Option<String>, sent: &String| stored.as_ref().is_none_or(|stored| stored == sent);
+    match (change, op) {
+        (RoomChange::Posted(posted), SendOp::Post { body }) => is_text(&posted.body, body),
+        (RoomChange::Edited(edited), SendOp::Edit { post, body }) => {
+            edited.post == *post && is_text(&edited.body, body)
+        }
+        (RoomChange::Deleted(deleted), SendOp::Delete { post }) => deleted.post == *post,
+        (RoomChange::Reacted(reacted), SendOp::React { post, emoji, on }) => {
+            reacted.post == *post && reacted.emoji == *emoji && reacted.on == *on
+        }
+        _ => false,
+    }
+}
+
+/// Returns which post a change alters.
+fn changed_post(change: &RoomChange) -> Option<Seq> {
+    match change {
+        RoomChange::Edited(edited) => Some(edited.post),
+        RoomChange::Deleted(deleted) => Some(deleted.post),
+        RoomChange::Reacted(reacted) => Some(reacted.post),
+        _ => None,
+    }
+}
+
+/// A link that is well is neither given up by its device nor closed on it.
+pub(crate) fn given_up(world: &World, number: usize, link: u64, how: &str) -> Held {
+    if world.well_for(number, link) > CALM_MS {
+        return broken(format!("device {number} {how} a link that is well"));
     }
     Ok(())
 }
@@ -225,7 +330,9 @@ pub(crate) fn at_rest(world: &World) -> Held {
         for ((life, room), keys) in &device.written {
             let mut last = Seq(0);
             for key in keys {
-                let stored = world.truth.now().post(device.user, *key);
+                let stored = world.truth.now().place(device.user, *key);
+                // A reaction that changes nothing is acknowledged and leaves nothing.
+                let leaves_something = !matches!(device.sends.get(key), Some(SendOp::React { .. }));
                 let told = device.acked.contains_key(key) || world.is_acked_by_anybody(*key);
                 let gone = world.is_discarded_by_anybody(*key) || parked.contains(key) || told;
                 let came_back = world.truth.came_back(device.user, *key);
@@ -237,7 +344,7 @@ pub(crate) fn at_rest(world: &World) -> Held {
                         }
                         last = seq;
                     }
-                    None if told && !world.truth.was_lost(device.user, *key) => {
+                    None if told && leaves_something && !world.truth.was_lost(device.user, *key) => {
                         return broken(format!("{key} of device {} was acknowledged and is not stored", device.number));
                     }
                     None if device.saved.contains(key) && !gone => {
@@ -274,9 +381,15 @@ fn shows(world: &World, device: &Device, room: RoomId, timeline: &Timeline) -> H
             return broken(format!("device {} shows {row:?}, stored is {post:?}", device.number));
         }
     }
-    if let Some(row) = rows.iter().filter_map(Row::as_post).find(|row| row.seq.is_none() && row.status == Status::Sent)
-    {
-        return broken(format!("device {} shows as sent what has no place: {row:?}", device.number));
+    // What is still said to be on its way is what was refused for good.
+    let is_parked = |key| device.session.outbox().any(|item| item.client_id == key && item.refused.is_some());
+    for row in rows.iter().filter_map(Row::as_post) {
+        if row.seq.is_none() && !is_parked(row.client_id) {
+            return broken(format!("device {} shows beside what is stored what is nowhere: {row:?}", device.number));
+        }
+        if let Some(pending) = row.pending.iter().find(|pending| !is_parked(pending.client_id)) {
+            return broken(format!("device {} shows a change as on its way that is not: {pending:?}", device.number));
+        }
     }
     Ok(())
 }

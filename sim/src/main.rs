@@ -39,6 +39,9 @@ struct Options {
     /// Plant every bug of the list, one after the other, and say how soon each is found
     #[arg(long)]
     mutants: bool,
+    /// With --mutants only this bug, by its name
+    #[arg(long, value_name = "BUG", requires = "mutants")]
+    bug: Option<String>,
     /// Instead of days: every order of the first so many happenings of a small world
     #[arg(long, value_name = "CHOICES")]
     exhaustive: Option<usize>,
@@ -150,10 +153,16 @@ fn mutants(options: &Options) -> ExitCode {
         println!("this build has no bugs to plant: use cargo xtask sim --mutants");
         return ExitCode::FAILURE;
     }
+    let is_wanted = |bug: &&Bug| options.bug.as_ref().is_none_or(|name| *name == format!("{bug:?}"));
+    let bugs: Vec<&Bug> = Bug::ALL.iter().filter(is_wanted).collect();
+    if bugs.is_empty() {
+        println!("there is no such bug; those there are: {:?}", Bug::ALL);
+        return ExitCode::FAILURE;
+    }
     let mut missed = 0;
-    for bug in Bug::ALL {
+    for bug in &bugs {
         let (seeds, found) = seeds_until(options, |seed| {
-            shared::planted::plant(Some(*bug));
+            shared::planted::plant(Some(**bug));
             run::live(&Plan::draw(seed), false).outcome.err().map(|violation| violation.0)
         });
         let name = format!("{bug:?}");
@@ -168,7 +177,7 @@ fn mutants(options: &Options) -> ExitCode {
             }
         }
     }
-    println!("{} of {} found", Bug::ALL.len() - missed, Bug::ALL.len());
+    println!("{} of {} found", bugs.len() - missed, bugs.len());
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

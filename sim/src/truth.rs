@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use server::log::{Published, Record, Replica};
+use server::log::{Entry, Op, Published, Record, Replica};
 use shared::ids::{ClientId, Epoch, RoomId, Seq, UserId};
 use shared::model::{RoomChange, RoomEvent};
 
@@ -14,8 +14,8 @@ use shared::model::{RoomChange, RoomEvent};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
     rooms: BTreeMap<RoomId, Vec<Arc<RoomEvent>>>,
-    /// Where each post is, by author and key.
-    posts: BTreeMap<(UserId, ClientId), (RoomId, Seq)>,
+    /// Where the event of each send is, by who sent it and its key. A reaction that changed nothing has none.
+    sends: BTreeMap<(UserId, ClientId), (RoomId, Seq)>,
     /// The heads that it began with: those of the backup that was restored.
     inherited: BTreeMap<RoomId, Seq>,
 }
@@ -30,18 +30,24 @@ impl History {
         self.rooms.get(&room)?.get(index)
     }
 
-    pub(crate) fn post(&self, by: UserId, key: ClientId) -> Option<(RoomId, Seq)> {
-        self.posts.get(&(by, key)).copied()
+    /// Returns where the event of a send is.
+    pub(crate) fn place(&self, by: UserId, key: ClientId) -> Option<(RoomId, Seq)> {
+        self.sends.get(&(by, key)).copied()
     }
 
     /// Returns how many posts it holds.
-    pub(crate) fn posts(&self) -> usize {
-        self.posts.len()
+    pub(crate) fn posts(&self) -> u64 {
+        self.rooms.keys().map(|room| self.posts_up_to(*room, self.head(*room))).sum()
     }
 
-    /// Tells whether a post was stored in this history, not inherited from the one before.
+    /// Returns how many posts a room had at a seq.
+    pub(crate) fn posts_up_to(&self, room: RoomId, seq: Seq) -> u64 {
+        self.event(room, seq).map_or(0, |event| event.posts)
+    }
+
+    /// Tells whether a send was stored in this history, not inherited from the one before.
     fn stored_itself(&self, by: UserId, key: ClientId) -> bool {
-        self.post(by, key).is_some_and(|(room, seq)| self.inherited.get(&room).is_none_or(|head| seq > *head))
+        self.place(by, key).is_some_and(|(room, seq)| self.inherited.get(&room).is_none_or(|head| seq > *head))
     }
 
     /// Returns where a user's last membership of a room ended, if they are no member now.
@@ -56,16 +62,24 @@ impl History {
         last.next().flatten()
     }
 
-    fn take(&mut self, published: &Published) -> Result<(), String> {
+    /// Tells whether somebody's membership ended after a seq.
+    pub(crate) fn has_left_after(&self, room: RoomId, user: UserId, seq: Seq) -> bool {
+        let events = self.rooms.get(&room).into_iter().flatten().skip(seq.0 as usize);
+        events.into_iter().any(|event| matches!(event.change, RoomChange::Left(_)) && event.by.id == user)
+    }
+
+    /// Takes what one entry of a record came to.
+    fn take(&mut self, entry: &Entry, published: &Published) -> Result<(), String> {
+        let is_send = matches!(entry.op, Op::Post { .. } | Op::Edit { .. } | Op::Delete { .. } | Op::React { .. });
         for event in &published.effects.room_events {
             let events = self.rooms.entry(event.room).or_default();
             if event.seq.0 != events.len() as u64 + 1 {
                 return Err(format!("seq {} was stored after {} of {}", event.seq, events.len(), event.room));
             }
-            if let RoomChange::Posted(posted) = &event.change {
+            if is_send {
                 let place = (event.room, event.seq);
-                if let Some(before) = self.posts.insert((event.by.id, posted.client_id), place) {
-                    return Err(format!("a post was stored twice, at {before:?} and at {place:?}"));
+                if let Some(before) = self.sends.insert((entry.by, entry.key), place) {
+                    return Err(format!("a send was stored twice, at {before:?} and at {place:?}"));
                 }
             }
             events.push(Arc::new(event.clone()));
@@ -95,9 +109,14 @@ impl Truth {
     pub(crate) fn follow(&mut self, records: &[Record]) -> Result<(), String> {
         for record in &records[self.taken..] {
             self.taken += 1;
-            let published = self.replica.take(record).map_err(|error| format!("a record does not apply: {error}"))?;
-            if let (Some(published), Some(history)) = (published, self.histories.last_mut()) {
-                history.take(&published)?;
+            // One by one, so that it is known which event came of which request.
+            for entry in &record.entries {
+                let alone = Record { v: record.v, entries: vec![entry.clone()] };
+                let published = self.replica.take(&alone);
+                let published = published.map_err(|error| format!("a record does not apply: {error}"))?;
+                if let (Some(published), Some(history)) = (published, self.histories.last_mut()) {
+                    history.take(entry, &published)?;
+                }
             }
         }
         Ok(())
@@ -135,16 +154,16 @@ impl Truth {
         &self.histories[number]
     }
 
-    /// Tells whether a restored backup had lost a post, and a device that still had it sent it again: then its place is
+    /// Tells whether a restored backup had lost a send, and a device that still had it sent it again: then its place is
     /// another than the one that was acknowledged, behind posts that were written later.
     pub(crate) fn came_back(&self, by: UserId, key: ClientId) -> bool {
         self.histories.iter().enumerate().any(|(number, history)| {
-            history.stored_itself(by, key) && self.histories[..number].iter().any(|old| old.post(by, key).is_some())
+            history.stored_itself(by, key) && self.histories[..number].iter().any(|old| old.place(by, key).is_some())
         })
     }
 
-    /// Tells whether a post was in a history that is not the newest, and is not in that.
+    /// Tells whether a send was in a history that is not the newest, and is not in that.
     pub(crate) fn was_lost(&self, by: UserId, key: ClientId) -> bool {
-        self.now().post(by, key).is_none() && self.histories.iter().any(|history| history.post(by, key).is_some())
+        self.now().place(by, key).is_none() && self.histories.iter().any(|history| history.place(by, key).is_some())
     }
 }

@@ -9,6 +9,8 @@
 
 use std::time::{Duration, Instant};
 
+use shared::planted::{Bug, is_planted};
+
 use crate::config::{Timing, ms};
 
 /// What to do about a silent peer.
@@ -37,7 +39,10 @@ impl Liveness {
     }
 
     /// Something came that only the application can have sent.
-    pub(super) const fn heard(&mut self, now: Instant) {
+    pub(super) fn heard(&mut self, now: Instant) {
+        if is_planted(Bug::SpeakerClosed) {
+            return;
+        }
         self.heard = now;
         self.asked = None;
     }

@@ -203,7 +203,8 @@ fn judge_room(
         return Ok(Verdict::Reset(ResetReason::Rejoined));
     }
     let missed = head_seq.0 - cursor.seq.0;
-    Ok(if missed > JUMP_EVENTS && !ask.replay { Verdict::TooFar } else { Verdict::Recovered { missed } })
+    let replay = ask.replay && !is_planted(Bug::ReplayIgnored);
+    Ok(if missed > JUMP_EVENTS && !replay { Verdict::TooFar } else { Verdict::Recovered { missed } })
 }
 
 /// Says why a cursor is worthless, if it is.
@@ -223,6 +224,7 @@ fn judge_cursor(
         _ if cursor.seq == Seq(0) => None,
         None => Some(ResetReason::Pruned),
         Some(check) if check != cursor.check && !is_planted(Bug::ForkAccepted) => Some(ResetReason::Forked),
+        Some(_) if is_planted(Bug::ResetForNothing) => Some(ResetReason::Forked),
         Some(_) => None,
     }
 }

@@ -293,8 +293,9 @@ impl Outbox {
     /// was sent; the oldest in flight is then struck, and parked after [`POISON_TRIES`]. Returns what was in flight and
     /// waits now, and what was parked.
     pub(super) fn lost(&mut self, blamed: Option<WireError>) -> (Vec<ClientId>, Option<(ClientId, WireError)>) {
-        if is_planted(Bug::DroppedOnLoss) {
-            self.entries.retain(|_, entry| !matches!(entry.flight, Flight::Sent { .. }));
+        if is_planted(Bug::DroppedOnLoss) || is_planted(Bug::ChangeDropped) {
+            let is_kept = |item: &OutboxItem| is_planted(Bug::ChangeDropped) && matches!(item.op, SendOp::Post { .. });
+            self.entries.retain(|_, entry| !matches!(entry.flight, Flight::Sent { .. }) || is_kept(&entry.item));
             self.by_id.retain(|_, order| self.entries.contains_key(order));
         }
         let mut parked = None;

@@ -9,6 +9,7 @@ use super::row::{PendingChange, PostRow, RowKey, Status};
 use crate::error::WireError;
 use crate::ids::{ClientId, Seq, UserId};
 use crate::message::Ack;
+use crate::planted::{Bug, is_planted};
 use crate::session::{OutboxItem, SendOp};
 use crate::time::Timestamp;
 
@@ -155,7 +156,8 @@ impl Local {
     /// Takes an acknowledgement in. `head` is how far the room's events have come: an item at or below it has had its
     /// event, or lies in a hole, and is no longer kept here.
     pub(super) fn acked(&mut self, ack: &Ack, head: Seq) -> Touched {
-        if let Some(at) = self.unsent.iter().position(|(_, row)| row.client_id == ack.client_id) {
+        let is_forgotten = |row: &PostRow| row.client_id == ack.client_id && !is_planted(Bug::EchoKept);
+        if let Some(at) = self.unsent.iter().position(|(_, row)| is_forgotten(row)) {
             let (_, mut row) = self.unsent.remove(at);
             if ack.seq > head {
                 let landed = Arc::make_mut(&mut row);
@@ -199,7 +201,7 @@ impl Local {
     /// Forgets the row of a post that is now among the committed ones.
     pub(super) fn came_back(&mut self, key: RowKey) {
         self.landed.retain(|row| row.key != key);
-        self.unsent.retain(|(_, row)| row.key != key);
+        self.unsent.retain(|(_, row)| row.key != key || is_planted(Bug::EchoKept));
     }
 
     /// Forgets what the room's events have passed; returns the posts whose pending changes are now in them.

@@ -6,9 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use server::log::{GENERAL, TokenHash};
+use shared::cursor::Position;
 use shared::ids::{AttemptId, ClientId, RoomId, Seq, SessionId, UserId};
 use shared::model::{OpenOutcome, Opened, RoomEvent, UserChange};
-use shared::session::{ConnectionState, OutboxItem, Persist, Session, SessionConfig};
+use shared::session::{ConnectionState, OutboxItem, Persist, SendOp, Session, SessionConfig};
 use shared::time::Timestamp;
 use shared::timeline::Timeline;
 
@@ -40,6 +41,8 @@ pub(crate) struct Shown {
     pub(crate) timeline: Timeline,
     /// The last event that was given to the page; unknown before the room is opened.
     pub(crate) given: Option<Seq>,
+    /// In which history of the log.
+    pub(crate) history: usize,
     /// Where the room stood when it was last opened.
     pub(crate) goal: Seq,
     /// The room is followed.
@@ -88,8 +91,10 @@ pub(crate) struct Device {
     pub(super) saves: VecDeque<(u64, Persist)>,
     pub(super) timer: u64,
     pub(super) timer_at: Option<u64>,
-    /// Posts that were written, by the life and the room they were written in, in order.
+    /// What was written, by the life and the room it was written in, in order.
     pub(crate) written: BTreeMap<(u64, RoomId), Vec<ClientId>>,
+    /// What each of it was.
+    pub(crate) sends: BTreeMap<ClientId, SendOp>,
     pub(crate) poison: BTreeSet<ClientId>,
     /// What the person was told is on the device.
     pub(crate) saved: BTreeSet<ClientId>,
@@ -98,8 +103,8 @@ pub(crate) struct Device {
     pub(crate) queued: BTreeSet<ClientId>,
     /// Taken back or forgotten by the person.
     pub(crate) discarded: BTreeSet<ClientId>,
-    /// Where a program goes on.
-    pub(super) places: BTreeMap<RoomId, shared::cursor::Position>,
+    /// Where a program goes on, and in which history of the log that is.
+    pub(super) places: BTreeMap<RoomId, (Position, usize)>,
     /// When attempts to connect began, within the last minute; and when somebody gave a reason to try at once.
     pub(crate) attempts: VecDeque<u64>,
     pub(crate) nudges: VecDeque<u64>,
@@ -139,6 +144,7 @@ impl Device {
             timer: 0,
             timer_at: None,
             written: BTreeMap::new(),
+            sends: BTreeMap::new(),
             poison: BTreeSet::new(),
             saved: BTreeSet::new(),
             acked: BTreeMap::new(),
@@ -222,17 +228,26 @@ impl Device {
         ClientId::from_parts(Timestamp(self.keys), random)
     }
 
-    /// Takes what a room was opened with.
-    pub(super) fn opened(&mut self, opened: &Opened) {
+    /// Returns the last event of a room that was given to it, and in which history of the log.
+    pub(crate) fn stands_at(&self, room: RoomId) -> Option<(Seq, usize)> {
+        let shown = self.rooms.get(&room).and_then(|shown| Some((shown.given?, shown.history)));
+        shown.or_else(|| self.places.get(&room).map(|(place, history)| (place.seq, *history)))
+    }
+
+    /// Takes what a room was opened with, in a history of the log.
+    pub(super) fn opened(&mut self, opened: &Opened, history: usize) {
         let me = self.user;
         let shown = self.rooms.entry(opened.room).or_insert_with(|| Shown::new(me));
+        if !matches!(opened.outcome, OpenOutcome::Refused { .. }) {
+            shown.history = history;
+        }
         match &opened.outcome {
             OpenOutcome::Recovered { head, .. } => {
                 shown.goal = *head;
                 shown.is_open = true;
                 if shown.given.is_none() {
                     // A program that goes on from where it was.
-                    shown.given = Some(self.places.get(&opened.room).map_or(Seq(0), |place| place.seq));
+                    shown.given = Some(self.places.get(&opened.room).map_or(Seq(0), |(place, _)| place.seq));
                 }
             }
             OpenOutcome::Fresh { snapshot }
@@ -240,7 +255,7 @@ impl Device {
             | OpenOutcome::Reset { snapshot, .. } => {
                 (shown.given, shown.goal, shown.is_open) = (Some(snapshot.as_of.seq), snapshot.as_of.seq, true);
                 if self.kind == Kind::Program {
-                    self.places.insert(opened.room, snapshot.as_of);
+                    self.places.insert(opened.room, (snapshot.as_of, history));
                 }
             }
             OpenOutcome::Refused { .. } => shown.is_open = false,
@@ -248,17 +263,17 @@ impl Device {
         heap::of(Owner::Page, || shown.timeline.opened(opened));
     }
 
-    /// Takes an event of a room. Returns the seq that should have come, if it is another.
-    pub(super) fn event(&mut self, event: &RoomEvent) -> Result<(), Option<Seq>> {
+    /// Takes an event of a room, in a history of the log. Returns the seq that should have come, if it is another.
+    pub(super) fn event(&mut self, event: &RoomEvent, history: usize) -> Result<(), Option<Seq>> {
         let me = self.user;
         let shown = self.rooms.entry(event.room).or_insert_with(|| Shown::new(me));
         let expected = shown.given.map(Seq::next);
-        shown.given = Some(event.seq);
+        (shown.given, shown.history) = (Some(event.seq), history);
         heap::of(Owner::Page, || shown.timeline.event(event));
         if self.kind == Kind::Program
             && let Some(place) = self.session.position(event.room)
         {
-            self.places.insert(event.room, place);
+            self.places.insert(event.room, (place, history));
         }
         if expected == Some(event.seq) { Ok(()) } else { Err(expected) }
     }
@@ -295,6 +310,7 @@ impl Device {
     /// Forgets what is known of posts that are settled and have been looked at.
     pub(crate) fn forget_settled(&mut self) {
         self.written.clear();
+        self.sends.clear();
         self.poison.clear();
         self.saved.clear();
         self.acked.clear();
@@ -316,7 +332,7 @@ impl Shown {
     }
 
     fn new(me: UserId) -> Self {
-        Self { timeline: Timeline::new(me), given: None, goal: Seq(0), is_open: false, asked: None }
+        Self { timeline: Timeline::new(me), given: None, history: 0, goal: Seq(0), is_open: false, asked: None }
     }
 }
 

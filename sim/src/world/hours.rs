@@ -113,7 +113,7 @@ impl World {
             awaited: self.devices.iter().map(|device| device.session.awaited()).sum(),
             rows: rooms().map(|shown| shown.timeline.len()).sum(),
             longest_rows: rooms().map(|shown| shown.timeline.len()).max().unwrap_or(0),
-            posts: self.truth.now().posts() as u64,
+            posts: self.truth.now().posts(),
             keys: lsn,
             records: self.truth.taken() as u64,
             most_connections: self.peak.connections,

@@ -420,7 +420,7 @@ impl World {
     /// Ends every fault, waits until all is said and done, and looks at what came of it.
     pub(crate) fn come_to_rest(&mut self) -> Held {
         self.clear_up()?;
-        self.counts.posts = self.truth.now().posts() as u64;
+        self.counts.posts = self.truth.now().posts();
         crate::check::at_rest(self)
     }
 

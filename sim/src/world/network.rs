@@ -128,12 +128,14 @@ impl World {
             if link.device_end == DeviceEnd::Gone {
                 return Ok(());
             }
-            let (device, attempt) = (link.device, link.attempt);
+            let (device, attempt, now) = (link.device, link.attempt, self.now);
             match link.codec.next().map_err(Violation)? {
                 None => return Ok(()),
                 Some(Frame::Text(text)) => {
                     link.welcomed |= text.contains("\"welcome\"");
-                    link.live |= text.contains("\"live\"");
+                    if text.contains("\"live\"") {
+                        link.live_at.get_or_insert(now);
+                    }
                     self.input(device, Input::Received { attempt, text })?;
                 }
                 // The browser answers, not the page.
@@ -153,8 +155,12 @@ impl World {
         if link.device_end == DeviceEnd::Gone {
             return Ok(());
         }
-        let (device, attempt, life) = (link.device, link.attempt, link.life);
+        let (device, attempt, life, is_left) = (link.device, link.attempt, link.life, link.is_left);
         crate::check::closed(device, code)?;
+        if !is_left {
+            crate::check::given_up(self, device, number, &format!("lost, with {code},"))?;
+        }
+        let Some(link) = self.links.get_mut(&number) else { return Ok(()) };
         if self.devices[device].life == life && matches!(self.devices[device].awake, Awake::No { .. }) {
             // Learnt when it wakes.
             self.after(1_000, Happening::Closed { link: number, code, reason });
@@ -166,6 +172,13 @@ impl World {
         }
         self.forget_if_over(number);
         Ok(())
+    }
+
+    /// Notes that the device's session has closed a link.
+    pub(super) fn link_is_left(&mut self, number: u64) {
+        if let Some(link) = self.links.get_mut(&number) {
+            link.is_left = true;
+        }
     }
 
     pub(super) fn forget_if_over(&mut self, number: u64) {

@@ -34,7 +34,7 @@ impl World {
         if device.kind == Kind::Program {
             let (replay, epoch) = (true, self.host.epoch);
             for room in [GENERAL, ASIDE] {
-                let cursor = self.devices[number].places.get(&room).copied().or(Some(Position {
+                let cursor = self.devices[number].places.get(&room).map(|(place, _)| *place).or(Some(Position {
                     epoch,
                     seq: Seq(0),
                     check: Check::default(),
@@ -271,6 +271,8 @@ impl World {
                 }
                 Output::Close { attempt, code, .. } => {
                     if let Some(link) = self.devices[number].links.get(&attempt).copied() {
+                        crate::check::given_up(self, number, link, &format!("gave up, with {code},"))?;
+                        self.link_is_left(link);
                         self.send_up(link, Cargo::Bytes(Codec::close(code)));
                         self.send_up(link, Cargo::End(Ended::Finished));
                         // A peer that is gone does not answer the close, and the socket lingers.
@@ -311,8 +313,10 @@ impl World {
                 device_end: DeviceEnd::Opening,
                 codec: Codec::default(),
                 history: self.truth.newest(),
+                start: None,
                 welcomed: false,
-                live: false,
+                live_at: None,
+                is_left: false,
                 heard_at: now,
             },
         );
@@ -363,22 +367,26 @@ impl World {
                     OpenOutcome::Refused { error } => format!("is refused: {}", error.message),
                 };
                 self.tell(|_| format!("device {number} in {}: {words}", name_of(opened.room)));
-                self.devices[number].opened(&opened);
+                let history = crate::check::opened(self, number, &opened)?;
+                self.devices[number].opened(&opened, history);
+                crate::check::newest_rows(self, number, opened.room)?;
             }
             SessionEvent::Room(event) => {
-                crate::check::event(self, number, &event)?;
-                if let Err(expected) = self.devices[number].event(&event) {
+                let history = crate::check::event(self, number, &event)?;
+                if let Err(expected) = self.devices[number].event(&event, history) {
                     return broken(format!(
                         "device {number} was given seq {} of {} where {expected:?} comes next",
                         event.seq, event.room
                     ));
                 }
+                crate::check::newest_rows(self, number, event.room)?;
             }
             SessionEvent::User(event) => self.own_change(number, &event.change)?,
             SessionEvent::Queued(item) => {
                 let device = &mut self.devices[number];
                 device.queued.insert(item.client_id);
                 device.tell_timeline(item.room, |timeline| timeline.queued(&item));
+                crate::check::newest_rows(self, number, item.room)?;
             }
             SessionEvent::Saved(key) => {
                 let device = &mut self.devices[number];
@@ -393,6 +401,7 @@ impl World {
                 device.queued.remove(&ack.client_id);
                 device.acked.insert(ack.client_id, ack.seq);
                 device.tell_timeline(ack.room, |timeline| timeline.acked(&ack));
+                crate::check::newest_rows(self, number, ack.room)?;
             }
             SessionEvent::Refused { client_id, error } => {
                 crate::check::refused(number, client_id, &error)?;
@@ -476,13 +485,13 @@ impl World {
     pub(crate) fn write_op(&mut self, number: usize, room: RoomId, op: SendOp) -> Held {
         let device = &mut self.devices[number];
         let key = device.next_key(&mut self.chance);
-        let is_post = matches!(op, SendOp::Post { .. });
         let is_poison = matches!(&op, SendOp::Post { body } if body == POISON);
         let life = device.life;
         if is_poison {
             device.poison.insert(key);
-        } else if is_post {
+        } else {
             device.written.entry((life, room)).or_default().push(key);
+            device.sends.insert(key, op.clone());
         }
         let at = Timestamp((host::BEGINNING_MS + self.now).saturating_add_signed(device.wall_ms));
         self.input(number, Input::Command(Command::Send { client_id: key, room, op, at }))

@@ -61,7 +61,7 @@ impl World {
         self.counts.sockets += 1;
         if self.host.accept(number, user, token) {
             if let Some(link) = self.links.get_mut(&number) {
-                link.history = self.truth.newest();
+                (link.history, link.start) = (self.truth.newest(), Some(self.start));
             }
             self.send_down(number, Cargo::Upgraded);
             self.plan_turn(number, 0);

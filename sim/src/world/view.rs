@@ -2,7 +2,8 @@
 //!
 //! Must not live here: what must be true of it ([`crate::check`]). Invariant: asking changes nothing.
 
-use shared::ids::{ClientId, RoomId, Seq};
+use shared::ids::{ClientId, RoomId, Seq, UserId};
+use shared::session::SendOp;
 
 use super::World;
 use super::host::Phase;
@@ -13,6 +14,8 @@ pub(crate) struct LinkView {
     pub(crate) history: usize,
     pub(crate) welcomed: bool,
     pub(crate) live: bool,
+    /// Since when, if the server that serves now said so.
+    pub(crate) live_at: Option<u64>,
     pub(crate) heard_at: u64,
     pub(crate) gone: bool,
     pub(crate) still: bool,
@@ -32,6 +35,26 @@ impl World {
             && self.is_served(number);
         let last = self.disturbed_at[number].max(device.thin_until).max(self.paused_until);
         if is_fair { self.now.saturating_sub(last) } else { 0 }
+    }
+
+    /// Returns for how long a link has carried everything while the device was told that it is live, in milliseconds; zero
+    /// unless the device is on it, whatever the server thinks of it.
+    pub(crate) fn well_for(&self, number: usize, link: u64) -> u64 {
+        let device = &self.devices[number];
+        let is_current = device.links.last_key_value().is_some_and(|(_, current)| *current == link);
+        let live_at = self.current_link(number).filter(|link| is_current && !link.still).and_then(|link| link.live_at);
+        let is_fair = device.has_network
+            && device.is_up()
+            && self.now >= device.thin_until
+            && self.now >= self.paused_until
+            && self.host.phase == Phase::Serving;
+        let last = self.disturbed_at[number].max(device.thin_until).max(self.paused_until);
+        live_at.filter(|_| is_fair).map_or(0, |at| self.now.saturating_sub(last.max(at)))
+    }
+
+    /// Returns what was sent under a key, and for whom, whichever device it was written on.
+    pub(crate) fn send_of(&self, key: ClientId) -> Option<(UserId, &SendOp)> {
+        self.devices.iter().find_map(|device| Some((device.user, device.sends.get(&key)?)))
     }
 
     /// Tells whether the server that runs now serves a device's current connection.
@@ -71,7 +94,8 @@ impl World {
         Some(LinkView {
             history: link.history,
             welcomed: link.welcomed,
-            live: link.live,
+            live: link.live_at.is_some(),
+            live_at: link.live_at.filter(|_| link.start == Some(self.start)),
             heard_at: link.heard_at,
             gone: link.device_end == DeviceEnd::Gone,
             still: link.up.weather == Weather::Still || link.down.weather == Weather::Still,

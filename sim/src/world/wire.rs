@@ -139,9 +139,13 @@ pub(super) struct Link {
     pub(super) codec: Codec,
     /// Which history of the log the server had when it took the connection.
     pub(super) history: usize,
-    /// The device has seen these.
+    /// Which of the server's starts took it, if one did.
+    pub(super) start: Option<u64>,
+    /// The device has seen these; the second when.
     pub(super) welcomed: bool,
-    pub(super) live: bool,
+    pub(super) live_at: Option<u64>,
+    /// The device's session has closed it.
+    pub(super) is_left: bool,
     /// When the device last received anything.
     pub(super) heard_at: u64,
 }

@@ -74,6 +74,17 @@ impl Cgroup {
         }
     }
 
+    /// Says how often the group was made to wait because its share was used up.
+    ///
+    /// # Panics
+    /// If the kernel does not tell.
+    #[must_use]
+    pub fn times_held_back(&self) -> u64 {
+        let stat = std::fs::read_to_string(self.path.join("cpu.stat")).expect("the group's statistics");
+        let count = stat.lines().find_map(|line| line.strip_prefix("nr_throttled "));
+        count.and_then(|count| count.trim().parse().ok()).unwrap_or_else(|| panic!("no count in {stat:?}"))
+    }
+
     /// Gives the group no more than this much memory beyond what it has, swap included.
     ///
     /// # Panics

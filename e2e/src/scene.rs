@@ -132,3 +132,9 @@ pub fn refusal(answer: &Value) -> &str {
 pub fn post(room: &str, body: &str) -> Value {
     json!({ "client_id": new_id(), "room": room, "body": body })
 }
+
+/// Makes the largest text a post may have: 4,000 characters of four bytes each.
+#[must_use]
+pub fn long_body() -> String {
+    "\u{1d4b3}".repeat(shared::limits::POST_GRAPHEMES)
+}

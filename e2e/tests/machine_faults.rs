@@ -174,6 +174,7 @@ async fn fault_19_a_server_starved_of_cpu_keeps_its_clients() {
         settle(&devices).await;
     }
     let took = began.elapsed();
+    assert!(group.times_held_back() > 0, "the server was never in want: nothing was shown");
     for device in &devices {
         assert!(!device.look(was_lost), "a starved server was left: {:#?}", device.seen().happened);
     }

@@ -397,7 +397,8 @@ async fn serve_requests(
 }
 
 /// Returns who a request came from: the rightmost hop that is not one of our proxies.
-fn client_address(proxies: &[IpNet], socket: IpAddr, headers: &axum::http::HeaderMap) -> IpAddr {
+#[must_use]
+pub fn client_address(proxies: &[IpNet], socket: IpAddr, headers: &axum::http::HeaderMap) -> IpAddr {
     let is_ours = |address: &IpAddr| proxies.iter().any(|network| network.contains(address));
     let socket = socket.to_canonical();
     if !is_ours(&socket) {

@@ -140,7 +140,10 @@ impl Stage {
             stage.report(name).await;
         }
         let complaints: Vec<String> = stage.tabs().iter().flat_map(Tab::complaints).collect();
-        let untruths = stage.untruths();
+        let mut untruths = stage.untruths();
+        for tab in stage.tabs().iter().filter(|_| outcome.is_ok()) {
+            untruths.extend(tab.blind_witness().await);
+        }
         let Self { chromium, server, .. } = stage;
         chromium.close().await;
         match outcome {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chromiumoxide::page::ScreenshotParams;
 use serde::Deserialize;
 
+use super::witness::LIVE;
 use super::{Tab, see};
 
 /// Reads every row that is in the DOM, in the order it is laid out.
@@ -113,6 +114,7 @@ impl Tab {
     /// Waits until the page claims a connection state.
     pub async fn wait_state(&self, state: &str, deadline: Duration) {
         see(&format!("the state `{state}`"), deadline, async || self.state().await, |seen| seen == state).await;
+        self.life(|life| life.is_seen_live |= state == LIVE);
     }
 
     /// Waits until the page claims one of these connection states, and returns which.

@@ -4,7 +4,7 @@
 //! ([`eyes`](super::eyes)). Invariant: what the page complains about is heard from before its first byte to its end.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chromiumoxide::Page;
 use chromiumoxide::cdp::browser_protocol::emulation::SetUserAgentOverrideParams;
@@ -36,6 +36,9 @@ const NOTE_COMPOSITIONS: &str =
 /// How long the page may take to evaluate an expression; one that is being loaded never does.
 const EVALUATE_DEADLINE: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether a note has come.
+const NOTED_EVERY: Duration = Duration::from_millis(20);
+
 /// How long a person takes to answer "leave this page?".
 const READING_TIME: Duration = Duration::from_millis(300);
 
@@ -54,6 +57,8 @@ pub(super) struct Life {
     pub(super) address: String,
     pub(super) shown: Vec<Shown>,
     pub(super) cuts: Vec<Cut>,
+    /// The test has seen for itself that it claims to be live.
+    pub(super) is_seen_live: bool,
 }
 
 impl Tab {
@@ -106,6 +111,18 @@ impl Tab {
     #[must_use]
     pub fn shown(&self) -> Vec<Shown> {
         self.life(|life| life.shown.clone())
+    }
+
+    /// Says so if nothing was noted of a page that the test itself has seen live; the note may still be on its way.
+    pub(super) async fn blind_witness(&self) -> Option<String> {
+        let end = Instant::now() + EVALUATE_DEADLINE;
+        while !self.life(|life| witness::are_of_it(&life.shown, life.is_seen_live)) {
+            if Instant::now() > end {
+                return Some(format!("the witness saw nothing of {}", self.life(|life| life.address.clone())));
+            }
+            tokio::time::sleep(NOTED_EVERY).await;
+        }
+        None
     }
 
     async fn hear(&self) {

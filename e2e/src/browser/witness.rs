@@ -47,6 +47,9 @@ pub(super) const SCRIPT: &str = "(() => {
         attributes: true, attributeFilter: ['data-state', 'data-kind', 'data-seq', 'data-key'] });
 })()";
 
+/// The state of a page that is where its server is.
+pub(super) const LIVE: &str = "live";
+
 /// What was shown from one moment to the next.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct Shown {
@@ -152,6 +155,12 @@ fn is_hopeful(state: &str) -> bool {
     matches!(state, "live" | "slow" | "catching_up")
 }
 
+/// Tells whether the notes are of what a page shows: where a test has seen that it claims to be live, they say so. Notes of
+/// nothing would find nothing.
+pub(super) fn are_of_it(shown: &[Shown], is_seen_live: bool) -> bool {
+    !is_seen_live || shown.iter().any(|shown| shown.state.as_deref() == Some(LIVE))
+}
+
 /// Says what of all that was shown was not true.
 pub(super) fn untruths(shown: &[Shown], cuts: &[Cut]) -> Vec<String> {
     let mut found = Vec::new();
@@ -238,6 +247,13 @@ mod tests {
         assert!(untruths(&[row(10_500.0)], &[cut(10_000.0, 30_000.0)]).is_empty());
         assert_eq!(untruths(&[row(12_000.0)], &[cut(10_000.0, 30_000.0)]).len(), 1);
         assert!(untruths(&[row(30_500.0)], &[cut(10_000.0, 30_000.0)]).is_empty());
+    }
+
+    #[test]
+    fn notes_of_nothing_are_no_notes_of_a_page_that_was_seen_live() {
+        let blind = [Shown::default(), Shown { bar: Some("Reconnecting…".to_owned()), ..Shown::default() }];
+        assert!(!are_of_it(&blind, true) && !are_of_it(&[], true));
+        assert!(are_of_it(&blind, false) && are_of_it(&[shown(0.0, "live", None)], true));
     }
 
     #[test]

@@ -8,9 +8,6 @@
 
 use std::fmt;
 
-/// Entries for which there may be room that is not used.
-const SPARE: usize = 4;
-
 /// A map in the order of its keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SortedMap<K, V> {
@@ -45,13 +42,6 @@ impl<K, V> SortedMap<K, V> {
     /// Forgets all.
     pub fn clear(&mut self) {
         self.entries.clear();
-    }
-
-    /// Gives back what entries that are gone have taken, where that is much and none is left.
-    pub fn give_back(&mut self) {
-        if self.entries.is_empty() && self.entries.capacity() > SPARE {
-            self.entries = Vec::new();
-        }
     }
 
     /// Returns all, by key.
@@ -248,17 +238,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn what_many_took_is_given_back_once_none_is_left() {
-        let mut map: SortedMap<u32, u32> = (0..1_000).map(|key| (key, key)).collect();
-        map.retain(|key, _| *key == 7);
-        map.give_back();
-        assert_eq!(map.get(&7), Some(&7));
-        map.remove(&7);
-        map.give_back();
-        assert_eq!(map.entries.capacity(), 0);
-    }
 
     proptest! {
         #[test]

@@ -156,8 +156,6 @@ impl Session {
             self.told = state.clone();
             self.emit(SessionEvent::State(state));
         }
-        self.outbox.give_back();
-        self.pending.give_back();
         std::mem::take(&mut self.out)
     }
 

@@ -111,12 +111,6 @@ impl Outbox {
         self.entries.get_mut(self.by_id.get(&client_id)?)
     }
 
-    /// Gives back what a burst has taken.
-    pub(super) fn give_back(&mut self) {
-        self.entries.give_back();
-        self.by_id.give_back();
-    }
-
     pub(super) fn is_full(&self) -> bool {
         self.entries.len() >= OUTBOX_ITEMS
     }

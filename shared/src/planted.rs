@@ -88,6 +88,8 @@ bugs! {
     ResetForNothing,
     /// A program that asked for every event is given the newest.
     ReplayIgnored,
+    /// What comes next is put behind what a peer does not take.
+    QueueGrows,
 }
 
 #[cfg(feature = "planted")]

@@ -9,7 +9,7 @@ use server::log::GENERAL;
 use shared::close;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{ClientId, RoomId, Seq};
-use shared::limits::{JUMP_EVENTS, OUTBOUND_MESSAGE_BYTES};
+use shared::limits::JUMP_EVENTS;
 use shared::message::Ack;
 use shared::model::{OpenOutcome, Opened, Post, RoomChange, RoomEvent};
 use shared::session::{ConnectionState, Happened, SendOp};
@@ -25,8 +25,9 @@ fn broken<T>(words: impl Into<String>) -> Result<T, Violation> {
     Err(Violation(words.into()))
 }
 
-/// Most that may wait for one peer: what stops reading, a burst, and two answers of the largest size.
-const QUEUED_BYTES: usize = 2 * 64 * 1024 + 2 * OUTBOUND_MESSAGE_BYTES;
+/// Most that may wait for one peer: what stops reading, a burst, and two answers as large as they are on these days. What
+/// the protocol would allow an answer is so much more that a queue without a bound would not come near it here.
+const QUEUED_BYTES: usize = 2 * 64 * 1024 + 2 * 16 * 1024;
 /// A visible page notices silence within this, a hidden one within the others, in milliseconds: heartbeat, answer, and
 /// how late timers are; a minute each for the beat, its answer and the second chance where they are throttled.
 const SILENCE_MS: u64 = 15_500;

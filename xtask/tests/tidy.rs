@@ -98,6 +98,30 @@ fn every_dependency_comes_from_crates_io() {
     none(&broken);
 }
 
+/// Or building them changes the file under the hands of whoever runs them.
+#[test]
+fn the_fuzzers_lock_knows_what_our_crates_depend_on() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("it is there");
+    let lock = read("fuzz/Cargo.lock");
+    let mut broken = Vec::new();
+    for (package, folder) in [("shared", "shared"), ("server", "server"), ("fuzz-targets", "fuzz/targets")] {
+        let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("name = \"{package}\"\n")));
+        let entry = entry.unwrap_or_default();
+        let mut counts = false;
+        for line in read(&format!("{folder}/Cargo.toml")).lines() {
+            if line.starts_with('[') {
+                counts = line == "[dependencies]" || (line.starts_with("[target") && line.ends_with(".dependencies]"));
+            } else if let Some((name, _)) = line.split_once(['.', ' ']).filter(|_| counts && !line.starts_with('#'))
+                && ![format!("\"{name}\""), format!("\"{name} ")].iter().any(|dependency| entry.contains(dependency))
+            {
+                broken
+                    .push(format!("fuzz/Cargo.lock: {package} depends on {name}; `cargo xtask fuzz close` writes it"));
+            }
+        }
+    }
+    none(&broken);
+}
+
 #[test]
 fn no_test_is_ignored_and_none_focused() {
     let marks = ["#[ign", "ore"].concat();

@@ -86,6 +86,7 @@ impl Tab {
     /// # Panics
     /// If the browser does not take it.
     pub async fn unwatch(&self) {
+        self.life(|life| life.is_unwatched = true);
         self.command(RemoveBindingParams::new(witness::BINDING)).await.expect("the witness goes");
         self.before_load(NOTE).await;
     }

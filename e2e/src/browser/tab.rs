@@ -59,6 +59,8 @@ pub(super) struct Life {
     pub(super) cuts: Vec<Cut>,
     /// The test has seen for itself that it claims to be live.
     pub(super) is_seen_live: bool,
+    /// The witness was sent away.
+    pub(super) is_unwatched: bool,
 }
 
 impl Tab {
@@ -116,7 +118,7 @@ impl Tab {
     /// Says so if nothing was noted of a page that the test itself has seen live; the note may still be on its way.
     pub(super) async fn blind_witness(&self) -> Option<String> {
         let end = Instant::now() + EVALUATE_DEADLINE;
-        while !self.life(|life| witness::are_of_it(&life.shown, life.is_seen_live)) {
+        while !self.life(|life| life.is_unwatched || witness::are_of_it(&life.shown, life.is_seen_live)) {
             if Instant::now() > end {
                 return Some(format!("the witness saw nothing of {}", self.life(|life| life.address.clone())));
             }

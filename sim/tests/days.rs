@@ -114,6 +114,21 @@ fn a_post_that_was_acknowledged_and_lost_with_a_backup_is_not_shown_although_its
 }
 
 #[test]
+fn what_was_meant_for_a_post_that_was_lost_with_a_backup_does_not_strike_the_one_that_took_its_place() {
+    assert_holds(&plan(
+        200_040_537,
+        &[
+            (1_830, Act::Post { device: 2 }),
+            (165, Act::Restore { records: 9, ms: 3_233 }),
+            (2_114, Act::Delete { device: 2, pick: 2_628_825_259_811_938_732 }),
+            (448, Act::Post { device: 2 }),
+            (2_378, Act::SlowDisk { ms: 16_647 }),
+            (386, Act::Stall { device: 2, way: sim::plan::Side::Down, ms: 28_563 }),
+        ],
+    ));
+}
+
+#[test]
 fn what_was_shown_of_a_room_is_forgotten_when_it_is_entered_anew() {
     assert_holds(&plan(
         10_093_299,

@@ -42,6 +42,16 @@ pub enum SendOp {
     },
 }
 
+impl SendOp {
+    /// Tells whether it names a post by its seq, which means another post in another history.
+    pub(super) const fn names_a_post(&self) -> bool {
+        match self {
+            Self::Post { .. } => false,
+            Self::Edit { .. } | Self::Delete { .. } | Self::React { .. } => true,
+        }
+    }
+}
+
 /// How a [`SendOp`] is laid out in JSON. By hand, as [`crate::model::OpenOutcome`] is.
 #[derive(Clone, Default, Serialize)]
 struct OpForm {

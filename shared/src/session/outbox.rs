@@ -7,13 +7,13 @@
 //! Waiting ──pump──▶ Sent ──ack or echo──▶ gone
 //!    ▲  ▲            │ retryable refusal, `behind`, connection lost
 //!    │  └────────────┤
-//!    │ retry         │ final refusal
+//!    │ retry         │ final refusal; before it is sent: it names a post, and the room was reset
 //! Parked ◀───────────┘
 //!    └──forget──▶ gone
 //! ```
 
 use crate::error::{ErrorCode, WireError};
-use crate::ids::{ClientId, RequestId};
+use crate::ids::{ClientId, RequestId, RoomId};
 use crate::limits::{OUTBOX_ITEMS, SEND_WINDOW};
 use crate::message::{Command as WireCommand, SendDelete, SendEdit, SendPost, SendReact};
 use crate::planted::{Bug, is_planted};
@@ -210,13 +210,42 @@ impl Outbox {
         Some(error)
     }
 
-    /// Takes the next item to send, if the window is open and no refusal is being waited out. The caller chose `id`.
-    pub(super) fn next_send(&mut self, id: RequestId, now: Timestamp) -> Option<(ClientId, u64, WireCommand)> {
+    /// Parks what waits and names a post of a room whose history is not the one it was: its seq may be another post's by now.
+    /// Whoever wrote it looks, and decides.
+    pub(super) fn strand(&mut self, room: RoomId, error: &WireError) -> Vec<ClientId> {
+        let mut stranded = Vec::new();
+        let mut vacant = None;
+        for entry in self.entries.values_mut() {
+            let item = &mut entry.item;
+            if entry.flight == Flight::Waiting && item.room == room && item.op.names_a_post() {
+                entry.flight = Flight::Parked;
+                item.refused = Some(error.clone());
+                // The first is the lowest.
+                vacant = vacant.or(entry.n);
+                stranded.push(item.client_id);
+            }
+        }
+        self.vacate(vacant);
+        stranded
+    }
+
+    /// Takes the next item to send, if the window is open and no refusal is being waited out. The caller chose `id`, and
+    /// `may_name` says of which rooms it is known that their posts are those they were.
+    pub(super) fn next_send(
+        &mut self,
+        id: RequestId,
+        now: Timestamp,
+        may_name: impl Fn(RoomId) -> bool,
+    ) -> Option<(ClientId, u64, WireCommand)> {
         if self.in_flight >= self.window || self.resend.is_some_and(|resend| now < resend) {
             return None;
         }
         self.resend = None;
-        let order = self.entries.values().find(|entry| entry.flight == Flight::Waiting)?.item.order;
+        let next = &self.entries.values().find(|entry| entry.flight == Flight::Waiting)?.item;
+        if next.op.names_a_post() && !may_name(next.room) {
+            return None;
+        }
+        let order = next.order;
         // Taken over only by the first of all: an earlier one in flight is about to be answered `behind`.
         let vacant = self.vacant.filter(|_| self.is_first(order));
         let entry = self.entries.get_mut(&order)?;

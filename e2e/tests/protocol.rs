@@ -350,7 +350,16 @@ async fn an_edit_and_a_deletion_reach_everybody_and_only_the_author_may() {
     let (mut ada, room) = join(&server, "Ada").await;
     let (mut bo, _) = join(&server, "Bo").await;
     let post = ada.post(room, "frist").await.expect("a connection").expect("an ack").seq;
-    let edit = |body: &str| Command::Edit(SendEdit { n: None, client_id: new_id(), room, post, body: body.to_owned() });
+    let edit = |body: &str| {
+        Command::Edit(SendEdit {
+            n: None,
+            client_id: new_id(),
+            room,
+            post,
+            post_client_id: None,
+            body: body.to_owned(),
+        })
+    };
     done(&mut ada, edit("first")).await;
     let edited = bo
         .expect(SOON, |body| match body {
@@ -365,7 +374,8 @@ async fn an_edit_and_a_deletion_reach_everybody_and_only_the_author_may() {
     assert_eq!(edited, (post, Some("first".to_owned())));
     let foreign = bo.ask(edit("hacked")).await.expect("a connection").expect_err("a refusal");
     assert_eq!(foreign.code, shared::error::ErrorCode::Forbidden);
-    done(&mut ada, Command::Delete(SendDelete { n: None, client_id: new_id(), room, post })).await;
+    done(&mut ada, Command::Delete(SendDelete { n: None, client_id: new_id(), room, post, post_client_id: None }))
+        .await;
     let page = match bo.ask(Command::History(History { room, before: Seq(post.0 + 1), limit: None })).await {
         Ok(Ok(Reply::History(page))) => page,
         other => panic!("{other:?}"),

@@ -100,7 +100,7 @@ async fn scenario_04_a_resend_after_a_restart_gets_the_first_answer_again() {
     let other = client.post_as(key, room, "something else").await.expect("a connection").expect_err("a conflict");
     assert_eq!(other.code, ErrorCode::IdConflict);
 
-    let delete = SendDelete { n: None, client_id: new_id(), room, post: first.seq };
+    let delete = SendDelete { n: None, client_id: new_id(), room, post: first.seq, post_client_id: None };
     assert!(matches!(client.ask(Command::Delete(delete)).await, Ok(Ok(Reply::Ack(_)))));
     let after = client.post_as(key, room, "only once").await.expect("a connection").expect("an ack");
     assert_eq!((after.seq, after.duplicate), (first.seq, true), "a resend after the deletion brought the post back");

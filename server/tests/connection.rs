@@ -397,12 +397,26 @@ async fn own_posts_can_be_edited_and_deleted_and_others_cannot() {
     let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
     let ((mut a, _), (mut b, _)) = (ann.enter().await, bob.enter().await);
     let seq = a.post(post("first")).await.unwrap().seq;
-    let edit =
-        |body: &str| Command::Edit(SendEdit { n: None, client_id: key(), room: GENERAL, post: seq, body: body.into() });
+    let edit = |body: &str| {
+        Command::Edit(SendEdit {
+            n: None,
+            client_id: key(),
+            room: GENERAL,
+            post: seq,
+            post_client_id: None,
+            body: body.into(),
+        })
+    };
     assert!(matches!(a.ask(edit("second")).await, Ok(Reply::Ack(_))));
     assert_eq!(b.ask(edit("mine now")).await.unwrap_err().code, ErrorCode::Forbidden);
     assert_eq!(a.ask(edit("")).await.unwrap_err().code, ErrorCode::PostEmpty);
-    let delete = Command::Delete(shared::message::SendDelete { n: None, client_id: key(), room: GENERAL, post: seq });
+    let delete = Command::Delete(shared::message::SendDelete {
+        n: None,
+        client_id: key(),
+        room: GENERAL,
+        post: seq,
+        post_client_id: None,
+    });
     assert!(matches!(a.ask(delete).await, Ok(Reply::Ack(_))));
     let (_, opened) = (0, b.open(fresh(GENERAL)).await);
     match opened.outcome {

@@ -60,6 +60,8 @@ bugs! {
     OrderIgnored,
     /// Whoever leaves a room still gets its events.
     MembershipKept,
+    /// A change is made to whichever post has the place of the one that was meant.
+    AnyPostStruck,
     /// Nobody looks whether a hint was lost.
     NoSweep,
     /// A post leaves the device when it is sent, not when it is stored.

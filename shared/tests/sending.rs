@@ -68,6 +68,26 @@ fn a_number_is_taken_over_only_by_what_comes_after_it() {
 }
 
 #[test]
+fn a_number_that_was_only_behind_is_not_what_the_server_waits_for() {
+    let mut model = Room::default();
+    let mut device = Device::live(&model);
+    let (first, second, third, fourth) = (device.write(1), device.write(2), device.write(3), device.write(4));
+    device.refuse(first.id, too_fast());
+    for behind_it in [second.id, third.id, fourth.id] {
+        device.refuse(behind_it, behind());
+    }
+    // The second had been stored on an earlier connection: its own event says so.
+    model.post(user(1), client_id(2), "post 2");
+    device.hear(&Message::event(Event::Room(model.event(Seq(1)).clone())));
+    let again = device.wait();
+    assert_eq!(numbers(&again), [(1, client_id(1)), (3, client_id(3))]);
+    device.refuse(again[1].id, too_fast());
+    model.post(user(1), client_id(1), "post 1");
+    device.hear(&Message::event(Event::Room(model.event(Seq(2)).clone())));
+    assert_eq!(numbers(&device.wait())[0], (3, client_id(3)), "the server waits for number 3");
+}
+
+#[test]
 fn what_was_refused_while_another_is_on_its_way_does_not_wake_anybody_for_nothing() {
     let mut device = Device::live(&Room::default());
     let (first, second) = (device.write(1), device.write(2));

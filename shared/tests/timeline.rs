@@ -232,7 +232,7 @@ fn a_change_of_mine_is_marked_while_it_is_saved_and_reverts_by_doing_nothing() {
     let mut timeline = Timeline::new(user(ME));
     model.post(user(ME), client_id(1), "as it was");
     timeline.event(model.event(Seq(1)));
-    let edit = item(2, SendOp::Edit { post: Seq(1), body: "as it will be".to_owned() });
+    let edit = item(2, SendOp::Edit { post: Seq(1).into(), body: "as it will be".to_owned() });
     let row = |timeline: &Timeline| timeline.post(Seq(1)).unwrap().clone();
 
     timeline.queued(&edit);

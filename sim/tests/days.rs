@@ -129,6 +129,41 @@ fn what_was_meant_for_a_post_that_was_lost_with_a_backup_does_not_strike_the_one
 }
 
 #[test]
+fn what_was_meant_for_a_lost_post_strikes_no_other_after_a_crash_of_a_device_that_could_not_store_its_refusal() {
+    assert_holds(&plan(
+        200_245_064,
+        &[
+            (88, Act::Post { device: 3 }),
+            (638, Act::Restore { records: 2, ms: 5_999 }),
+            (408, Act::Edit { device: 3, pick: 8_983_142_386_381_011_684 }),
+            (1_038, Act::NoStorage { device: 3, ms: 16_880 }),
+            (22, Act::Freeze { device: 2, ms: 320_621 }),
+            (1_240, Act::Retry { device: 3 }),
+            (1_972, Act::Post { device: 3 }),
+            (4_113, Act::Crash { device: 3, ms: 2_228 }),
+        ],
+    ));
+}
+
+#[test]
+fn nobody_waits_for_ever_behind_a_number_that_was_sent_under_another() {
+    assert_holds(&plan(
+        200_253_138,
+        &[
+            (32, Act::Burst { device: 1, posts: 54 }),
+            (68, Act::PowerOff { device: 2, ms: 24_982 }),
+            (44, Act::Thin { device: 1, ms: 56_009 }),
+            (0, Act::Crowd { posts: 289 }),
+            (49, Act::BlackHole { device: 1, way: sim::plan::Side::Both }),
+            (38, Act::Post { device: 3 }),
+            (61, Act::Post { device: 0 }),
+            (12, Act::SlowDisk { ms: 26_971 }),
+            (30, Act::NoStorage { device: 1, ms: 7_267 }),
+        ],
+    ));
+}
+
+#[test]
 fn what_was_shown_of_a_room_is_forgotten_when_it_is_entered_anew() {
     assert_holds(&plan(
         10_093_299,

@@ -68,9 +68,9 @@ async fn send(client: &mut Client, mut unsent: BTreeSet<ClientId>, until: Instan
 fn describe(item: &OutboxItem) -> String {
     let what = match &item.op {
         SendOp::Post { body } => tame(body).into_owned(),
-        SendOp::Edit { post, body } => format!("edit {post}: {}", tame(body)),
-        SendOp::Delete { post } => format!("delete {post}"),
-        SendOp::React { post, emoji, .. } => format!("{} to {post}", tame(emoji)),
+        SendOp::Edit { post, body } => format!("edit {}: {}", post.seq, tame(body)),
+        SendOp::Delete { post } => format!("delete {}", post.seq),
+        SendOp::React { post, emoji, .. } => format!("{} to {}", tame(emoji), post.seq),
     };
     let standing = match (&item.refused, item.attempted) {
         (Some(error), _) => format!("refused: {}", tame(&error.message)),

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use server::log::{self, Applied, Entry, LogHandle, LogOptions, Op, Receipt, SYSTEM, SessionRow, Writer};
 use shared::ids::{ClientId, RoomId, Seq, UserId};
-use shared::model::{Person, RoomChange, RoomEvent, RoomSummary, Snapshot, UserEvent};
+use shared::model::{Person, PostRef, RoomChange, RoomEvent, RoomSummary, Snapshot, UserEvent};
 use shared::time::Timestamp;
 
 use crate::runtime::block_on;
@@ -89,8 +89,12 @@ fn room(source: &mut Source<'_>) -> RoomId {
 
 fn key(source: &mut Source<'_>) -> ClientId {
     // Two bytes: mostly a new key, and an old one where the fuzzer wants it.
+    numbered(u16::from_be_bytes([source.byte(), source.byte()]))
+}
+
+fn numbered(number: u16) -> ClientId {
     let mut bytes = [0xcc; 16];
-    bytes[..2].copy_from_slice(&[source.byte(), source.byte()]);
+    bytes[..2].copy_from_slice(&number.to_be_bytes());
     ClientId::from_bytes(bytes)
 }
 
@@ -116,14 +120,17 @@ fn entry(source: &mut Source<'_>) -> Entry {
 }
 
 fn op(source: &mut Source<'_>) -> Op {
-    let seq = |source: &mut Source<'_>| Seq(source.number());
+    let post = |source: &mut Source<'_>| {
+        let number = source.number();
+        PostRef { seq: Seq(number), client_id: (number % 4 == 3).then(|| numbered(number as u16)) }
+    };
     match source.byte() % 24 {
         0..=5 => Op::Post { room: room(source), body: source.text(16) },
-        6 | 7 => Op::Edit { room: room(source), post: seq(source), body: source.text(16) },
-        8 => Op::Delete { room: room(source), post: seq(source) },
+        6 | 7 => Op::Edit { room: room(source), post: post(source), body: source.text(16) },
+        8 => Op::Delete { room: room(source), post: post(source) },
         9 | 10 => {
             let emoji = (*source.pick(&["👍", "❤️", "🎉"])).to_owned();
-            Op::React { room: room(source), post: seq(source), emoji, on: source.flag() }
+            Op::React { room: room(source), post: post(source), emoji, on: source.flag() }
         }
         11 | 12 => {
             let room = room(source);

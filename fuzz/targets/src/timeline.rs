@@ -232,8 +232,8 @@ fn event(source: &mut Source<'_>) -> RoomEvent {
 fn item(source: &mut Source<'_>) -> OutboxItem {
     let op = match source.byte() % 4 {
         0 | 1 => SendOp::Post { body: source.text(4) },
-        2 => SendOp::Edit { post: Seq(source.number()), body: source.text(4) },
-        _delete => SendOp::Delete { post: Seq(source.number()) },
+        2 => SendOp::Edit { post: Seq(source.number()).into(), body: source.text(4) },
+        _delete => SendOp::Delete { post: Seq(source.number()).into() },
     };
     OutboxItem {
         client_id: client_id(source),

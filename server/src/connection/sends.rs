@@ -15,6 +15,7 @@ use shared::error::{ErrorCode, WireError};
 use shared::ids::{ClientId, RequestId, RoomId};
 use shared::limits::SEND_WINDOW;
 use shared::message::{Ack, Command, Message, Reply};
+use shared::model::PostRef;
 
 use crate::app::App;
 use crate::delivery::Peer;
@@ -37,14 +38,17 @@ impl Send {
         let (n, key, room, op) = match command {
             Command::Post(send) => (send.n, send.client_id, send.room, Op::Post { room: send.room, body: send.body }),
             Command::Edit(send) => {
-                let op = Op::Edit { room: send.room, post: send.post, body: send.body };
+                let post = PostRef { seq: send.post, client_id: send.post_client_id };
+                let op = Op::Edit { room: send.room, post, body: send.body };
                 (send.n, send.client_id, send.room, op)
             }
             Command::Delete(send) => {
-                (send.n, send.client_id, send.room, Op::Delete { room: send.room, post: send.post })
+                let post = PostRef { seq: send.post, client_id: send.post_client_id };
+                (send.n, send.client_id, send.room, Op::Delete { room: send.room, post })
             }
             Command::React(send) => {
-                let op = Op::React { room: send.room, post: send.post, emoji: send.emoji, on: send.on };
+                let post = PostRef { seq: send.post, client_id: send.post_client_id };
+                let op = Op::React { room: send.room, post, emoji: send.emoji, on: send.on };
                 (send.n, send.client_id, send.room, op)
             }
             other @ (Command::Hello(_)

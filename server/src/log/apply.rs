@@ -11,7 +11,7 @@ use shared::error::{ErrorCode, WireError};
 use shared::ids::{Lsn, RoomId, Seq, UserId};
 use shared::message::ReadMark;
 use shared::model::{
-    Deleted, Edited, Named, Person, Posted, Reacted, Renamed, RoomChange, RoomEvent, UserChange, UserEvent,
+    Deleted, Edited, Named, Person, PostRef, Posted, Reacted, Renamed, RoomChange, RoomEvent, UserChange, UserEvent,
 };
 use shared::planted::{Bug, is_planted};
 use shared::time::Timestamp;
@@ -182,8 +182,14 @@ impl Turn<'_> {
         }
     }
 
-    fn kept_post(&self, room: RoomId, seq: Seq) -> Result<PostRow, Stop> {
-        match self.tables.post(room, seq)? {
+    fn kept_post(&self, room: RoomId, named: PostRef) -> Result<PostRow, Stop> {
+        match self.tables.post(room, named.seq)? {
+            Some(post) if named.client_id.is_some_and(|key| key != post.key) && !is_planted(Bug::AnyPostStruck) => {
+                refuse(
+                    ErrorCode::NotFound,
+                    "Another post has taken its place: the room's history is not the one it was.",
+                )
+            }
             Some(post) => match post.life {
                 PostLife::Kept => Ok(post),
                 PostLife::Deleted => refuse(ErrorCode::NotFound, "This post was deleted."),
@@ -192,8 +198,8 @@ impl Turn<'_> {
         }
     }
 
-    fn own_post(&self, room: RoomId, seq: Seq) -> Result<PostRow, Stop> {
-        let post = self.kept_post(room, seq)?;
+    fn own_post(&self, room: RoomId, named: PostRef) -> Result<PostRow, Stop> {
+        let post = self.kept_post(room, named)?;
         if post.by == self.entry.by {
             Ok(post)
         } else {
@@ -277,9 +283,10 @@ impl Turn<'_> {
         self.append(&mut row, &author, RoomChange::Posted(posted))
     }
 
-    fn edit(&mut self, room: RoomId, post: Seq, body: &str) -> Result<Receipt, Stop> {
+    fn edit(&mut self, room: RoomId, named: PostRef, body: &str) -> Result<Receipt, Stop> {
         let (author, mut row) = self.as_member(room)?;
-        self.own_post(room, post)?;
+        self.own_post(room, named)?;
+        let post = named.seq;
         let edited = Edited { post, body: Some(body.to_owned()) };
         let receipt = self.append(&mut row, &author, RoomChange::Edited(edited))?;
         let state = PostState { rev: receipt.seq, text_at: receipt.seq, edited: Some(receipt.ts) };
@@ -287,9 +294,9 @@ impl Turn<'_> {
         Ok(receipt)
     }
 
-    fn delete(&mut self, room: RoomId, post: Seq) -> Result<Receipt, Stop> {
+    fn delete(&mut self, room: RoomId, named: PostRef) -> Result<Receipt, Stop> {
         let (author, mut row) = self.as_member(room)?;
-        let found = self.own_post(room, post)?;
+        let (found, post) = (self.own_post(room, named)?, named.seq);
         let receipt = self.append(&mut row, &author, RoomChange::Deleted(Deleted { post }))?;
         self.tables.blank_post(room, post)?;
         self.tables.clear_reactions(room, post)?;
@@ -297,9 +304,9 @@ impl Turn<'_> {
         Ok(receipt)
     }
 
-    fn react(&mut self, room: RoomId, post: Seq, emoji: &str, on: bool) -> Result<Receipt, Stop> {
+    fn react(&mut self, room: RoomId, named: PostRef, emoji: &str, on: bool) -> Result<Receipt, Stop> {
         let (author, mut row) = self.as_member(room)?;
-        let found = self.kept_post(room, post)?;
+        let (found, post) = (self.kept_post(room, named)?, named.seq);
         let before = self.tables.reaction(room, post, emoji, author.id)?;
         if before.is_some() == on {
             let seq = before.unwrap_or(found.state.rev);

@@ -4,16 +4,18 @@
 //! [`super::apply`] decides. Invariant: the serialised form of a version never changes; every case of it has a golden
 //! file, and a new case is a new version.
 //!
-//! Version 2 added [`Op::SessionPurge`], version 3 [`Op::SessionRenew`]; all else is as in version 1.
+//! Version 2 added [`Op::SessionPurge`], version 3 [`Op::SessionRenew`], version 4 the key of a post that is named; all else is
+//! as in version 1.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use shared::error::WireError;
 use shared::ids::{ClientId, RoomId, Seq, UserId};
+use shared::model::PostRef;
 use shared::time::Timestamp;
 
 /// The version of [`Record`] this server writes.
-pub const RECORD_VERSION: u16 = 3;
+pub const RECORD_VERSION: u16 = 4;
 
 /// The server itself: it owns the rooms that exist from the start and is never a member of one.
 pub const SYSTEM: UserId = UserId::from_bytes([0; 16]);
@@ -63,7 +65,8 @@ pub enum Op {
         /// Where.
         room: RoomId,
         /// Which post.
-        post: Seq,
+        #[serde(flatten)]
+        post: PostRef,
         /// The new text.
         body: String,
     },
@@ -72,14 +75,16 @@ pub enum Op {
         /// Where.
         room: RoomId,
         /// Which post.
-        post: Seq,
+        #[serde(flatten)]
+        post: PostRef,
     },
     /// Add a reaction to a post or take it back. Members only; saying what already holds changes nothing.
     React {
         /// Where.
         room: RoomId,
         /// Which post.
-        post: Seq,
+        #[serde(flatten)]
+        post: PostRef,
         /// With what.
         emoji: String,
         /// Add, or take back.
@@ -198,16 +203,17 @@ pub enum Applied {
 pub type RequestDigest = [u8; 16];
 
 impl Op {
-    /// Digests what is asked. Ids minted by the proposer are left out.
+    /// Digests what is asked. Ids minted by the proposer are left out, and so is the key of a post that is named: it says
+    /// under which condition, not what.
     #[must_use]
     pub fn digest(&self) -> RequestDigest {
         let mut digest = Fields::new();
         match self {
             Self::Post { room, body } => digest.tag(1).id(room.as_bytes()).text(body),
-            Self::Edit { room, post, body } => digest.tag(2).id(room.as_bytes()).number(post.0).text(body),
-            Self::Delete { room, post } => digest.tag(3).id(room.as_bytes()).number(post.0),
+            Self::Edit { room, post, body } => digest.tag(2).id(room.as_bytes()).number(post.seq.0).text(body),
+            Self::Delete { room, post } => digest.tag(3).id(room.as_bytes()).number(post.seq.0),
             Self::React { room, post, emoji, on } => {
-                digest.tag(4).id(room.as_bytes()).number(post.0).text(emoji).tag(u8::from(*on))
+                digest.tag(4).id(room.as_bytes()).number(post.seq.0).text(emoji).tag(u8::from(*on))
             }
             Self::RoomCreate { room: _, name, title } => digest.tag(5).text(name).text(title),
             Self::RoomSet { room, name, title } => digest.tag(6).id(room.as_bytes()).text(name).text(title),

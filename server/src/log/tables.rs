@@ -274,6 +274,8 @@ pub struct PostState {
 pub struct PostRow {
     /// Who wrote it.
     pub by: UserId,
+    /// Under which key.
+    pub key: ClientId,
     /// Whether it is still there.
     pub life: PostLife,
     /// How it stands.

@@ -39,7 +39,7 @@ async fn fill(world: &World) -> (UserId, UserId, RoomId) {
     let second = world.post(ben, room, "second").await;
     world.ok(ann, edit(room, first, "first, edited")).await;
     world.ok(ben, react(room, first, "👍", true)).await;
-    world.ok(ben, Op::Delete { room, post: second }).await;
+    world.ok(ben, Op::Delete { room, post: second.into() }).await;
     world.ok(ann, Op::Read { room, posts: 2 }).await;
     world.ok(ann, named(ann, "Anna")).await;
     (ann, ben, room)

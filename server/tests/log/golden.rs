@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use server::log::{Entry, Op, Record};
 use shared::ids::{ClientId, RoomId, Seq, UserId};
+use shared::model::PostRef;
 use shared::time::Timestamp;
 
 use super::world::{ALL, World, named};
@@ -20,15 +21,15 @@ fn compare(name: &str, written: &str) {
 }
 
 /// The requests by the version that brought them.
-fn ops() -> [(u16, Vec<(&'static str, Op)>); 3] {
-    let (room, user, post) = (RoomId::from_bytes([0x20; 16]), UserId::from_bytes([0x30; 16]), Seq(7));
+fn ops() -> [(u16, Vec<(&'static str, Op)>); 4] {
+    let (room, user, post) = (RoomId::from_bytes([0x20; 16]), UserId::from_bytes([0x30; 16]), PostRef::from(Seq(7)));
     let (name, title, emoji) = (String::from("plans"), String::from("What next?"), String::from("👍"));
     let body = String::from("Zeile 1\n第二行 \"quoted\"");
     let all = vec![
         ("post", Op::Post { room, body: body.clone() }),
-        ("edit", Op::Edit { room, post, body }),
+        ("edit", Op::Edit { room, post, body: body.clone() }),
         ("delete", Op::Delete { room, post }),
-        ("react", Op::React { room, post, emoji, on: true }),
+        ("react", Op::React { room, post, emoji: emoji.clone(), on: true }),
         ("room_create", Op::RoomCreate { room, name: name.clone(), title: title.clone() }),
         ("room_set", Op::RoomSet { room, name, title }),
         ("room_delete", Op::RoomDelete { room }),
@@ -42,8 +43,14 @@ fn ops() -> [(u16, Vec<(&'static str, Op)>); 3] {
     ];
     let newer = vec![("session_purge", Op::SessionPurge { before: Timestamp(1_800_000_000_000) })];
     let renew = Op::SessionRenew { token_hash: [0xab; 32], expires: Timestamp(1_800_000_000_000) };
-    let newest = vec![("session_renew", renew)];
-    for (name, op) in all.iter().chain(&newer).chain(&newest) {
+    let renew = vec![("session_renew", renew)];
+    let post = PostRef { client_id: Some(ClientId::from_parts(Timestamp(1_700_000_000_000), [0x40; 10])), ..post };
+    let newest = vec![
+        ("edit", Op::Edit { room, post, body: body.clone() }),
+        ("delete", Op::Delete { room, post }),
+        ("react", Op::React { room, post, emoji: emoji.clone(), on: true }),
+    ];
+    for (name, op) in all.iter().chain(&newer).chain(&renew).chain(&newest) {
         // A new request breaks this match, and is a new version of the record.
         let expected = match op {
             Op::Post { .. } => "post",
@@ -65,7 +72,7 @@ fn ops() -> [(u16, Vec<(&'static str, Op)>); 3] {
         };
         assert_eq!(*name, expected);
     }
-    [(1, all), (2, newer), (3, newest)]
+    [(1, all), (2, newer), (3, renew), (4, newest)]
 }
 
 #[test]
@@ -102,11 +109,11 @@ async fn the_same_requests_make_the_same_chains_as_ever() {
     let room = world.room(ann, "plans").await;
     world.ok(ben, Op::Join { room }).await;
     let seq = world.post(ann, room, "第一").await;
-    world.ok(ann, Op::Edit { room, post: seq, body: "二".into() }).await;
-    world.ok(ben, Op::React { room, post: seq, emoji: "👍".into(), on: true }).await;
+    world.ok(ann, Op::Edit { room, post: seq.into(), body: "二".into() }).await;
+    world.ok(ben, Op::React { room, post: seq.into(), emoji: "👍".into(), on: true }).await;
     world.ok(ann, Op::RoomSet { room, name: "done".into(), title: "Over".into() }).await;
     world.ok(ann, named(ann, "Zoe")).await;
-    world.ok(ann, Op::Delete { room, post: seq }).await;
+    world.ok(ann, Op::Delete { room, post: seq.into() }).await;
     world.ok(ann, Op::Kick { room, user: ben }).await;
     world.ok(ben, Op::Join { room }).await;
     world.ok(ben, Op::Leave { room }).await;

@@ -53,7 +53,7 @@ fn op(deed: &Deed, room: RoomId, who: UserId) -> Op {
     match deed {
         Deed::Post(n) => post(room, &format!("post {n}")),
         Deed::Edit(seq, n) => edit(room, Seq(*seq), &format!("edit {n}")),
-        Deed::Delete(seq) => Op::Delete { room, post: Seq(*seq) },
+        Deed::Delete(seq) => Op::Delete { room, post: Seq(*seq).into() },
         Deed::React(seq, emoji, on) => react(room, Seq(*seq), ["👍", "❤️", "🎉"][usize::from(*emoji)], *on),
         Deed::Join => Op::Join { room },
         Deed::Leave => Op::Leave { room },

@@ -167,11 +167,11 @@ pub(crate) fn named(user: UserId, name: &str) -> Op {
 }
 
 pub(crate) fn react(room: RoomId, post: Seq, emoji: &str, on: bool) -> Op {
-    Op::React { room, post, emoji: emoji.to_owned(), on }
+    Op::React { room, post: post.into(), emoji: emoji.to_owned(), on }
 }
 
 pub(crate) fn edit(room: RoomId, post: Seq, body: &str) -> Op {
-    Op::Edit { room, post, body: body.to_owned() }
+    Op::Edit { room, post: post.into(), body: body.to_owned() }
 }
 
 /// Waits until the log's health is as wanted, or fails after ten seconds.

@@ -88,11 +88,15 @@ pub struct SendEdit {
     pub room: RoomId,
     /// Which post.
     pub post: Seq,
+    /// The key that post was written under. It is refused with `not_found` if the post there has another: the room's history
+    /// is not the one that was looked at. Absent: whichever post is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post_client_id: Option<ClientId>,
     /// The new text.
     pub body: String,
 }
 
-object!(SendEdit { n = default, client_id, room, post, body });
+object!(SendEdit { n = default, client_id, room, post, post_client_id = default, body });
 
 /// Payload of `delete`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -106,9 +110,13 @@ pub struct SendDelete {
     pub room: RoomId,
     /// Which post.
     pub post: Seq,
+    /// The key that post was written under. It is refused with `not_found` if the post there has another: the room's history
+    /// is not the one that was looked at. Absent: whichever post is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post_client_id: Option<ClientId>,
 }
 
-object!(SendDelete { n = default, client_id, room, post });
+object!(SendDelete { n = default, client_id, room, post, post_client_id = default });
 
 /// Payload of `react`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -122,13 +130,17 @@ pub struct SendReact {
     pub room: RoomId,
     /// Which post.
     pub post: Seq,
+    /// The key that post was written under. It is refused with `not_found` if the post there has another: the room's history
+    /// is not the one that was looked at. Absent: whichever post is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post_client_id: Option<ClientId>,
     /// With what.
     pub emoji: String,
     /// Add it, or take it back.
     pub on: bool,
 }
 
-object!(SendReact { n = default, client_id, room, post, emoji, on });
+object!(SendReact { n = default, client_id, room, post, post_client_id = default, emoji, on });
 
 /// A payload that names a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -8,7 +8,7 @@
 mod event;
 mod opened;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::cursor::Position;
 use crate::ids::{ClientId, Epoch, Lsn, RoomId, Seq, UserId};
@@ -72,6 +72,26 @@ pub struct Post {
 }
 
 object!(Post { seq, rev, ordinal, by, client_id, ts, body = default, edited = default, reactions = default });
+
+/// Names a post: its place, and the key it was written under.
+///
+/// A place alone is not enough: in a history that was set back to a backup it is soon another post's, and what was meant
+/// for the lost one would strike that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PostRef {
+    /// Its place in the room.
+    #[serde(rename = "post")]
+    pub seq: Seq,
+    /// Its [`Post::client_id`]. Absent: whichever post is there.
+    #[serde(rename = "post_client_id", default, skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<ClientId>,
+}
+
+impl From<Seq> for PostRef {
+    fn from(seq: Seq) -> Self {
+        Self { seq, client_id: None }
+    }
+}
 
 /// One emoji under a post.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -4,10 +4,10 @@
 //! no place here, is noted and changes nothing.
 
 use crate::close;
-use crate::error::{ErrorCode, WireError};
-use crate::ids::{AttemptId, RequestId, RoomId};
+use crate::error::WireError;
+use crate::ids::{AttemptId, RequestId};
 use crate::message::{Ack, Body, Event, Message, Reply, Welcome};
-use crate::model::{OpenOutcome, Opened, ResetReason, RoomChange, RoomEvent};
+use crate::model::{OpenOutcome, Opened, RoomChange, RoomEvent};
 use crate::planted::{Bug, is_planted};
 use crate::time::Timestamp;
 
@@ -235,22 +235,9 @@ impl Session {
                 }
                 if let OpenOutcome::Reset { reason, .. } = opened.outcome {
                     self.note(Happened::ResetRoom { room, reason }, now);
-                    match reason {
-                        ResetReason::Epoch | ResetReason::Ahead | ResetReason::Forked => self.strand(room),
-                        ResetReason::Pruned | ResetReason::Rejoined => {}
-                    }
                 }
                 self.emit(SessionEvent::Opened(opened));
             }
-        }
-    }
-
-    /// What names a post of a history that is gone is given back to whoever wrote it.
-    fn strand(&mut self, room: RoomId) {
-        let error = WireError::new(ErrorCode::NotFound, "The server's history changed before this was sent.");
-        for client_id in self.outbox.strand(room, &error) {
-            self.dirty.insert(client_id);
-            self.emit(SessionEvent::Refused { client_id, error: error.clone() });
         }
     }
 

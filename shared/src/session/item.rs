@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::WireError;
 use crate::ids::{ClientId, RoomId, Seq};
+use crate::model::PostRef;
 use crate::object::object;
 use crate::time::Timestamp;
 
@@ -22,34 +23,24 @@ pub enum SendOp {
     /// Another text for a post of mine.
     Edit {
         /// Which post.
-        post: Seq,
+        post: PostRef,
         /// The new text.
         body: String,
     },
     /// Delete a post of mine.
     Delete {
         /// Which post.
-        post: Seq,
+        post: PostRef,
     },
     /// React.
     React {
         /// To which post.
-        post: Seq,
+        post: PostRef,
         /// With what.
         emoji: String,
         /// Add it, or take it back.
         on: bool,
     },
-}
-
-impl SendOp {
-    /// Tells whether it names a post by its seq, which means another post in another history.
-    pub(super) const fn names_a_post(&self) -> bool {
-        match self {
-            Self::Post { .. } => false,
-            Self::Edit { .. } | Self::Delete { .. } | Self::React { .. } => true,
-        }
-    }
 }
 
 /// How a [`SendOp`] is laid out in JSON. By hand, as [`crate::model::OpenOutcome`] is.
@@ -59,6 +50,8 @@ struct OpForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     post: Option<Seq>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    post_client_id: Option<ClientId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     emoji: Option<String>,
@@ -66,18 +59,18 @@ struct OpForm {
     on: Option<bool>,
 }
 
-object!(OpForm { op, post = default, body = default, emoji = default, on = default });
+object!(OpForm { op, post = default, post_client_id = default, body = default, emoji = default, on = default });
 
 impl From<SendOp> for OpForm {
     fn from(op: SendOp) -> Self {
         let named = |name: &str| Self { op: name.to_owned(), ..Self::default() };
+        let naming =
+            |name, PostRef { seq, client_id }| Self { post: Some(seq), post_client_id: client_id, ..named(name) };
         match op {
             SendOp::Post { body } => Self { body: Some(body), ..named("post") },
-            SendOp::Edit { post, body } => Self { post: Some(post), body: Some(body), ..named("edit") },
-            SendOp::Delete { post } => Self { post: Some(post), ..named("delete") },
-            SendOp::React { post, emoji, on } => {
-                Self { post: Some(post), emoji: Some(emoji), on: Some(on), ..named("react") }
-            }
+            SendOp::Edit { post, body } => Self { body: Some(body), ..naming("edit", post) },
+            SendOp::Delete { post } => naming("delete", post),
+            SendOp::React { post, emoji, on } => Self { emoji: Some(emoji), on: Some(on), ..naming("react", post) },
         }
     }
 }
@@ -86,9 +79,12 @@ impl TryFrom<OpForm> for SendOp {
     type Error = String;
 
     fn try_from(form: OpForm) -> Result<Self, Self::Error> {
-        let OpForm { op, post, body, emoji, on } = form;
+        let OpForm { op, post, post_client_id, body, emoji, on } = form;
         let lacks = |field: &str| format!("an op `{op}` needs `{field}`");
-        let post = || post.ok_or_else(|| lacks("post"));
+        let post = || {
+            let seq = post.ok_or_else(|| lacks("post"))?;
+            Ok::<_, String>(PostRef { seq, client_id: post_client_id })
+        };
         let body = || body.ok_or_else(|| lacks("body"));
         Ok(match op.as_str() {
             "post" => Self::Post { body: body()? },

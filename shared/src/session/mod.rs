@@ -306,8 +306,7 @@ impl Session {
     fn pump(&mut self, now: Timestamp) {
         while matches!(self.link, Link::Up(_)) {
             let id = RequestId(self.request.0 + 1);
-            let may_name = |room| !self.resume.is_resuming(room);
-            let Some((client_id, n, command)) = self.outbox.next_send(id, now, may_name) else { return };
+            let Some((client_id, n, command)) = self.outbox.next_send(id, now) else { return };
             self.request = id;
             self.pending.insert(id, Pending::Send(client_id, n));
             self.dirty.insert(client_id);

@@ -7,13 +7,13 @@
 //! Waiting ──pump──▶ Sent ──ack or echo──▶ gone
 //!    ▲  ▲            │ retryable refusal, `behind`, connection lost
 //!    │  └────────────┤
-//!    │ retry         │ final refusal; before it is sent: it names a post, and the room was reset
+//!    │ retry         │ final refusal
 //! Parked ◀───────────┘
 //!    └──forget──▶ gone
 //! ```
 
 use crate::error::{ErrorCode, WireError};
-use crate::ids::{ClientId, RequestId, RoomId};
+use crate::ids::{ClientId, RequestId};
 use crate::limits::{OUTBOX_ITEMS, SEND_WINDOW};
 use crate::message::{Command as WireCommand, SendDelete, SendEdit, SendPost, SendReact};
 use crate::planted::{Bug, is_planted};
@@ -71,9 +71,9 @@ pub(super) struct Outbox {
     by_id: SortedMap<ClientId, u64>,
     next_order: u64,
     next_n: u64,
-    /// The lowest number that was refused retryably and whose item has left: the server waits for it to come again, so
-    /// the next item takes it over.
-    vacant: Option<u64>,
+    /// The number the server waits for, as it reckons itself: of those refused for now the lowest, but not those refused
+    /// for being behind it. If its item has left, the next one takes it over.
+    waits_for: Option<u64>,
     in_flight: usize,
     /// How many may be in flight: one after a refusal that passes, one more with each that is settled. What is sent
     /// behind a refused one is refused, too, and a server counts every message.
@@ -89,7 +89,7 @@ impl Default for Outbox {
             by_id: SortedMap::default(),
             next_order: 0,
             next_n: 0,
-            vacant: None,
+            waits_for: None,
             in_flight: 0,
             window: SEND_WINDOW,
             resend: None,
@@ -141,20 +141,10 @@ impl Outbox {
             // Most of the time there is nothing to send: what a long queue took is not kept for the next one.
             (self.entries, self.by_id) = Default::default();
         }
-        match entry.flight {
-            Flight::Sent { .. } => self.in_flight -= 1,
-            Flight::Waiting => self.vacate(entry.n),
-            Flight::Parked => {}
+        if matches!(entry.flight, Flight::Sent { .. }) {
+            self.in_flight -= 1;
         }
         Some(entry)
-    }
-
-    /// Notes that a number was refused retryably and that nobody is left to send it again.
-    fn vacate(&mut self, n: Option<u64>) {
-        self.vacant = match (self.vacant, n) {
-            (Some(vacant), Some(n)) => Some(vacant.min(n)),
-            (vacant, n) => vacant.or(n),
-        };
     }
 
     /// Tells whether nothing before an item is on its way.
@@ -210,57 +200,25 @@ impl Outbox {
         Some(error)
     }
 
-    /// Parks what waits and names a post of a room whose history is not the one it was: its seq may be another post's by now.
-    /// Whoever wrote it looks, and decides.
-    pub(super) fn strand(&mut self, room: RoomId, error: &WireError) -> Vec<ClientId> {
-        let mut stranded = Vec::new();
-        let mut vacant = None;
-        for entry in self.entries.values_mut() {
-            let item = &mut entry.item;
-            if entry.flight == Flight::Waiting && item.room == room && item.op.names_a_post() {
-                entry.flight = Flight::Parked;
-                item.refused = Some(error.clone());
-                // The first is the lowest.
-                vacant = vacant.or(entry.n);
-                stranded.push(item.client_id);
-            }
-        }
-        self.vacate(vacant);
-        stranded
-    }
-
-    /// Takes the next item to send, if the window is open and no refusal is being waited out. The caller chose `id`, and
-    /// `may_name` says of which rooms it is known that their posts are those they were.
-    pub(super) fn next_send(
-        &mut self,
-        id: RequestId,
-        now: Timestamp,
-        may_name: impl Fn(RoomId) -> bool,
-    ) -> Option<(ClientId, u64, WireCommand)> {
+    /// Takes the next item to send, if the window is open and no refusal is being waited out. The caller chose `id`.
+    pub(super) fn next_send(&mut self, id: RequestId, now: Timestamp) -> Option<(ClientId, u64, WireCommand)> {
         if self.in_flight >= self.window || self.resend.is_some_and(|resend| now < resend) {
             return None;
         }
         self.resend = None;
-        let next = &self.entries.values().find(|entry| entry.flight == Flight::Waiting)?.item;
-        if next.op.names_a_post() && !may_name(next.room) {
-            return None;
-        }
-        let order = next.order;
+        let order = self.entries.values().find(|entry| entry.flight == Flight::Waiting)?.item.order;
         // Taken over only by the first of all: an earlier one in flight is about to be answered `behind`.
-        let vacant = self.vacant.filter(|_| self.is_first(order));
+        let vacant = self.waits_for.filter(|_| self.is_first(order));
         let entry = self.entries.get_mut(&order)?;
         let n = match (entry.n, vacant) {
-            (Some(own), Some(vacant)) if own < vacant => own,
-            (Some(_) | None, Some(vacant)) => {
-                self.vacant = None;
-                vacant
-            }
-            (Some(own), None) => own,
+            (Some(own), Some(vacant)) => own.min(vacant),
+            (Some(n), None) | (None, Some(n)) => n,
             (None, None) => {
                 self.next_n += 1;
                 self.next_n
             }
         };
+        self.waits_for = self.waits_for.filter(|waits_for| *waits_for != n);
         entry.n = Some(n);
         entry.flight = Flight::Sent { id, at: now };
         let command = wire_command(&entry.item, n);
@@ -278,11 +236,11 @@ impl Outbox {
         error: WireError,
         now: Timestamp,
     ) -> AfterRefusal {
-        let Some(entry) = self.entry_mut(client_id) else {
-            // Its echo came first. The server waits for the number all the same.
-            self.vacate(Some(n).filter(|_| error.retryable));
-            return AfterRefusal::Unknown;
-        };
+        if error.retryable && error.code != ErrorCode::Behind {
+            // The server does so even if the item has left: its echo may have come first.
+            self.waits_for = Some(self.waits_for.map_or(n, |waits_for| waits_for.min(n)));
+        }
+        let Some(entry) = self.entry_mut(client_id) else { return AfterRefusal::Unknown };
         if !matches!(entry.flight, Flight::Sent { id: in_flight, .. } if in_flight == id) {
             return AfterRefusal::Unknown;
         }
@@ -304,7 +262,6 @@ impl Outbox {
         let order = entry.item.order;
         self.in_flight -= 1;
         if parked {
-            self.vacate(Some(n).filter(|_| error.retryable));
             return AfterRefusal::Parked(client_id, error);
         }
         if error.code != ErrorCode::Behind || self.is_first(order) {
@@ -350,7 +307,7 @@ impl Outbox {
         }
         self.in_flight = 0;
         self.window = SEND_WINDOW;
-        self.vacant = None;
+        self.waits_for = None;
         self.next_n = 0;
         self.resend = None;
         self.refusals_in_a_row = 0;
@@ -394,11 +351,16 @@ fn wire_command(item: &OutboxItem, n: u64) -> WireCommand {
     match op {
         SendOp::Post { body } => WireCommand::Post(SendPost { n, client_id, room, body: body.clone() }),
         SendOp::Edit { post, body } => {
-            WireCommand::Edit(SendEdit { n, client_id, room, post: *post, body: body.clone() })
+            let (post, post_client_id) = (post.seq, post.client_id);
+            WireCommand::Edit(SendEdit { n, client_id, room, post, post_client_id, body: body.clone() })
         }
-        SendOp::Delete { post } => WireCommand::Delete(SendDelete { n, client_id, room, post: *post }),
+        SendOp::Delete { post } => {
+            let (post, post_client_id) = (post.seq, post.client_id);
+            WireCommand::Delete(SendDelete { n, client_id, room, post, post_client_id })
+        }
         SendOp::React { post, emoji, on } => {
-            WireCommand::React(SendReact { n, client_id, room, post: *post, emoji: emoji.clone(), on: *on })
+            let (post, post_client_id, emoji, on) = (post.seq, post.client_id, emoji.clone(), *on);
+            WireCommand::React(SendReact { n, client_id, room, post, post_client_id, emoji, on })
         }
     }
 }

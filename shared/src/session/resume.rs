@@ -103,11 +103,6 @@ impl Resume {
         self.rooms.contains_key(&room)
     }
 
-    /// Tells whether a room was asked for from a cursor and not answered yet: its history may have been lost.
-    pub(super) fn is_resuming(&self, room: RoomId) -> bool {
-        self.rooms.get(&room).is_some_and(|followed| followed.phase == Phase::Resuming)
-    }
-
     pub(super) fn shut(&mut self, room: RoomId) -> bool {
         self.rooms.remove(&room).is_some()
     }

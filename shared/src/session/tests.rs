@@ -230,13 +230,11 @@ impl World {
     }
 
     fn opened(&self, cursor: Option<Position>) -> Opened {
-        let snapshot = || Snapshot { as_of: position(self.head), total: self.head, posts: vec![], people: vec![] };
         let outcome = match cursor {
-            Some(cursor) if cursor.seq.0 > self.head => {
-                OpenOutcome::Reset { reason: ResetReason::Ahead, snapshot: snapshot() }
-            }
             Some(cursor) => OpenOutcome::Recovered { head: Seq(self.head), missed: self.head - cursor.seq.0 },
-            None => OpenOutcome::Fresh { snapshot: snapshot() },
+            None => OpenOutcome::Fresh {
+                snapshot: Snapshot { as_of: position(self.head), total: self.head, posts: vec![], people: vec![] },
+            },
         };
         Opened { room: ROOM, outcome, roster: Vec::new(), members: 0 }
     }

@@ -88,9 +88,9 @@ impl Local {
                 self.changes.retain(|change| change.shown.client_id != item.client_id);
                 let at = self.changes.partition_point(|change| change.order <= item.order);
                 let shown = PendingChange { client_id: item.client_id, op: item.op.clone(), status };
-                self.changes.insert(at, LocalChange { order: item.order, post: *post, committed: None, shown });
-                self.show_on_landed(*post);
-                Touched::Post(*post)
+                self.changes.insert(at, LocalChange { order: item.order, post: post.seq, committed: None, shown });
+                self.show_on_landed(post.seq);
+                Touched::Post(post.seq)
             }
         }
     }

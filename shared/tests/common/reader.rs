@@ -160,7 +160,7 @@ impl World {
                 let picked = self.timeline.row(row % self.timeline.len().max(1));
                 if let Some(post) = picked.as_ref().and_then(Row::as_post).and_then(|post| post.seq) {
                     self.sent += 1;
-                    self.queue(item(self.sent, SendOp::Edit { post, body: "edited by me".to_owned() }));
+                    self.queue(item(self.sent, SendOp::Edit { post: post.into(), body: "edited by me".to_owned() }));
                 }
             }
             Step::Commit => self.commit(),
@@ -209,12 +209,12 @@ impl World {
         let seq = match &item.op {
             SendOp::Post { body } => self.model.post(user(ME), item.client_id, body),
             SendOp::Edit { post, body } => {
-                let deleted = self.model.posts(self.model.head()).iter().any(|p| p.seq == *post && p.body.is_none());
+                let deleted = self.model.posts(self.model.head()).iter().any(|p| p.seq == post.seq && p.body.is_none());
                 if deleted {
                     self.timeline.refused(item.client_id, &WireError::new(ErrorCode::NotFound, "gone"));
                     return self.refused.push(item);
                 }
-                self.model.edit(user(ME), *post, body)
+                self.model.edit(user(ME), post.seq, body)
             }
             SendOp::Delete { .. } | SendOp::React { .. } => unreachable!("not written here"),
         };

@@ -15,8 +15,8 @@ use shared::message::{
 };
 use shared::model::{
     Deleted, Edited, Empty, EventPage, Head, HistoryPage, Kicked, Member, Named, OpenOutcome, Opened, Person, Post,
-    Posted, Reacted, Reaction, Renamed, ResetReason, RoomAdded, RoomChange, RoomEvent, RoomRemoved, RoomSummary,
-    RoomTitle, ServerInfo, Snapshot, UserChange, UserEvent,
+    PostRef, Posted, Reacted, Reaction, Renamed, ResetReason, RoomAdded, RoomChange, RoomEvent, RoomRemoved,
+    RoomSummary, RoomTitle, ServerInfo, Snapshot, UserChange, UserEvent,
 };
 use shared::session::{self, OutboxItem, SendOp};
 use shared::tagged::Unknown;
@@ -143,21 +143,19 @@ fn commands() -> Vec<(&'static str, Command)> {
     };
     let rooms = vec![open_room(Some(45), false)];
     let resume = Hello { user: Some(position(3)), rooms, since: Some(Lsn(1_201)), ..hello.clone() };
+    let post_client_id = Some(id!(ClientId, 0xc2));
+    let body = "See you today.".to_owned();
+    let emoji = "👍".to_owned();
+    let react = SendReact { n: Some(4), client_id, room, post, post_client_id: None, emoji, on: true };
     vec![
         ("command/hello.json", Command::Hello(hello)),
         ("command/hello-resume.json", Command::Hello(resume)),
         ("command/beat.json", Command::Beat(Beat { hidden: false, answers: None })),
         ("command/beat-answer.json", Command::Beat(Beat { hidden: true, answers: Some(4) })),
         ("command/post.json", Command::Post(SendPost { n: Some(1), client_id, room, body: "Hello, 世界".to_owned() })),
-        (
-            "command/edit.json",
-            Command::Edit(SendEdit { n: Some(2), client_id, room, post, body: "See you today.".to_owned() }),
-        ),
-        ("command/delete.json", Command::Delete(SendDelete { n: Some(3), client_id, room, post })),
-        (
-            "command/react.json",
-            Command::React(SendReact { n: Some(4), client_id, room, post, emoji: "👍".to_owned(), on: true }),
-        ),
+        ("command/edit.json", Command::Edit(SendEdit { n: Some(2), client_id, room, post, post_client_id, body })),
+        ("command/delete.json", Command::Delete(SendDelete { n: Some(3), client_id, room, post, post_client_id })),
+        ("command/react.json", Command::React(react)),
         ("command/open.json", Command::Open(open_room(None, false))),
         ("command/open-replay.json", Command::Open(open_room(Some(45), true))),
         ("command/shut.json", Command::Shut(RoomRef { room })),
@@ -300,7 +298,8 @@ pub(crate) fn messages() -> Vec<(&'static str, Message)> {
 
 /// What a device stores of the outbox, by its file.
 pub(crate) fn outbox_items() -> Vec<(&'static str, OutboxItem)> {
-    let post = Seq(41);
+    let at = PostRef::from(Seq(41));
+    let named = PostRef { client_id: Some(id!(ClientId, 0xc2)), ..at };
     let item = |order, op| OutboxItem {
         client_id: key(),
         room: room(),
@@ -314,9 +313,9 @@ pub(crate) fn outbox_items() -> Vec<(&'static str, OutboxItem)> {
     let parked = item(5, SendOp::Post { body: "Hello, 世界".to_owned() });
     vec![
         ("outbox/post.json", item(1, SendOp::Post { body: "Hello, 世界".to_owned() })),
-        ("outbox/edit.json", item(2, SendOp::Edit { post, body: "See you today.".to_owned() })),
-        ("outbox/delete.json", item(3, SendOp::Delete { post })),
-        ("outbox/react.json", item(4, SendOp::React { post, emoji: "👍".to_owned(), on: true })),
+        ("outbox/edit.json", item(2, SendOp::Edit { post: at, body: "See you today.".to_owned() })),
+        ("outbox/delete.json", item(3, SendOp::Delete { post: named })),
+        ("outbox/react.json", item(4, SendOp::React { post: named, emoji: "👍".to_owned(), on: true })),
         ("outbox/post-refused.json", OutboxItem { attempted: true, refused: Some(error), ..parked }),
     ]
 }

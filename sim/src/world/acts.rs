@@ -6,6 +6,7 @@
 use server::log::{GENERAL, Op};
 use shared::ids::{RoomId, UserId};
 use shared::message::{Command as WireCommand, Membership, Rename};
+use shared::model::PostRef;
 use shared::session::{Command, Input, RequestTag, SendOp};
 use shared::timeline::Row;
 
@@ -218,10 +219,13 @@ impl World {
         self.input(device, Input::Command(Command::Request { tag, command }))
     }
 
-    fn pick_post(&self, device: usize, pick: u64, mine: bool) -> Option<shared::ids::Seq> {
+    fn pick_post(&self, device: usize, pick: u64, mine: bool) -> Option<PostRef> {
         let device = &self.devices[device];
         let shown = device.rooms.get(&GENERAL)?;
-        let fits = |row: Row| row.as_post().filter(|row| (row.by == device.user || !mine) && !row.is_deleted())?.seq;
+        let fits = |row: Row| {
+            let row = row.as_post().filter(|row| (row.by == device.user || !mine) && !row.is_deleted())?;
+            Some(PostRef { seq: row.seq?, client_id: Some(row.client_id) })
+        };
         let posts: Vec<_> = shown.timeline.rows().filter_map(fits).collect();
         posts.get(usize::try_from(pick % (posts.len() as u64).max(1)).ok()?).copied()
     }

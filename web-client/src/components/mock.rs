@@ -160,7 +160,7 @@ fn fill(state: &mut State, me: UserId, count: u64) {
         }
     }
     let client_id = ClientId::from_parts(wall, [99; 10]);
-    let edit = SendOp::Edit { post: Seq(55), body: "See you at five then.".into() };
+    let edit = SendOp::Edit { post: Seq(55).into(), body: "See you at five then.".into() };
     timeline.queued(&OutboxItem {
         client_id,
         room,

@@ -138,7 +138,7 @@ fn main_pane(frame: &Frame, state: &State, places: &Rc<RefCell<SortedMap<RoomId,
             html! {
                 <>
                     <TimelineList key={format!("list-{key}")} view={Rc::clone(view)} room_name={name.clone()}
-                        editing={state.draft.editing} is_live={is_live(&state.connection)}
+                        editing={state.draft.editing.map(|post| post.seq)} is_live={is_live(&state.connection)}
                         me={state.me.as_ref().map(|me| me.id)} places={Rc::clone(places)} />
                     { typing_line(frame, &view.typing) }
                     <Composer room={*room} room_name={name} draft={state.draft.clone()} limits={state.limits}

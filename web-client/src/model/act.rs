@@ -8,6 +8,7 @@ use std::rc::Rc;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{RoomId, Seq};
 use shared::message::{Command as WireCommand, CreateRoom, History, ListRooms, Membership, Rename};
+use shared::model::PostRef;
 use shared::session::{Command, OutboxItem, SendOp};
 
 use super::{Asked, Ctx, Effect, Item, Model, Setting, Stage};
@@ -64,8 +65,10 @@ impl Model {
             Action::Send(room, text) => self.send(room, &text, ctx),
             Action::BeginEdit(room, seq) => self.begin_edit(room, seq),
             Action::CancelEdit(room) => self.end_edit(room),
-            Action::Delete(room, post) => self.queue(room, SendOp::Delete { post }, ctx),
-            Action::React(room, post, emoji, on) => self.queue(room, SendOp::React { post, emoji, on }, ctx),
+            Action::Delete(room, post) => self.queue(room, SendOp::Delete { post: self.named(room, post) }, ctx),
+            Action::React(room, post, emoji, on) => {
+                self.queue(room, SendOp::React { post: self.named(room, post), emoji, on }, ctx);
+            }
             Action::Cancel(client_id) => self.session(Command::CancelSend { client_id }),
             Action::CancelAndEdit(client_id) => {
                 // Only what was never attempted comes back: the outcome of anything else is unknown.
@@ -206,7 +209,7 @@ impl Model {
         }
         match room.draft.editing {
             Some(post) => {
-                let unchanged = room.text_to_edit(post).is_some_and(|known| known == body);
+                let unchanged = room.text_to_edit(post.seq).is_some_and(|known| known == body);
                 self.end_edit(id);
                 if !unchanged {
                     self.queue(id, SendOp::Edit { post, body: body.into() }, ctx);
@@ -239,6 +242,10 @@ impl Model {
         self.session(Command::Send { client_id, room, op, at: ctx.wall });
     }
 
+    fn named(&self, room: RoomId, seq: Seq) -> PostRef {
+        self.rooms.get(&room).map_or(seq.into(), |room| room.named(seq))
+    }
+
     fn begin_edit(&mut self, id: RoomId, seq: Seq) {
         let Some(room) = self.rooms.get_mut(&id) else { return };
         let Some(body) = room.text_to_edit(seq).map(str::to_owned) else { return };
@@ -247,7 +254,7 @@ impl Model {
         }
         self.draft_version += 1;
         room.draft.text = body;
-        room.draft.editing = Some(seq);
+        room.draft.editing = Some(room.named(seq));
         room.draft.version = self.draft_version;
     }
 

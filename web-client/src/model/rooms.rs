@@ -5,7 +5,7 @@
 
 use shared::ids::{RoomId, Seq, UserId};
 use shared::message::{Command as WireCommand, FindRoom};
-use shared::model::RoomSummary;
+use shared::model::{PostRef, RoomSummary};
 use shared::roster::Roster;
 use shared::session::{Command, SendOp};
 use shared::timeline::{Status, Timeline};
@@ -56,6 +56,11 @@ impl Room {
 
     pub(super) fn own_draft_mut(&mut self) -> &mut String {
         if self.draft.editing.is_some() { &mut self.aside } else { &mut self.draft.text }
+    }
+
+    /// Names a post that is shown, so that no other can be meant.
+    pub(super) fn named(&self, seq: Seq) -> PostRef {
+        PostRef { seq, client_id: self.timeline.post(seq).map(|row| row.client_id) }
     }
 
     /// Returns the text that an edit of a post of mine begins with: as the last edit on its way leaves it.

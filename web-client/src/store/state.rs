@@ -10,7 +10,7 @@ use std::sync::Arc;
 use shared::error::WireError;
 use shared::ids::{AttemptId, ClientId, ConnectionId, RoomId, Seq, UserId};
 use shared::message::WireLimits;
-use shared::model::{Person, RoomSummary, ServerInfo};
+use shared::model::{Person, PostRef, RoomSummary, ServerInfo};
 use shared::roster::Roster;
 use shared::session::{ConnectionState, Happened};
 use shared::time::Timestamp;
@@ -234,7 +234,7 @@ pub struct Draft {
     /// Changes when the text was changed by other hands than the composer's: room changed, sent, edit begun.
     pub version: u64,
     /// An edit of a post of mine rather than a new post.
-    pub editing: Option<Seq>,
+    pub editing: Option<PostRef>,
 }
 
 /// Whether this device keeps what is unsent.

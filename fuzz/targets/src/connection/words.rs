@@ -34,9 +34,18 @@ pub(super) fn hello(source: &mut Source<'_>, known: &Known) -> Hello {
 }
 
 fn key(source: &mut Source<'_>) -> ClientId {
+    numbered(source.byte())
+}
+
+fn numbered(number: u8) -> ClientId {
     let mut bytes = [0xcc; 16];
-    bytes[0] = source.byte();
+    bytes[0] = number;
     ClientId::from_bytes(bytes)
+}
+
+/// Under which key a post is said to have been written, if that is said.
+fn named(post: Seq) -> Option<ClientId> {
+    (post.0 % 4 == 3).then(|| numbered(post.0 as u8))
 }
 
 fn text(source: &mut Source<'_>) -> String {
@@ -96,12 +105,23 @@ impl Known {
         match source.byte() % 8 {
             0 | 1 => {
                 let post = self.seq(source);
-                Command::Edit(SendEdit { n, client_id, room, post, body: text(source) })
+                Command::Edit(SendEdit { n, client_id, room, post, post_client_id: named(post), body: text(source) })
             }
-            2 => Command::Delete(SendDelete { n, client_id, room, post: self.seq(source) }),
+            2 => {
+                let post = self.seq(source);
+                Command::Delete(SendDelete { n, client_id, room, post, post_client_id: named(post) })
+            }
             3 => {
                 let (post, emoji) = (self.seq(source), source.text(8));
-                Command::React(SendReact { n, client_id, room, post, emoji, on: source.flag() })
+                Command::React(SendReact {
+                    n,
+                    client_id,
+                    room,
+                    post,
+                    post_client_id: named(post),
+                    emoji,
+                    on: source.flag(),
+                })
             }
             _post => Command::Post(SendPost { n, client_id, room, body: text(source) }),
         }

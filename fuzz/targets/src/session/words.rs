@@ -9,7 +9,7 @@ use shared::ids::{ClientId, ConnectionId, Epoch, Lsn, RequestId, RoomId, Seq, Us
 use shared::message::{
     Event, Heads, HeartbeatTerms, Message, Presence, ReadMark, Reply, TypingNow, Welcome, WireLimits,
 };
-use shared::model::{Head, OpenOutcome, Opened, Person, ResetReason, ServerInfo, Snapshot};
+use shared::model::{Head, OpenOutcome, Opened, Person, PostRef, ResetReason, ServerInfo, Snapshot};
 use shared::session::{OutboxItem, SendOp};
 use shared::time::Timestamp;
 
@@ -63,13 +63,19 @@ pub(super) fn code(source: &mut Source<'_>) -> u16 {
     }
 }
 
+fn post(source: &mut Source<'_>) -> PostRef {
+    let number = source.number();
+    let client_id = (number % 4 == 3).then(|| ClientId::from_bytes([number as u8 % 24; 16]));
+    PostRef { seq: Seq(number), client_id }
+}
+
 pub(super) fn op(source: &mut Source<'_>) -> SendOp {
     match source.byte() {
         0..=9 => SendOp::Post { body: "\u{1}".repeat(20_000) },
         10..=159 => SendOp::Post { body: source.text(20) },
-        160..=189 => SendOp::Edit { post: Seq(source.number()), body: source.text(20) },
-        190..=219 => SendOp::Delete { post: Seq(source.number()) },
-        _react => SendOp::React { post: Seq(source.number()), emoji: source.text(8), on: source.flag() },
+        160..=189 => SendOp::Edit { post: post(source), body: source.text(20) },
+        190..=219 => SendOp::Delete { post: post(source) },
+        _react => SendOp::React { post: post(source), emoji: source.text(8), on: source.flag() },
     }
 }
 
@@ -90,7 +96,7 @@ pub(super) fn waiting(n: u8) -> OutboxItem {
     OutboxItem {
         client_id: ClientId::from_bytes([n; 16]),
         room: RoomId::from_bytes([0xa0; 16]),
-        op: SendOp::Delete { post: Seq(u64::from(n)) },
+        op: SendOp::Delete { post: Seq(u64::from(n)).into() },
         queued_at: Timestamp(1),
         order: u64::from(n),
         attempted: false,

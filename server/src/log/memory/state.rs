@@ -218,7 +218,8 @@ impl Tables for State {
             Body::Text(_) => PostLife::Kept,
             Body::None | Body::Blanked(_) => PostLife::Deleted,
         };
-        Ok(Some(PostRow { by: event.by, life, state: *state }))
+        let Some(key) = event.key else { return Ok(None) };
+        Ok(Some(PostRow { by: event.by, key, life, state: *state }))
     }
 
     fn put_post_state(&mut self, room: RoomId, seq: Seq, state: PostState) -> Result<(), StorageError> {

@@ -266,12 +266,12 @@ impl Tables for Transaction<'_> {
     fn post(&self, room: RoomId, seq: Seq) -> Result<Option<PostRow>, StorageError> {
         one(
             self.db,
-            "SELECT by, body_hash IS NULL, rev, text_at, edited FROM events WHERE room = ?1 AND seq = ?2 AND kind = 1",
+            "SELECT by, body_hash IS NULL, rev, text_at, edited, key FROM events WHERE room = ?1 AND seq = ?2 AND kind = 1",
             params![Sql(room), Sql(seq)],
             |row| {
                 let life = if row.get(1)? { PostLife::Kept } else { PostLife::Deleted };
                 let state = PostState { rev: get(row, 2)?, text_at: get(row, 3)?, edited: get_option(row, 4)? };
-                Ok(PostRow { by: get(row, 0)?, life, state })
+                Ok(PostRow { by: get(row, 0)?, key: get(row, 5)?, life, state })
             },
         )
     }

@@ -5,8 +5,8 @@
 use server::log::{Applied, Op};
 use shared::cursor::Check;
 use shared::error::ErrorCode;
-use shared::ids::{Seq, UserId};
-use shared::model::RoomChange;
+use shared::ids::{ClientId, Seq, UserId};
+use shared::model::{PostRef, RoomChange};
 use shared::time::Timestamp;
 
 use super::super::world::{ALL, World, edit, post, react};
@@ -16,6 +16,7 @@ contract! {
     time_never_runs_backwards_in_a_room,
     only_members_post,
     only_its_author_changes_a_post,
+    what_names_a_post_by_its_key_too_strikes_no_other,
     a_deleted_post_is_gone_for_good,
     an_edit_keeps_place_and_time_of_its_post,
     reactions_are_idempotent_and_keep_their_places,
@@ -34,7 +35,7 @@ async fn ordinals_count_posts_and_nothing_else(world: World) {
     world.ok(ann, edit(room, first, "uno")).await;
     world.ok(ann, react(room, first, "👍", true)).await;
     let second = world.post(ann, room, "two").await;
-    world.ok(ann, Op::Delete { room, post: first }).await;
+    world.ok(ann, Op::Delete { room, post: first.into() }).await;
     let third = world.post(ann, room, "three").await;
     let snapshot = world.snapshot(room).await;
     let ordinals: Vec<_> = snapshot.posts.iter().map(|post| (post.seq, post.ordinal)).collect();
@@ -60,7 +61,8 @@ async fn only_members_post(world: World) {
     let (ann, ben) = (world.person("Ann").await, world.person("Ben").await);
     let room = world.room(ann, "here").await;
     let seq = world.post(ann, room, "mine").await;
-    for op in [post(room, "no"), edit(room, seq, "no"), Op::Delete { room, post: seq }, react(room, seq, "👍", true)]
+    for op in
+        [post(room, "no"), edit(room, seq, "no"), Op::Delete { room, post: seq.into() }, react(room, seq, "👍", true)]
     {
         assert_eq!(world.refused(ben, op).await, ErrorCode::NotMember);
     }
@@ -77,10 +79,36 @@ async fn only_its_author_changes_a_post(world: World) {
     world.ok(ben, Op::Join { room }).await;
     let seq = world.post(ann, room, "mine").await;
     assert_eq!(world.refused(ben, edit(room, seq, "his")).await, ErrorCode::Forbidden);
-    assert_eq!(world.refused(ben, Op::Delete { room, post: seq }).await, ErrorCode::Forbidden);
+    assert_eq!(world.refused(ben, Op::Delete { room, post: seq.into() }).await, ErrorCode::Forbidden);
     assert_eq!(world.refused(ann, edit(room, Seq(1), "not a post")).await, ErrorCode::NotFound);
     assert_eq!(world.refused(ann, edit(room, Seq(999), "not there")).await, ErrorCode::NotFound);
     assert_eq!(world.body(room, seq).await.as_deref(), Some("mine"));
+}
+
+async fn what_names_a_post_by_its_key_too_strikes_no_other(world: World) {
+    let ann = world.person("Ann").await;
+    let room = world.room(ann, "here").await;
+    let posted = world.post(ann, room, "as it is").await;
+    let key = world.snapshot(room).await.posts[0].client_id;
+    let (same, other) = (PostRef { seq: posted, client_id: Some(key) }, ClientId::from_bytes([0x77; 16]));
+    let lost = PostRef { client_id: Some(other), ..same };
+    let (body, emoji) = ("changed".to_owned(), "👍".to_owned());
+    for op in [
+        Op::Edit { room, post: lost, body: body.clone() },
+        Op::React { room, post: lost, emoji: emoji.clone(), on: true },
+        Op::Delete { room, post: lost },
+    ] {
+        assert_eq!(world.refused(ann, op).await, ErrorCode::NotFound);
+    }
+    assert_eq!(world.body(room, posted).await.as_deref(), Some("as it is"));
+    for op in [
+        Op::Edit { room, post: same, body },
+        Op::React { room, post: same, emoji, on: true },
+        Op::Delete { room, post: same },
+    ] {
+        world.ok(ann, op).await;
+    }
+    assert_eq!(world.body(room, posted).await, None);
 }
 
 async fn a_deleted_post_is_gone_for_good(world: World) {
@@ -90,14 +118,14 @@ async fn a_deleted_post_is_gone_for_good(world: World) {
     world.ok(ann, edit(room, seq, "secret two")).await;
     world.ok(ann, edit(room, seq, "secret three")).await;
     world.ok(ann, react(room, seq, "👍", true)).await;
-    let deletion = world.ok(ann, Op::Delete { room, post: seq }).await;
+    let deletion = world.ok(ann, Op::Delete { room, post: seq.into() }).await;
     let snapshot = world.snapshot(room).await;
     let gone = &snapshot.posts[0];
     assert_eq!((gone.seq, gone.rev, gone.ordinal), (seq, deletion.seq, 1));
     assert_eq!((&gone.body, gone.edited, gone.reactions.len()), (&None, None, 0));
     let told = serde_json::to_string(&world.events(room).await).unwrap();
     assert!(!told.contains("secret"), "{told}");
-    for op in [edit(room, seq, "back"), react(room, seq, "👍", true), Op::Delete { room, post: seq }] {
+    for op in [edit(room, seq, "back"), react(room, seq, "👍", true), Op::Delete { room, post: seq.into() }] {
         assert_eq!(world.refused(ann, op).await, ErrorCode::NotFound);
     }
 }
@@ -225,7 +253,7 @@ async fn a_chain_outlives_a_deletion(world: World) {
     world.ok(ann, edit(room, seq, "still to be deleted")).await;
     world.post(ann, room, "to stay").await;
     let before = world.events(room).await;
-    world.ok(ann, Op::Delete { room, post: seq }).await;
+    world.ok(ann, Op::Delete { room, post: seq.into() }).await;
     let after = world.events(room).await;
     for (before, after) in before.iter().zip(&after) {
         assert_eq!(before.check, after.check);

@@ -55,7 +55,7 @@ async fn a_repetition_gets_the_first_answer_for_ever(world: World) {
     let mut again = entry.clone();
     again.ts = Timestamp(entry.ts.0 + 86_400_000);
     assert_eq!(world.log.propose(again.clone()).await.unwrap(), Applied::Duplicate(first));
-    world.ok(ann, Op::Delete { room, post: first.seq }).await;
+    world.ok(ann, Op::Delete { room, post: first.seq.into() }).await;
     world.ok(ann, Op::Leave { room }).await;
     assert_eq!(world.log.propose(again).await.unwrap(), Applied::Duplicate(first));
     assert_eq!(world.body(room, first.seq).await, None, "a repetition does not bring a deleted post back");

@@ -339,29 +339,3 @@ fn an_outbox_is_never_sent_as_somebody_else() {
     assert!(world.stored.is_empty());
     assert_eq!(world.session.outbox().count(), 1, "kept for whom it belongs to");
 }
-
-/// In a history that was restored from a backup the next post takes the seq of one that was lost, and what was meant for the
-/// lost one would strike it.
-#[test]
-fn what_names_a_post_of_a_lost_history_is_not_sent_and_its_writer_is_told() {
-    for is_lost in [true, false] {
-        let mut world = World::live(1);
-        world.post(1);
-        assert_eq!(world.acked(), [key(1)]);
-        world.close(close::ABNORMAL);
-        if is_lost {
-            (world.head, world.stored) = (0, Vec::new());
-        }
-        let op = SendOp::Delete { post: Seq(1) };
-        world.input(Input::Command(Command::Send { client_id: key(2), room: ROOM, op, at: world.now }));
-        world.post(3);
-        world.run(60_000, |world| world.session.state() == ConnectionState::Live);
-        let deletes =
-            world.sent.iter().filter(|(_, message)| matches!(message.body, Body::Command(WireCommand::Delete(_))));
-        assert_eq!(deletes.count(), usize::from(!is_lost), "lost: {is_lost}");
-        assert_eq!(world.refused(), if is_lost { vec![key(2)] } else { vec![] });
-        assert_eq!(world.acked(), [key(1), key(3)], "what follows is not held up");
-        let kept: Vec<ClientId> = world.session.outbox().map(|item| item.client_id).collect();
-        assert_eq!(kept, [key(2)], "it stays until its writer decides");
-    }
-}

@@ -102,10 +102,11 @@ fn an_edit_borrows_the_composer_and_gives_the_draft_back() {
     page.act(Action::SetDraft(room_id(1), "later".into()));
     page.act(Action::BeginEdit(room_id(1), Seq(4)));
     let draft = page.state().draft;
-    assert_eq!((draft.text.as_str(), draft.editing), ("hi", Some(Seq(4))));
+    assert_eq!((draft.text.as_str(), draft.editing.map(|post| post.seq)), ("hi", Some(Seq(4))));
     assert_eq!(page.model.draft_to_store(room_id(1)), "later", "an edit is not a draft");
     let effects = page.act(Action::Send(room_id(1), "hi!".into()));
-    assert_eq!(sent(&effects).unwrap().1, &SendOp::Edit { post: Seq(4), body: "hi!".into() });
+    let meant = PostRef { seq: Seq(4), client_id: Some(ClientId::from_bytes([99; 16])) };
+    assert_eq!(sent(&effects).unwrap().1, &SendOp::Edit { post: meant, body: "hi!".into() });
     assert_eq!(page.state().draft.text, "later");
     page.act(Action::BeginEdit(room_id(1), Seq(4)));
     let unchanged = page.act(Action::Send(room_id(1), "hi".into()));
@@ -167,7 +168,7 @@ fn a_text_taken_back_while_a_post_is_edited_waits_beside_the_edit() {
     page.act(Action::SetDraft(room_id(1), "hi, but longer".into()));
     page.act(Action::CancelAndEdit(client_id));
     let draft = page.state().draft;
-    assert_eq!((draft.text.as_str(), draft.editing), ("hi, but longer", Some(Seq(4))));
+    assert_eq!((draft.text.as_str(), draft.editing.map(|post| post.seq)), ("hi, but longer", Some(Seq(4))));
     page.act(Action::CancelEdit(room_id(1)));
     assert_eq!(page.state().draft.text, "one");
 }

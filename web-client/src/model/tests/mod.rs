@@ -10,7 +10,7 @@ use shared::error::{ErrorCode, WireError};
 use shared::ids::{ClientId, ConnectionId, Epoch, Lsn, RoomId, Seq, UserId};
 use shared::message::{Ack, Command as WireCommand, Reply, WireLimits};
 use shared::model::{
-    OpenOutcome, Opened, Person, Posted, RoomChange, RoomEvent, RoomSummary, ServerInfo, Snapshot, UserChange,
+    OpenOutcome, Opened, Person, PostRef, Posted, RoomChange, RoomEvent, RoomSummary, ServerInfo, Snapshot, UserChange,
     UserEvent,
 };
 use shared::session::{Command, ConnectionState, OutboxItem, RequestTag, SendOp, SessionEvent};

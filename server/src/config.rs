@@ -274,7 +274,7 @@ impl Config {
                 ));
             }
         }
-        let positive: [(&str, u64); 13] = [
+        let positive: [(&str, u64); 18] = [
             ("--connections", self.sockets.connections as u64),
             ("--pending-per-address", self.sockets.pending_per_address as u64),
             ("--sockets-per-user", self.sockets.sockets_per_user as u64),
@@ -284,10 +284,15 @@ impl Config {
             ("--slow-timeout-ms", self.timing.slow_timeout_ms),
             ("--sweep-ms", self.timing.sweep_ms),
             ("--beat-interval-ms", self.timing.beat_interval_ms),
+            ("--beat-hidden-interval-ms", self.timing.beat_hidden_interval_ms),
+            ("--beat-answer-ms", self.timing.beat_answer_ms),
+            ("--session-ms", self.timing.session_ms),
             ("--posts-burst", self.rates.posts_burst),
             ("--posts-per-s", self.rates.posts_per_s),
             ("--frames-burst", self.rates.frames_burst),
             ("--frames-per-s", self.rates.frames_per_s),
+            ("--message-fragments", u64::from(self.sizes.message_fragments)),
+            ("--head-fields", self.sizes.head_fields as u64),
         ];
         for (flag, value) in positive {
             if value == 0 {
@@ -455,6 +460,8 @@ mod tests {
             (&["--allow-origin", "http://192.0.2.7:8080"], "--insecure-http"),
             (&["--dead-peer-ms", "14000"], "--dead-peer-ms"),
             (&["--posts-per-s", "0"], "--posts-per-s"),
+            (&["--session-ms", "0"], "--session-ms"),
+            (&["--message-fragments", "0"], "--message-fragments"),
             (&["--message-bytes", "100"], "--message-bytes"),
             (&["--connections", "18446744073709551615"], "--connections"),
             (&["--head-fields", "18446744073709551615"], "--head-fields"),

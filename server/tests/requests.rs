@@ -6,6 +6,7 @@
 mod common;
 
 use common::*;
+use shared::error::{ErrorCode, WireError};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -31,4 +32,22 @@ async fn whoever_asks_and_does_not_read_the_answers_holds_a_socket_for_a_bounded
         assert!(since.elapsed() < PATIENCE, "it holds its share for ever");
     }
     let _socket = asks.await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_uses_the_wrong_method_is_told_which_are_taken() {
+    let server = start(&[]).await;
+    for (method, path, taken) in [
+        ("POST", "/", "GET, HEAD"),
+        ("DELETE", "/healthz", "GET,HEAD"),
+        ("PUT", "/api/session", "GET,HEAD,POST,DELETE"),
+        ("PATCH", "/api/nowhere", "GET,HEAD,POST,PUT,DELETE"),
+    ] {
+        let (status, head, body) = server.http(method, path, &[], "").await;
+        assert_eq!(status, 405, "{method} {path}");
+        let allow = head.lines().find_map(|line| line.to_lowercase().strip_prefix("allow: ").map(str::to_uppercase));
+        assert_eq!(allow.as_deref(), Some(taken), "{method} {path}");
+        let error: WireError = serde_json::from_str(&body).unwrap();
+        assert_eq!(error.code, ErrorCode::UnknownCommand);
+    }
 }

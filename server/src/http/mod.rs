@@ -32,6 +32,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/{*rest}", get(no_route).post(no_route).put(no_route).delete(no_route))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(async || Refusal::method())
         .fallback(assets::serve)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&app), security::headers))
         .with_state(app)
@@ -51,6 +52,12 @@ struct Refusal {
 impl Refusal {
     const fn new(status: StatusCode, error: WireError) -> Self {
         Self { status, error }
+    }
+
+    /// Answers a method that an address does not take. Which it takes is in the header `Allow` (RFC 9110 §15.5.6).
+    fn method() -> Self {
+        let words = "This address takes other methods; the header Allow names them.";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, WireError::new(ErrorCode::UnknownCommand, words))
     }
 }
 

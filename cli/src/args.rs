@@ -107,7 +107,7 @@ pub(crate) struct PostArgs {
     /// One post for every line that is not empty, in order
     #[arg(long, conflicts_with = "id")]
     pub(crate) lines: bool,
-    /// Give up after this long, such as 500ms, 30s or 5m
+    /// Give up after this long, counted from the end of standard input, such as 500ms, 30s or 5m
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) timeout: Duration,
     /// The post's own id, a UUID: asked twice, posted once

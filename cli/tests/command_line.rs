@@ -1,5 +1,6 @@
 //! What the command line promises, shown with the real program against the real server.
 
+mod ends;
 mod kept;
 mod support;
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use shared::error::WireError;
 use shared::ids::{ClientId, RoomId, UserId};
 use shared::message::{self, ListPeople, Reply};
 use shared::model::{OpenOutcome, RoomChange, RoomEvent, RoomSummary, Snapshot};
@@ -65,6 +66,7 @@ pub(crate) async fn run(common: &Common, args: ChatArgs) -> Result<(), End> {
         last: 0,
         unread: None,
         ending: None,
+        broken: None,
         ticks: 0,
         trouble: Trouble::default(),
         look: Look::of_stdout(),
@@ -82,6 +84,8 @@ struct Own {
     is_saved: bool,
     /// The person was told that it waits.
     is_told: bool,
+    /// It was in the outbox before this chat.
+    is_earlier: bool,
 }
 
 struct Chat {
@@ -109,6 +113,8 @@ struct Chat {
     unread: Option<u64>,
     /// The input has ended: leave when all is acknowledged, or then.
     ending: Option<Instant>,
+    /// Why the input ended before its end.
+    broken: Option<End>,
     ticks: u32,
     trouble: Trouble,
 }
@@ -185,10 +191,16 @@ impl Chat {
         if self.refused > 0 {
             words.push(format!("{} not sent, as said above.", self.refused));
         }
+        if let Some(why) = self.broken.as_ref().and_then(End::words) {
+            words.push(format!("Not read to its end: {why}."));
+        }
         words.join(" ")
     }
 
-    fn leave(&self) -> Result<(), End> {
+    fn leave(&mut self) -> Result<(), End> {
+        if let Some(why) = self.broken.take() {
+            return Err(why);
+        }
         match self.refused {
             // A person has read it; a script has only the exit code.
             n if n > 0 && !self.screen.is_terminal() => Err(End::Refused(format!("{n} not sent"))),
@@ -200,7 +212,10 @@ impl Chat {
         let text = match typed {
             Typed::Line(text) => text,
             Typed::Interrupt => return Err(End::Interrupted),
-            Typed::End => {
+            typed @ (Typed::End | Typed::Broken(_)) => {
+                if let Typed::Broken(why) = typed {
+                    self.broken = Some(why);
+                }
                 self.ending = Some(connect::deadline(Some(self.args.timeout)));
                 if self.screen.is_terminal() && !self.own.is_empty() {
                     let words = format!("Waiting for {} to be acknowledged. Ctrl-C leaves now.", self.own.len());
@@ -253,8 +268,9 @@ impl Chat {
         Ok(())
     }
 
-    fn remember(&mut self, client_id: ClientId, text: String, is_told: bool) {
-        self.own.insert(client_id, Own { text, since: Instant::now(), is_saved: is_told, is_told });
+    fn remember(&mut self, client_id: ClientId, text: String, is_earlier: bool) {
+        let since = Instant::now();
+        self.own.insert(client_id, Own { text, since, is_saved: is_earlier, is_told: is_earlier, is_earlier });
     }
 
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
@@ -290,8 +306,9 @@ impl Chat {
                 _ => Ok(()),
             },
             SessionEvent::Refused { client_id, error } => {
+                let own = self.own.remove(&client_id).filter(|own| !own.is_earlier);
+                let Some(Own { text, .. }) = own else { return self.refused_earlier(&error) };
                 self.refused += 1;
-                let text = self.own.remove(&client_id).map_or(String::new(), |own| own.text);
                 self.screen.show(&self.look.bad(&format!("  ! not sent: {} {}", tame(&error.message), tame(&text))))?;
                 Ok(client.command(Command::DiscardSend { client_id }).await?)
             }
@@ -324,7 +341,13 @@ impl Chat {
         self.screen.show(&self.look.faint(&words))
     }
 
-    fn tell_who(&mut self, result: Result<Reply, shared::error::WireError>) -> Result<(), End> {
+    /// What no line of this chat is stays where it is, to be seen.
+    fn refused_earlier(&mut self, error: &WireError) -> Result<(), End> {
+        let words = format!("  ! kept from earlier and refused: {} See `holdfast outbox`.", tame(&error.message));
+        self.screen.show(&self.look.bad(&words))
+    }
+
+    fn tell_who(&mut self, result: Result<Reply, WireError>) -> Result<(), End> {
         match result {
             Ok(Reply::People(list)) => {
                 let name = |here: bool| {

@@ -39,8 +39,14 @@ pub(crate) async fn run(common: &Common, args: OutboxArgs) -> Result<(), End> {
     if args.send {
         let until = connect::deadline(Some(args.timeout));
         let client = Client::start(common.server.clone(), account, Some(outbox));
-        let unsent = items.iter().filter(|item| item.refused.is_none()).map(|item| item.client_id).collect();
-        return connect::drive(client, async |client| send(client, unsent, until).await).await;
+        let unsent: BTreeSet<_> =
+            items.iter().filter(|item| item.refused.is_none()).map(|item| item.client_id).collect();
+        let refused = items.len() - unsent.len();
+        connect::drive(client, async |client| send(client, unsent, until).await).await?;
+        return match refused {
+            0 => Ok(()),
+            n => Err(End::Refused(format!("refused earlier and still here: {n}; --discard deletes what is here"))),
+        };
     }
     items.iter().try_for_each(|item| line(&describe(item)).map_err(End::from))
 }
@@ -55,7 +61,10 @@ async fn send(client: &mut Client, mut unsent: BTreeSet<ClientId>, until: Instan
         trouble.hear(&event);
         connect::stop_if_stopped(&event)?;
         match event {
-            SessionEvent::Acked(ack) if unsent.remove(&ack.client_id) => line(&ack.seq.to_string())?,
+            SessionEvent::Acked(ack) if unsent.remove(&ack.client_id) => {
+                // It is stored; that nobody reads the seq changes nothing.
+                let _ = line(&ack.seq.to_string());
+            }
             SessionEvent::Refused { client_id, error } if unsent.remove(&client_id) => {
                 refused.get_or_insert(error);
             }

@@ -35,8 +35,9 @@ const INPUT_BYTES: u64 = 64 * 1024 * 1024;
 /// # Errors
 /// See [`End`].
 pub(crate) async fn run(common: &Common, args: PostArgs) -> Result<(), End> {
-    let until = connect::deadline(Some(args.timeout));
     let texts = texts(&args)?;
+    // Whoever writes to standard input may take as long as they like.
+    let until = connect::deadline(Some(args.timeout));
     let state = connect::state_of(common)?;
     let account = connect::account(common, &state, until).await?;
     let search = Search::new(&state, &account, &args.room, args.create);

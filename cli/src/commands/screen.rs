@@ -2,10 +2,11 @@
 //!
 //! Must not live here: what a line means. Invariant: the terminal is left as it was found, however the chat ends.
 
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io::{self, BufRead, IsTerminal as _, Read as _};
 
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
+use shared::limits::POST_BYTES;
 use tokio::sync::mpsc;
 
 use crate::exit::End;
@@ -21,6 +22,8 @@ pub(crate) enum Typed {
     Line(String),
     /// Ctrl-D, or the end of the input.
     End,
+    /// The input cannot be read further; nothing comes after it.
+    Broken(End),
     /// Ctrl-C.
     Interrupt,
 }
@@ -85,6 +88,8 @@ fn read_terminal(editor: &mut DefaultEditor, prompt: &str, lines: &mpsc::Sender<
                 Typed::Line(text)
             }
             Err(ReadlineError::Interrupted) => Typed::Interrupt,
+            // What was typed or pasted holds a byte that is no text: the line is lost, the chat is not.
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => continue,
             Err(_) => Typed::End,
         };
         let is_last = !matches!(typed, Typed::Line(_));
@@ -95,13 +100,36 @@ fn read_terminal(editor: &mut DefaultEditor, prompt: &str, lines: &mpsc::Sender<
 }
 
 fn read_plain(lines: &mpsc::Sender<Typed>) {
-    for text in io::stdin().lock().lines() {
-        let typed = text.map_or(Typed::End, Typed::Line);
+    let mut input = io::stdin().lock();
+    loop {
+        let typed = read_line(&mut input).unwrap_or_else(Typed::Broken);
         let is_last = !matches!(typed, Typed::Line(_));
         if lines.blocking_send(typed).is_err() || is_last {
             return;
         }
     }
+}
+
+/// Reads a line of text, as long as a post may be at most.
+fn read_line(input: &mut impl BufRead) -> Result<Typed, End> {
+    let mut bytes = Vec::new();
+    // One more for the end of the line, and one to tell a line that is longer.
+    let read = input.take(POST_BYTES as u64 + 2).read_until(b'\n', &mut bytes);
+    let read = read.map_err(|error| End::Local(format!("cannot read standard input: {error}")))?;
+    if read == 0 {
+        return Ok(Typed::End);
+    }
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+    }
+    if bytes.len() > POST_BYTES {
+        return Err(End::Usage(format!("a line of standard input is longer than {POST_BYTES} bytes")));
+    }
+    let text = String::from_utf8(bytes).map_err(|_| End::Usage("standard input is not UTF-8".into()))?;
+    Ok(Typed::Line(text))
 }
 
 /// The terminal's settings before anything changed them; put back when dropped.

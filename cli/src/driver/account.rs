@@ -51,14 +51,19 @@ impl ServerState {
         Ok(Self { folder })
     }
 
-    /// Finds the account with this name, or the one used last where no name is given.
+    /// Finds the account with this name, or the one used last where no name is given. Of two with one name, which can
+    /// only be where the server has lost its people, the one used last, or else the younger.
     pub(crate) fn find(&self, name: Option<&str>) -> Option<Account> {
-        let Some(name) = name else {
-            let id = fs::read_to_string(self.folder.join(CURRENT)).ok()?;
-            return read(&self.folder.join(id.trim()).with_extension("json"));
-        };
+        let last = fs::read_to_string(self.folder.join(CURRENT)).ok();
+        let last = last.and_then(|id| read(&self.folder.join(id.trim()).with_extension("json")));
+        let Some(name) = name else { return last };
+        if last.as_ref().is_some_and(|last| last.user.name == name) {
+            return last;
+        }
         let files = fs::read_dir(&self.folder).ok()?.filter_map(Result::ok);
-        files.filter_map(|file| read(&file.path())).find(|account| account.user.name == name)
+        let named = files.filter_map(|file| read(&file.path())).filter(|account| account.user.name == name);
+        // Ids grow with time.
+        named.max_by_key(|account| account.user.id)
     }
 
     /// Stores an account and makes it the one used last.
@@ -151,6 +156,21 @@ mod tests {
             assert_eq!(mode & 0o077, 0);
         }
     }
+
+    #[test]
+    fn of_two_accounts_with_one_name_the_one_signed_in_last_is_found() {
+        let state = tempfile::tempdir().unwrap();
+        let here = ServerState::open(state.path(), &ServerUrl::parse("http://h:1").unwrap()).unwrap();
+        for n in 1..=8 {
+            let user = Person { id: UserId::from_bytes([n; 16]), name: "Ada".into() };
+            here.store(&Account { user, token: format!("token-{n}") }).unwrap();
+            assert_eq!(here.find(Some("Ada")).unwrap().token, format!("token-{n}"));
+        }
+        let lin = Person { id: UserId::from_bytes([3; 16]), name: "Lin".into() };
+        here.store(&Account { user: lin, token: "token".into() }).unwrap();
+        assert_eq!(here.find(Some("Ada")).unwrap().token, "token-8", "the younger");
+    }
+
     #[test]
     fn who_is_forgotten_leaves_no_token_and_no_rooms() {
         let state = tempfile::tempdir().unwrap();

@@ -115,6 +115,8 @@ impl OutboxFile {
                 Err(_) => this.is_torn = true,
             }
         }
+        // Also a line that is whole but for its end: what is written next would become a part of it.
+        this.is_torn |= bytes.last().is_some_and(|&byte| byte != b'\n');
         if this.is_torn || (this.lines > 0 && this.items.is_empty()) {
             this.rewrite()?;
         }
@@ -228,6 +230,21 @@ mod tests {
         fs::write(&path, [whole.as_slice(), &whole[..whole.len() / 2]].concat()).unwrap();
         let mut outbox = OutboxFile::open(folder.path()).unwrap();
         assert_eq!(outbox.items(), [item(1)]);
+        outbox.write(vec![Persist::Put(item(2))]).unwrap();
+        drop(outbox);
+        assert_eq!(OutboxFile::open(folder.path()).unwrap().items(), [item(1), item(2)]);
+    }
+
+    #[test]
+    fn a_line_that_lacks_only_its_end_costs_neither_itself_nor_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut outbox = OutboxFile::open(folder.path()).unwrap();
+        outbox.write(vec![Persist::Put(item(1))]).unwrap();
+        drop(outbox);
+        let path = folder.path().join("0.jsonl");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        let mut outbox = OutboxFile::open(folder.path()).unwrap();
         outbox.write(vec![Persist::Put(item(2))]).unwrap();
         drop(outbox);
         assert_eq!(OutboxFile::open(folder.path()).unwrap().items(), [item(1), item(2)]);

@@ -143,8 +143,12 @@ impl Running {
     }
 
     pub(crate) fn say(&mut self, text: &str) {
+        self.say_bytes(text.as_bytes());
+    }
+
+    pub(crate) fn say_bytes(&mut self, bytes: &[u8]) {
         // It may have ended already; its exit code is what the test looks at.
-        self.stdin.as_mut().expect("its input is open").write_all(text.as_bytes()).ok();
+        self.stdin.as_mut().expect("its input is open").write_all(bytes).ok();
     }
 
     pub(crate) fn end_of_input(&mut self) {

@@ -9,9 +9,11 @@ use shared::cursor::{Check, Position};
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{Lsn, RoomId, Seq};
 use shared::limits::{OPEN_ROOMS, PENDING_REQUESTS};
-use shared::message::{Body, Command as WireCommand, Event, Live, Message, Reply, TYPING_EVERY_MS, Welcome};
+use shared::message::{
+    BeatAnswer, Body, Command as WireCommand, Event, Live, Message, ReadMark, Reply, TYPING_EVERY_MS, Welcome,
+};
 use shared::model::{Empty, Named, OpenOutcome, Opened, UserChange, UserEvent};
-use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
+use shared::session::{Command, ConnectionState, Input, Persist, RequestTag, SessionEvent};
 use shared::time::Timestamp;
 
 fn commands(messages: &[Message]) -> Vec<WireCommand> {
@@ -92,6 +94,59 @@ fn what_was_read_is_said_when_it_grows_and_again_on_every_new_connection() {
     assert_eq!(reads(&said), [(room(), 9)]);
     let (_, said) = return_to(&mut device, &welcome());
     assert_eq!(reads(&said), [(room(), 9)], "the server may not have heard it");
+}
+
+#[test]
+fn what_the_server_knows_to_be_read_is_not_said_again_and_the_rest_not_all_at_once() {
+    let marks = |messages: &[Message]| {
+        commands(messages).into_iter().filter(|command| matches!(command, WireCommand::Read(_))).count()
+    };
+    let mut device = Device::live(&Room::default());
+    let (known, rooms) = (RoomId::from_bytes([7; 16]), 100..120);
+    for room in std::iter::once(known).chain(rooms.map(|number| RoomId::from_bytes([number; 16]))) {
+        device.wish(Command::MarkRead { room, posts: 3 });
+    }
+    device.hear(&Message::event(Event::Read(ReadMark { room: known, posts: 3 })));
+    let (_, said) = return_to(&mut device, &welcome());
+    assert_eq!(marks(&said), 16);
+    let beat = device.wait();
+    let answer = BeatAnswer { now: Timestamp(0), reconnect_spread_ms: 0 };
+    assert_eq!(
+        marks(&device.hear(&Message::reply(beat[0].id, Reply::Beat(answer)))),
+        4,
+        "20 in all, without the known one"
+    );
+}
+
+/// What a person took back is found by no later life, though the device would not take its removal at once.
+#[test]
+fn what_was_taken_back_is_removed_from_the_device_when_it_takes_something_again() {
+    let mut device = Device::at_rest(1, false);
+    device.wish(Command::Start);
+    for key in [1, 2] {
+        device.queue(key);
+    }
+    let stored = device.take_writes();
+    let persisted = |device: &mut Device, serial, ok| device.input(Input::Persisted { serial, ok });
+    for (serial, _) in &stored {
+        persisted(&mut device, *serial, true);
+    }
+    device.wish(Command::CancelSend { client_id: client_id(1) });
+    let removal = device.take_writes();
+    assert_eq!(removal[0].1, Persist::Remove(client_id(1)));
+    persisted(&mut device, removal[0].0, false);
+    assert_eq!(device.take_writes(), [], "it is not tried without end");
+    device.queue(3);
+    let next = device.take_writes();
+    persisted(&mut device, next[0].0, true);
+    let again = device.take_writes();
+    assert_eq!(again.iter().map(|(_, change)| change.clone()).collect::<Vec<_>>(), [Persist::Remove(client_id(1))]);
+    // Nor is it taken over, should it be found before that.
+    let Some((_, Persist::Put(found))) = stored.into_iter().next() else { panic!("it was stored first") };
+    device.input(Input::Restored { items: vec![found] });
+    assert!(device.session.outbox().all(|item| item.client_id != client_id(1)));
+    persisted(&mut device, again[0].0, true);
+    assert!(device.take_writes().iter().all(|(_, change)| *change == Persist::Remove(client_id(1))));
 }
 
 #[test]

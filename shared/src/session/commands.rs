@@ -7,14 +7,18 @@ use crate::close;
 use crate::cursor::Position;
 use crate::error::{ErrorCode, WireError};
 use crate::ids::{ClientId, RoomId};
-use crate::limits::PENDING_REQUESTS;
+use crate::limits::{OUTBOX_ITEMS, PENDING_REQUESTS};
 use crate::message::{Command as WireCommand, MarkRead, RoomRef, TYPING_EVERY_MS};
 use crate::time::Timestamp;
 
 use super::io::{Command, ConnectionState, RequestTag, SessionEvent};
 use super::item::OutboxItem;
 use super::link::{Link, RETRY_NOW_SPACING_MS};
-use super::{Pending, Session, not_connected};
+use super::{Pending, ReadTo, Session, Told, not_connected};
+
+/// Read positions said between two answered beats. A server counts every message, and refuses posts, too, when there are
+/// too many.
+pub(super) const READS_A_BEAT: usize = 16;
 
 impl Session {
     pub(super) fn handle_command(&mut self, command: Command, now: Timestamp) {
@@ -79,9 +83,8 @@ impl Session {
             Command::Request { tag, command } => self.request(tag, command),
             Command::MarkRead { room, posts } => {
                 let read = self.reads.get_or_default(room);
-                if posts > *read {
-                    *read = posts;
-                    self.unsaid_reads.insert(room);
+                if posts > read.posts {
+                    *read = ReadTo { posts, told: Told::No };
                     self.say_reads();
                 }
             }
@@ -121,7 +124,10 @@ impl Session {
     }
 
     pub(super) fn forget(&mut self, client_id: ClientId) {
-        self.remove_stored(client_id);
+        let serial = self.remove_stored(client_id);
+        if self.forgotten.len() < OUTBOX_ITEMS {
+            self.forgotten.insert(client_id, Some(serial));
+        }
         self.emit(SessionEvent::Discarded(client_id));
     }
 
@@ -165,9 +171,25 @@ impl Session {
         if !matches!(self.link, Link::Up(_)) {
             return;
         }
-        for room in std::mem::take(&mut self.unsaid_reads) {
-            let posts = self.reads.get(&room).copied().unwrap_or_default();
-            self.send_unanswered(WireCommand::Read(MarkRead { room, posts }));
+        let left = READS_A_BEAT.saturating_sub(self.reads_said);
+        let mut marks = Vec::new();
+        for (room, read) in self.reads.iter_mut().filter(|(_, read)| read.told == Told::No && read.posts > 0).take(left)
+        {
+            read.told = Told::Said;
+            marks.push(MarkRead { room: *room, posts: read.posts });
+        }
+        self.reads_said += marks.len();
+        for mark in marks {
+            self.send_unanswered(WireCommand::Read(mark));
+        }
+    }
+
+    /// Notes how far the server knows that a room was read: it is not told so again.
+    pub(super) fn read_taken(&mut self, room: RoomId, posts: u64) {
+        if let Some(read) = self.reads.get_mut(&room)
+            && read.posts <= posts
+        {
+            read.told = Told::Taken;
         }
     }
 }

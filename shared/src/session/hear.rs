@@ -55,7 +55,7 @@ impl Session {
             return;
         }
         let pending = self.pending.remove(&id);
-        self.answered(pending.as_ref(), now);
+        self.answered(pending.as_ref(), matches!(reply, Reply::Ack(_)), now);
         match (pending, reply) {
             (Some(Pending::Beat), Reply::Beat(answer)) => {
                 self.backoff.set_spread(answer.reconnect_spread_ms);
@@ -96,6 +96,9 @@ impl Session {
             sync: Sync::CatchingUp,
             pace: Pace::Good,
         }));
+        for room in &welcome.rooms {
+            self.read_taken(room.room, room.read);
+        }
         self.emit(SessionEvent::Welcomed {
             you: welcome.you,
             rooms: welcome.rooms,
@@ -104,6 +107,7 @@ impl Session {
             server: welcome.server,
             connection: welcome.connection,
         });
+        self.reads_said = 0;
         self.say_reads();
     }
 
@@ -116,7 +120,7 @@ impl Session {
             return;
         }
         let pending = self.pending.remove(&id);
-        self.answered(pending.as_ref(), now);
+        self.answered(pending.as_ref(), !error.retryable, now);
         match pending {
             Some(Pending::Send(client_id, n)) => match self.outbox.refused(client_id, id, n, error, now) {
                 AfterRefusal::Parked(client_id, error) => {
@@ -136,8 +140,12 @@ impl Session {
         }
     }
 
-    /// An answer to anything shows that the way up carries what was asked before a beat that waits behind it.
-    fn answered(&mut self, asked: Option<&Pending>, now: Timestamp) {
+    /// An answer to anything shows that the way up carries what was asked before a beat that waits behind it. `is_done` says
+    /// that it need not be asked again.
+    fn answered(&mut self, asked: Option<&Pending>, is_done: bool, now: Timestamp) {
+        if let Some(Pending::Send(_, n)) = asked {
+            self.outbox.answered(*n, is_done);
+        }
         if let (Some(_), Link::Up(up)) = (asked, &mut self.link) {
             up.heartbeat.answered_another(now);
         }
@@ -150,6 +158,8 @@ impl Session {
         if round_trip.is_some() && late && up.pace == Pace::Probing {
             up.pace = Pace::Slow;
         }
+        self.reads_said = 0;
+        self.say_reads();
         if let Some(ms) = round_trip {
             self.emit(SessionEvent::RoundTrip { ms });
         }
@@ -199,7 +209,10 @@ impl Session {
             Event::Heads(heads) => self.emit(SessionEvent::Heads(heads.heads)),
             Event::Typing(typing) => self.emit(SessionEvent::Typing(typing)),
             Event::Presence(presence) => self.emit(SessionEvent::Presence(presence.changes)),
-            Event::Read(mark) => self.emit(SessionEvent::Read(mark)),
+            Event::Read(mark) => {
+                self.read_taken(mark.room, mark.posts);
+                self.emit(SessionEvent::Read(mark));
+            }
             Event::Beat(asked) => self.beat(Some(asked.n), now),
             Event::Draining(_) | Event::Closing(_) | Event::Unknown(_) => {}
         }

@@ -15,7 +15,7 @@ use super::diagnostic::Happened;
 use super::heartbeat::{Heartbeat, Pulse};
 use super::io::{Output, SessionEvent};
 use super::resume::FirstLoss;
-use super::{Pending, Session, not_connected};
+use super::{Pending, Session, Told, not_connected};
 
 /// How long a socket may take to open, in milliseconds.
 pub const CONNECT_TIMEOUT_MS: u64 = 10_000;
@@ -190,7 +190,9 @@ impl Session {
             self.dirty.insert(client_id);
             self.emit(SessionEvent::Refused { client_id, error });
         }
-        self.unsaid_reads.extend(self.reads.keys().copied());
+        for read in self.reads.values_mut().filter(|read| read.told == Told::Said) {
+            read.told = Told::No;
+        }
         for (_, pending) in std::mem::take(&mut self.pending) {
             if let Pending::Caller(tag) = pending {
                 self.emit(SessionEvent::Answer { tag, result: Err(not_connected()) });

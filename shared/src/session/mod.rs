@@ -66,6 +66,24 @@ enum Pending {
     Caller(RequestTag),
 }
 
+/// How far a room was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct ReadTo {
+    posts: u64,
+    told: Told,
+}
+
+/// Whether the server knows of something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Told {
+    #[default]
+    No,
+    /// It was said on this connection.
+    Said,
+    /// It has said so itself.
+    Taken,
+}
+
 /// A client's side of the conversation, across all its connections.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -85,8 +103,9 @@ pub struct Session {
     farewell: Farewell,
     restarting: bool,
     limits: WireLimits,
-    reads: SortedMap<RoomId, u64>,
-    unsaid_reads: SortedSet<RoomId>,
+    reads: SortedMap<RoomId, ReadTo>,
+    /// Read positions said since a beat was answered.
+    reads_said: usize,
     typed: SortedMap<RoomId, Timestamp>,
     sent_since_loss: u64,
     serial: u64,
@@ -95,6 +114,9 @@ pub struct Session {
     dirty: SortedSet<ClientId>,
     /// Items whose newest form the device did not take; at most the outbox.
     unwritten: SortedSet<ClientId>,
+    /// What the person took back or threw away and may still be on the device, with the write that removes it; none if that
+    /// failed. Left there it would be found by a later life, and sent. At most as many as the outbox holds.
+    forgotten: SortedMap<ClientId, Option<u64>>,
     out: Vec<Output>,
 }
 
@@ -119,7 +141,7 @@ impl Session {
             restarting: false,
             limits: WireLimits::default(),
             reads: SortedMap::default(),
-            unsaid_reads: SortedSet::default(),
+            reads_said: 0,
             typed: SortedMap::default(),
             sent_since_loss: 0,
             serial: 0,
@@ -127,6 +149,7 @@ impl Session {
             told: ConnectionState::Idle,
             dirty: SortedSet::default(),
             unwritten: SortedSet::default(),
+            forgotten: SortedMap::default(),
             out: Vec::new(),
             config,
         }
@@ -146,7 +169,7 @@ impl Session {
             Input::Woke => self.handle_woke(now),
             Input::Persisted { serial, ok } => self.handle_persisted(serial, ok),
             Input::Restored { items } => self.handle_restored(items),
-            Input::Erased => self.dirty.extend(self.outbox.iter().map(|item| item.client_id)),
+            Input::Erased => self.handle_erased(),
         }
         self.pump(now);
         self.settle_sync(now);
@@ -238,9 +261,20 @@ impl Session {
             }
             (None, _) => {}
         }
+        if ok {
+            self.forgotten.retain(|_, removal| *removal != Some(serial));
+        }
+        for removal in self.forgotten.values_mut().filter(|removal| **removal == Some(serial)) {
+            *removal = None;
+        }
         // A device that takes something again is asked for the rest: until then its healing would be half a truth.
         if ok {
             self.dirty.extend(std::mem::take(&mut self.unwritten));
+            let left: Vec<ClientId> = self.forgotten.iter().filter(|(_, it)| it.is_none()).map(|(id, _)| *id).collect();
+            for client_id in left {
+                let serial = self.remove_stored(client_id);
+                self.forgotten.insert(client_id, Some(serial));
+            }
         }
     }
 
@@ -255,6 +289,11 @@ impl Session {
         for item in items {
             let (client_id, order, refused) = (item.client_id, item.order, item.refused.clone());
             self.outbox.start_order_at(order);
+            if self.forgotten.contains_key(&client_id) {
+                let serial = self.remove_stored(client_id);
+                self.forgotten.insert(client_id, Some(serial));
+                continue;
+            }
             if self.outbox.push(item) {
                 if self.outbox.get(client_id).is_some_and(|item| item.order != order) {
                     moved.push(client_id);
@@ -273,6 +312,14 @@ impl Session {
         }
     }
 
+    fn handle_erased(&mut self) {
+        self.dirty.extend(self.outbox.iter().map(|item| item.client_id));
+        // Whether what was being removed is gone, nobody will say.
+        for removal in self.forgotten.values_mut() {
+            *removal = None;
+        }
+    }
+
     fn flush_puts(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
         for client_id in sort_few(dirty, |client_id| self.outbox.get(*client_id).map(|item| item.order)) {
@@ -288,10 +335,10 @@ impl Session {
         }
     }
 
-    fn remove_stored(&mut self, client_id: ClientId) {
+    fn remove_stored(&mut self, client_id: ClientId) -> u64 {
         self.dirty.remove(&client_id);
         self.unwritten.remove(&client_id);
-        self.persist(Persist::Remove(client_id));
+        self.persist(Persist::Remove(client_id))
     }
 
     fn persist(&mut self, change: Persist) -> u64 {

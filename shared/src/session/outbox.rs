@@ -75,6 +75,8 @@ pub(super) struct Outbox {
     /// for being behind it. If its item has left, the next one takes it over.
     waits_for: Option<u64>,
     in_flight: usize,
+    /// Sends of this connection without an answer yet; an echo is none.
+    unanswered: usize,
     /// How many may be in flight: one after a refusal that passes, one more with each that is settled. What is sent
     /// behind a refused one is refused, too, and a server counts every message.
     window: usize,
@@ -91,6 +93,7 @@ impl Default for Outbox {
             next_n: 0,
             waits_for: None,
             in_flight: 0,
+            unanswered: 0,
             window: SEND_WINDOW,
             resend: None,
             refusals_in_a_row: 0,
@@ -202,15 +205,13 @@ impl Outbox {
 
     /// Takes the next item to send, if the window is open and no refusal is being waited out. The caller chose `id`.
     pub(super) fn next_send(&mut self, id: RequestId, now: Timestamp) -> Option<(ClientId, u64, WireCommand)> {
-        if self.in_flight >= self.window || self.resend.is_some_and(|resend| now < resend) {
+        if self.in_flight >= self.window || self.is_silent() || self.resend.is_some_and(|resend| now < resend) {
             return None;
         }
         self.resend = None;
         let order = self.entries.values().find(|entry| entry.flight == Flight::Waiting)?.item.order;
-        // Taken over only by the first of all: an earlier one in flight is about to be answered `behind`.
-        let vacant = self.waits_for.filter(|_| self.is_first(order));
         let entry = self.entries.get_mut(&order)?;
-        let n = match (entry.n, vacant) {
+        let n = match (entry.n, self.waits_for) {
             (Some(own), Some(vacant)) => own.min(vacant),
             (Some(n), None) | (None, Some(n)) => n,
             (None, None) => {
@@ -218,13 +219,28 @@ impl Outbox {
                 self.next_n
             }
         };
-        self.waits_for = self.waits_for.filter(|waits_for| *waits_for != n);
         entry.n = Some(n);
         entry.flight = Flight::Sent { id, at: now };
         let command = wire_command(&entry.item, n);
         entry.item.attempted = true;
         self.in_flight += 1;
+        self.unanswered += 1;
         Some((entry.item.client_id, n, command))
+    }
+
+    /// Tells whether nothing more is sent before all that was is answered. While the server waits for a number, it alone is
+    /// under way: what came behind it could be judged after it, and before what it was to be behind.
+    const fn is_silent(&self) -> bool {
+        self.waits_for.is_some() && self.unanswered > 0
+    }
+
+    /// Notes that the send with the number `n` was answered, whether its item is still here or not. `is_done` says that it
+    /// need not come again.
+    pub(super) fn answered(&mut self, n: u64, is_done: bool) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if is_done {
+            self.waits_for = self.waits_for.filter(|waits_for| *waits_for != n);
+        }
     }
 
     /// Takes a refusal of the send `id`, which had the number `n`.
@@ -306,6 +322,7 @@ impl Outbox {
             }
         }
         self.in_flight = 0;
+        self.unanswered = 0;
         self.window = SEND_WINDOW;
         self.waits_for = None;
         self.next_n = 0;
@@ -317,7 +334,7 @@ impl Outbox {
     /// Returns when sending goes on after a refusal.
     pub(super) fn resend_at(&self) -> Option<Timestamp> {
         let waiting = self.entries.values().any(|entry| entry.flight == Flight::Waiting);
-        self.resend.filter(|_| waiting && self.in_flight < self.window)
+        self.resend.filter(|_| waiting && self.in_flight < self.window && !self.is_silent())
     }
 
     /// Returns when the oldest send becomes late.

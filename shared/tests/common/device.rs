@@ -6,9 +6,11 @@
 use shared::cursor::{Check, Position};
 use shared::error::WireError;
 use shared::ids::{AttemptId, ConnectionId, Lsn, RequestId, Seq, SessionId};
-use shared::message::{Event, HeartbeatTerms, Live, Message, Reply, Welcome, WireLimits};
+use shared::message::{
+    Ack, Body, Command as WireCommand, Event, HeartbeatTerms, Live, Message, Reply, Welcome, WireLimits,
+};
 use shared::model::{OpenOutcome, Opened, Person, ServerInfo};
-use shared::session::{Command, Input, Output, SendOp, Session, SessionConfig, SessionEvent};
+use shared::session::{Command, Input, Output, Persist, SendOp, Session, SessionConfig, SessionEvent};
 use shared::time::Timestamp;
 
 use super::{Room, client_id, epoch, room, user};
@@ -21,6 +23,8 @@ pub(crate) struct Device {
     pub(crate) attempt: AttemptId,
     /// Everything it told, in order.
     pub(crate) told: Vec<SessionEvent>,
+    /// What it wanted written to the device.
+    pub(crate) writes: Vec<(u64, Persist)>,
     /// The attempts it closed.
     pub(crate) shut: Vec<AttemptId>,
 }
@@ -36,8 +40,8 @@ impl Device {
             hidden: false,
             online,
         };
-        let (attempt, told, shut) = (AttemptId(0), Vec::new(), Vec::new());
-        Self { session: Session::new(config), now: 1_000_000, attempt, told, shut }
+        let (attempt, told, writes, shut) = (AttemptId(0), Vec::new(), Vec::new(), Vec::new());
+        Self { session: Session::new(config), now: 1_000_000, attempt, told, writes, shut }
     }
 
     /// A session that is live in one room, on its first connection.
@@ -73,7 +77,7 @@ impl Device {
                 Output::Open { attempt } => self.attempt = attempt,
                 Output::Send { text, .. } => sent.push(Message::parse(&text).unwrap()),
                 Output::Close { attempt, .. } => self.shut.push(attempt),
-                Output::Persist { .. } => {}
+                Output::Persist { serial, change } => self.writes.push((serial, change)),
                 Output::Event(event) => self.told.push(event),
             }
         }
@@ -90,6 +94,13 @@ impl Device {
 
     pub(crate) fn refuse(&mut self, id: Option<RequestId>, error: WireError) -> Vec<Message> {
         self.hear(&Message::refusal(id, error))
+    }
+
+    /// Says that a post it sent is stored there, and returns what was written.
+    pub(crate) fn acknowledge(&mut self, post: &Message, seq: Seq) -> Vec<Message> {
+        let Body::Command(WireCommand::Post(sent)) = &post.body else { panic!("{post:?}") };
+        let ack = Ack { client_id: sent.client_id, room: sent.room, seq, ts: Timestamp(0), duplicate: false };
+        self.hear(&Message::reply(post.id, Reply::Ack(ack)))
     }
 
     /// The socket is gone, with this code.
@@ -115,6 +126,11 @@ impl Device {
         assert!(at.0 > self.now, "it does not wait at all");
         self.now = at.0;
         self.input(Input::DeadlineReached)
+    }
+
+    /// Takes what it wanted written so far, with the number of each write.
+    pub(crate) fn take_writes(&mut self) -> Vec<(u64, Persist)> {
+        std::mem::take(&mut self.writes)
     }
 
     /// Takes what it told so far.

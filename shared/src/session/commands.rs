@@ -16,9 +16,10 @@ use super::item::OutboxItem;
 use super::link::{Link, RETRY_NOW_SPACING_MS};
 use super::{Pending, ReadTo, Session, Told, not_connected};
 
-/// Read positions said between two answered beats. A server counts every message, and refuses posts, too, when there are
-/// too many.
-pub(super) const READS_A_BEAT: usize = 16;
+/// Read positions said at once. A server counts every message, and refuses posts, too, when there are too many.
+const READS_AT_ONCE: u64 = 16;
+/// Between two of them after that, in milliseconds. What is not said waits for the next, or for an answered beat.
+const READ_EVERY_MS: u64 = 250;
 
 impl Session {
     pub(super) fn handle_command(&mut self, command: Command, now: Timestamp) {
@@ -85,7 +86,7 @@ impl Session {
                 let read = self.reads.get_or_default(room);
                 if posts > read.posts {
                     *read = ReadTo { posts, told: Told::No };
-                    self.say_reads();
+                    self.say_reads(now);
                 }
             }
             Command::Typing { room } => {
@@ -167,18 +168,19 @@ impl Session {
         }
     }
 
-    pub(super) fn say_reads(&mut self) {
+    pub(super) fn say_reads(&mut self, now: Timestamp) {
         if !matches!(self.link, Link::Up(_)) {
             return;
         }
-        let left = READS_A_BEAT.saturating_sub(self.reads_said);
+        self.reads_due = self.reads_due.max(now);
+        let left = READS_AT_ONCE.saturating_sub(self.reads_due.since(now).div_ceil(READ_EVERY_MS)) as usize;
         let mut marks = Vec::new();
         for (room, read) in self.reads.iter_mut().filter(|(_, read)| read.told == Told::No && read.posts > 0).take(left)
         {
             read.told = Told::Said;
             marks.push(MarkRead { room: *room, posts: read.posts });
         }
-        self.reads_said += marks.len();
+        self.reads_due = self.reads_due.plus(READ_EVERY_MS * marks.len() as u64);
         for mark in marks {
             self.send_unanswered(WireCommand::Read(mark));
         }

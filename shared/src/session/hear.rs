@@ -107,8 +107,9 @@ impl Session {
             server: welcome.server,
             connection: welcome.connection,
         });
-        self.reads_said = 0;
-        self.say_reads();
+        // The server counts anew.
+        self.reads_due = now;
+        self.say_reads(now);
     }
 
     pub(super) fn handle_refusal(&mut self, id: RequestId, error: WireError, now: Timestamp) {
@@ -158,8 +159,7 @@ impl Session {
         if round_trip.is_some() && late && up.pace == Pace::Probing {
             up.pace = Pace::Slow;
         }
-        self.reads_said = 0;
-        self.say_reads();
+        self.say_reads(now);
         if let Some(ms) = round_trip {
             self.emit(SessionEvent::RoundTrip { ms });
         }

@@ -104,8 +104,8 @@ pub struct Session {
     restarting: bool,
     limits: WireLimits,
     reads: SortedMap<RoomId, ReadTo>,
-    /// Read positions said since a beat was answered.
-    reads_said: usize,
+    /// When every read position that was said would have had its turn.
+    reads_due: Timestamp,
     typed: SortedMap<RoomId, Timestamp>,
     sent_since_loss: u64,
     serial: u64,
@@ -141,7 +141,7 @@ impl Session {
             restarting: false,
             limits: WireLimits::default(),
             reads: SortedMap::default(),
-            reads_said: 0,
+            reads_due: Timestamp(0),
             typed: SortedMap::default(),
             sent_since_loss: 0,
             serial: 0,

@@ -75,8 +75,8 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each line is a post. /help lists the few commands there are, such as /who and /quit; Ctrl-D ends when all is \
-acknowledged, or after --timeout, and says what is kept in the outbox then, as `post` does. Lines may be piped in: those \
-that begin with a slash and are no command are then posts, too.")]
+acknowledged, or after --timeout, Ctrl-C at once; what is not acknowledged is kept in the outbox then, as with `post`, \
+and it is said how much. Lines may be piped in: those that begin with a slash and are no command are then posts, too.")]
 pub(crate) struct ChatArgs {
     /// Name of the room
     #[arg(default_value = "general")]
@@ -94,8 +94,8 @@ pub(crate) struct ChatArgs {
 #[command(after_help = "\
 Prints the seq of each post. Without TEXT, and with - as TEXT, reads standard input to its end.
 
-A post that is not acknowledged in time stays in the outbox, and the next `holdfast` command for this server and person \
-sends it, unless --no-keep is given and it was never on the way. Where the server was away from the start, it is kept for \
+A post that is not acknowledged in time, or when it is interrupted, stays in the outbox, and the next `holdfast` command \
+for this server and person sends it, unless --no-keep is given and it was never on the way. Where the server was away from the start, it is kept for \
 the room that an earlier command found last under this name; where none did, nothing is kept. The outbox holds 1000 \
 posts, and it is said how many are kept and how many are not. To try again from a script without posting twice, give the same --id: \
 one id is one post, for ever.")]

@@ -74,7 +74,7 @@ pub(crate) async fn new_account(common: &Common, state: &ServerState, until: Ins
         signed_in = timeout_at(until, sign_in_until_it_works(common, state)) => {
             signed_in.unwrap_or_else(|_| Err(End::TimedOut(format!("{} cannot be reached; nothing was sent.", common.server))))
         }
-        () = interrupted() => Err(End::Interrupted),
+        () = interrupted() => Err(End::Interrupted(None)),
     }
 }
 
@@ -129,19 +129,36 @@ pub(crate) fn start(common: &Common, state: &ServerState, account: Account) -> C
 ///
 /// # Errors
 /// What the work says, or [`End::Interrupted`].
-pub(crate) async fn drive<T>(
+pub(crate) async fn drive<T>(client: Client, work: impl AsyncFnOnce(&mut Client) -> Result<T, End>) -> Result<T, End> {
+    see_out(client, async |client| unless_interrupted(work(client)).await).await
+}
+
+/// As [`drive`], for work that has something to do when it is interrupted, and listens for that itself.
+///
+/// # Errors
+/// What the work says.
+pub(crate) async fn see_out<T>(
     mut client: Client,
     work: impl AsyncFnOnce(&mut Client) -> Result<T, End>,
 ) -> Result<T, End> {
-    let outcome = tokio::select! {
-        outcome = async {
-            client.command(Command::Start).await?;
-            work(&mut client).await
-        } => outcome,
-        () = interrupted() => Err(End::Interrupted),
-    };
+    let outcome = async {
+        client.command(Command::Start).await?;
+        work(&mut client).await
+    }
+    .await;
     client.finish().await;
     outcome
+}
+
+/// Does some work, and leaves it where it stands when interrupted.
+///
+/// # Errors
+/// What the work says, or [`End::Interrupted`].
+pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = Result<T, End>>) -> Result<T, End> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = interrupted() => Err(End::Interrupted(None)),
+    }
 }
 
 /// Waits for Ctrl-C or SIGTERM.

@@ -33,8 +33,8 @@ pub(crate) enum End {
     Stopped(String),
     /// This machine.
     Local(String),
-    /// Ctrl-C or SIGTERM.
-    Interrupted,
+    /// Ctrl-C or SIGTERM, and what there is to say of what is left.
+    Interrupted(Option<String>),
     /// Nobody reads what we print any more: the quiet end of `holdfast … | head`.
     ClosedPipe,
 }
@@ -49,7 +49,7 @@ impl End {
             Self::TimedOut(_) => 3,
             Self::Stopped(_) => 4,
             Self::Local(_) => 5,
-            Self::Interrupted => 130,
+            Self::Interrupted(_) => 130,
         }
     }
 
@@ -61,7 +61,34 @@ impl End {
             | Self::TimedOut(words)
             | Self::Stopped(words)
             | Self::Local(words) => Some(words),
-            Self::Interrupted | Self::ClosedPipe => None,
+            Self::Interrupted(words) => words.as_deref(),
+            Self::ClosedPipe => None,
+        }
+    }
+}
+
+/// Why a command ends while something it was given is not acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Early {
+    /// Out of time.
+    OutOfTime,
+    /// The session needs a person.
+    Stopped(StopReason),
+    /// Ctrl-C or SIGTERM.
+    Interrupted,
+    /// The outbox holds nothing but what was refused, so there will be no place in it.
+    Full,
+}
+
+impl Early {
+    /// Makes an end of it, with what becomes of the rest.
+    pub(crate) fn with(self, rest: &str) -> End {
+        let words = |why: &str| format!("{why} {rest}").trim_end().to_owned();
+        match self {
+            Self::OutOfTime => End::TimedOut(rest.to_owned()),
+            Self::Stopped(reason) => End::Stopped(words(stop_words(reason))),
+            Self::Interrupted => End::Interrupted((!rest.is_empty()).then(|| words("Interrupted."))),
+            Self::Full => End::Local(words("The outbox is full of what was refused; see `holdfast outbox`.")),
         }
     }
 }
@@ -98,9 +125,7 @@ impl From<StopReason> for End {
 /// Says why a session stopped, and what to do.
 pub(crate) const fn stop_words(reason: StopReason) -> &'static str {
     match reason {
-        StopReason::SignedOut => {
-            "Your session ended. Sign in again with `holdfast sign-in`; what is unsent is kept under its old name."
-        }
+        StopReason::SignedOut => "Your session ended. Sign in again with `holdfast sign-in`.",
         StopReason::Superseded => "The same session connected again elsewhere.",
         StopReason::Banned => "An operator has banned this person.",
         StopReason::BadVersion => "The server speaks no version this program speaks: update holdfast.",

@@ -239,17 +239,7 @@ fn a_session_that_ended_is_exit_code_4() {
     let server = server();
     let ada = Person::at(&server, "Ada");
     ada.ok(&["rooms"]);
-    let folder = std::fs::read_dir(ada.state()).expect("state").next().expect("a server").expect("a folder").path();
-    let account = std::fs::read_dir(folder)
-        .expect("a folder")
-        .map(|file| file.expect("a file").path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "json"))
-        .expect("an account");
-    let text = std::fs::read_to_string(&account).expect("an account");
-    let mut json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-    // Well-formed, and nobody's.
-    json["token"] = "A".repeat(43).into();
-    std::fs::write(&account, json.to_string()).expect("written");
+    ada.lose_the_token();
     let done = ada.run(&["post", "general", "x"]);
     assert_eq!(done.code, Some(4), "{done:?}");
     assert!(done.stderr.contains("sign-in"), "{done:?}");

@@ -4,8 +4,10 @@
 //! is shown as sent only after its acknowledgement, and as not sent only after the server's refusal.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::pin;
 use std::time::Duration;
 
+use shared::close::StopReason;
 use shared::error::WireError;
 use shared::ids::{ClientId, RoomId, UserId};
 use shared::message::{self, ListPeople, Reply};
@@ -15,15 +17,15 @@ use shared::time::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use super::screen::{Screen, Typed};
-use super::tail::{describe, reset_words};
+use super::words::{describe, people_words, post_words, reset_words, state_words};
 use crate::args::{ChatArgs, Common};
 use crate::connect::{self, Trouble};
 use crate::driver::clock::wall;
 use crate::driver::{Client, ids};
-use crate::exit::{End, stop_words};
+use crate::exit::{Early, End};
 use crate::room::Found;
 use crate::search::Search;
-use crate::terminal::{Look, tame, time_of_day};
+use crate::terminal::{Look, tame};
 
 /// How often waits are looked at.
 const TICK: Duration = Duration::from_millis(250);
@@ -67,6 +69,8 @@ pub(crate) async fn run(common: &Common, args: ChatArgs) -> Result<(), End> {
         unread: None,
         ending: None,
         broken: None,
+        is_input_over: false,
+        stopped: None,
         ticks: 0,
         trouble: Trouble::default(),
         look: Look::of_stdout(),
@@ -74,7 +78,7 @@ pub(crate) async fn run(common: &Common, args: ChatArgs) -> Result<(), End> {
         screen,
     };
     let client = connect::start(common, &state, account);
-    connect::drive(client, async |client| chat.run(client).await).await
+    connect::see_out(client, async |client| chat.run(client).await).await
 }
 
 /// A line of mine that is not acknowledged.
@@ -115,6 +119,9 @@ struct Chat {
     ending: Option<Instant>,
     /// Why the input ended before its end.
     broken: Option<End>,
+    /// The input has ended: nothing is typed any more.
+    is_input_over: bool,
+    stopped: Option<StopReason>,
     ticks: u32,
     trouble: Trouble,
 }
@@ -123,28 +130,52 @@ impl Chat {
     async fn run(&mut self, client: &mut Client) -> Result<(), End> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut interrupted = pin!(connect::interrupted());
         loop {
+            if let Some(reason) = self.stopped {
+                return self.end_early(client, Early::Stopped(reason)).await;
+            }
+            if self.ending.is_none() && self.screen.is_unseen_by_a_person() {
+                self.begin_to_end()?;
+            }
             if let Some(until) = self.ending {
-                if self.own.is_empty() && self.held.is_empty() {
+                if self.is_settled() {
                     return self.leave();
                 }
                 if Instant::now() >= until {
-                    let refused = self.refused;
-                    self.keep(client).await?;
-                    // The answers may have come in this very moment.
-                    if self.own.is_empty() && self.held.is_empty() && self.refused == refused {
-                        return self.leave();
-                    }
-                    return Err(End::TimedOut(self.left_behind()));
+                    return self.end_early(client, Early::OutOfTime).await;
                 }
             }
             tokio::select! {
                 event = client.next() => self.take(client, event?).await?,
-                typed = self.screen.typed(), if self.ending.is_none() && self.held.len() < LINES_HELD => {
-                    self.typed(client, typed).await?;
-                }
+                typed = self.screen.typed(), if self.is_listening() => match typed {
+                    Typed::Interrupt => return self.end_early(client, Early::Interrupted).await,
+                    typed => self.typed(client, typed).await?,
+                },
                 _ = ticks.tick() => self.tick(client).await?,
+                () = &mut interrupted => return self.end_early(client, Early::Interrupted).await,
             }
+        }
+    }
+
+    /// A person is always heard, for they may want to leave at once; a pipe waits until there is room for more.
+    fn is_listening(&self) -> bool {
+        !self.is_input_over && (self.screen.is_terminal() || (self.ending.is_none() && self.held.len() < LINES_HELD))
+    }
+
+    fn is_settled(&self) -> bool {
+        self.own.is_empty() && self.held.is_empty()
+    }
+
+    /// Keeps what is left and says what becomes of it.
+    async fn end_early(&mut self, client: &mut Client, why: Early) -> Result<(), End> {
+        let refused = self.refused;
+        connect::unless_interrupted(self.keep(client)).await?;
+        let is_left = !self.is_settled() || self.refused > refused;
+        match why {
+            // The answers have come in this very moment.
+            Early::OutOfTime if !is_left => self.leave(),
+            why => Err(why.with(&if is_left { self.left_behind(why) } else { String::new() })),
         }
     }
 
@@ -172,12 +203,17 @@ impl Chat {
     }
 
     /// Says what becomes of the lines that are not acknowledged.
-    fn left_behind(&self) -> String {
+    fn left_behind(&self, why: Early) -> String {
+        let (when, see) = match why {
+            Early::OutOfTime => (" in time", "."),
+            Early::Interrupted => ("", "."),
+            Early::Stopped(_) | Early::Full => ("", "; `holdfast outbox` under this name shows it."),
+        };
         let kept = self.own.values().filter(|own| own.is_saved).count();
         let unsaved = self.own.len() - kept;
         let mut words = Vec::new();
         if kept > 0 {
-            words.push(format!("{kept} not acknowledged in time; kept in the outbox."));
+            words.push(format!("{kept} not acknowledged{when}; kept in the outbox{see}"));
         }
         if kept > 0 && self.guessed > 0 {
             words.push(format!("What was typed now is kept{}.", connect::last_found_as(&self.args.room)));
@@ -211,22 +247,21 @@ impl Chat {
     async fn typed(&mut self, client: &Client, typed: Typed) -> Result<(), End> {
         let text = match typed {
             Typed::Line(text) => text,
-            Typed::Interrupt => return Err(End::Interrupted),
-            typed @ (Typed::End | Typed::Broken(_)) => {
+            typed @ (Typed::End | Typed::Interrupt | Typed::Broken(_)) => {
+                self.is_input_over = true;
                 if let Typed::Broken(why) = typed {
                     self.broken = Some(why);
                 }
-                self.ending = Some(connect::deadline(Some(self.args.timeout)));
-                if self.screen.is_terminal() && !self.own.is_empty() {
-                    let words = format!("Waiting for {} to be acknowledged. Ctrl-C leaves now.", self.own.len());
-                    self.screen.show(&self.look.faint(&words))?;
-                }
-                return Ok(());
+                return self.begin_to_end();
             }
         };
+        if self.ending.is_some() || self.held.len() >= LINES_HELD {
+            let why = if self.ending.is_some() { "leaving" } else { "too many lines wait" };
+            return self.screen.show(&self.look.warn(&format!("  ! not taken, {why}: {}", tame(&text))));
+        }
         match text.trim() {
             "" => Ok(()),
-            "/quit" => self.end_soon(),
+            "/quit" => self.begin_to_end(),
             "/retry" => Ok(client.command(Command::RetryNow).await?),
             "/state" => {
                 let words = format!("{}{}", state_words(&self.state, client.now()), self.trouble.words());
@@ -248,9 +283,17 @@ impl Chat {
         }
     }
 
-    fn end_soon(&mut self) -> Result<(), End> {
+    /// Leaves when all is acknowledged, or when the time for it is up. Not longer if it is asked for again.
+    fn begin_to_end(&mut self) -> Result<(), End> {
+        if self.ending.is_some() {
+            return Ok(());
+        }
         self.ending = Some(connect::deadline(Some(self.args.timeout)));
-        Ok(())
+        if !self.screen.is_terminal() || self.is_settled() {
+            return Ok(());
+        }
+        let words = format!("Waiting for {} to be acknowledged. Ctrl-C leaves now.", self.own.len() + self.held.len());
+        self.screen.show(&self.look.faint(&words))
     }
 
     async fn ask_who(&mut self, client: &Client) -> Result<(), End> {
@@ -349,15 +392,7 @@ impl Chat {
 
     fn tell_who(&mut self, result: Result<Reply, WireError>) -> Result<(), End> {
         match result {
-            Ok(Reply::People(list)) => {
-                let name = |here: bool| {
-                    let names = list.people.iter().filter(move |member| member.online == here);
-                    names.map(|member| tame(&member.name).into_owned()).collect::<Vec<_>>().join(", ")
-                };
-                let more = if list.more { ", and more" } else { "" };
-                let words = format!("here: {}\naway: {}{more}", name(true), name(false));
-                self.screen.show(&self.look.faint(&words))
-            }
+            Ok(Reply::People(list)) => self.screen.show(&self.look.faint(&people_words(&list))),
             Ok(_) => Ok(()),
             Err(error) => self.screen.show(&self.look.warn(&tame(&error.message))),
         }
@@ -384,11 +419,7 @@ impl Chat {
     fn show_posts(&mut self, snapshot: &Snapshot, most: usize) -> Result<(), End> {
         let skipped = snapshot.posts.len().saturating_sub(most);
         for post in snapshot.posts.iter().skip(skipped).filter(|post| post.ordinal > self.last) {
-            let name = snapshot.people.iter().find(|person| person.id == post.by).map_or("?", |person| &person.name);
-            let body =
-                post.body.as_deref().map_or_else(|| self.look.faint("(deleted)"), |body| tame(body).into_owned());
-            let (time, name) = (self.look.faint(&time_of_day(post.ts)), self.look.bold(&format!("{}:", tame(name))));
-            self.screen.show(&format!("{time} {name} {body}"))?;
+            self.screen.show(&post_words(snapshot, post, self.look))?;
         }
         self.shown(snapshot.total);
         Ok(())
@@ -410,7 +441,7 @@ impl Chat {
 
     fn stands(&mut self, state: ConnectionState) -> Result<(), End> {
         if let ConnectionState::Stopped(reason) = state {
-            return Err(End::Stopped(stop_words(reason).to_owned()));
+            self.stopped = Some(reason);
         }
         if state != self.state {
             self.state = state;
@@ -461,26 +492,5 @@ impl Chat {
             self.screen.show(&self.look.faint(&format!("  {words}: {}", tame(&own.text))))?;
         }
         Ok(())
-    }
-}
-
-/// Words a state for people.
-fn state_words(state: &ConnectionState, now: Timestamp) -> String {
-    let restarting = "The server is restarting. Back in a moment.";
-    match state {
-        ConnectionState::Idle => "not connected".into(),
-        ConnectionState::Connecting => "connecting…".into(),
-        ConnectionState::CatchingUp { to_go } => format!("catching up… {to_go} to go"),
-        ConnectionState::Live => "live".into(),
-        ConnectionState::Slow => "The server is slow to answer. Your lines are kept and will be confirmed.".into(),
-        ConnectionState::Waiting { restarting: true, .. } | ConnectionState::Trying { restarting: true, .. } => {
-            restarting.into()
-        }
-        ConnectionState::Waiting { until, .. } => {
-            format!("Can't reach the server. Retrying in {} s.", until.since(now).div_ceil(1_000))
-        }
-        ConnectionState::Trying { .. } => "Can't reach the server. Trying now…".into(),
-        ConnectionState::Offline => "You're offline. Lines are saved here and sent when you're back.".into(),
-        ConnectionState::Stopped(reason) => stop_words(*reason).into(),
     }
 }

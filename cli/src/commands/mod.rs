@@ -7,3 +7,4 @@ pub(crate) mod rooms;
 mod screen;
 pub(crate) mod sign_in;
 pub(crate) mod tail;
+mod words;

@@ -5,14 +5,14 @@
 use std::collections::BTreeSet;
 
 use shared::ids::ClientId;
-use shared::session::{OutboxItem, Persist, SendOp, SessionEvent};
+use shared::session::{ConnectionState, OutboxItem, Persist, SendOp, SessionEvent};
 use tokio::time::{Instant, timeout_at};
 
 use crate::args::{Common, OutboxArgs};
 use crate::connect::{self, Trouble};
 use crate::driver::Client;
 use crate::driver::outbox::OutboxFile;
-use crate::exit::End;
+use crate::exit::{Early, End};
 use crate::terminal::{line, note, tame, time_of_day};
 
 /// Runs the command.
@@ -59,8 +59,10 @@ async fn send(client: &mut Client, mut unsent: BTreeSet<ClientId>, until: Instan
             End::TimedOut(format!("Not acknowledged in time: {}; kept.{}", unsent.len(), trouble.words()))
         })??;
         trouble.hear(&event);
-        connect::stop_if_stopped(&event)?;
         match event {
+            SessionEvent::State(ConnectionState::Stopped(reason)) => {
+                return Err(Early::Stopped(reason).with(&format!("Not acknowledged: {}; kept.", unsent.len())));
+            }
             SessionEvent::Acked(ack) if unsent.remove(&ack.client_id) => {
                 // It is stored; that nobody reads the seq changes nothing.
                 let _ = line(&ack.seq.to_string());

@@ -6,19 +6,22 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read as _;
+use std::pin::pin;
 use std::time::Duration;
 
+use shared::close::StopReason;
 use shared::error::WireError;
 use shared::ids::{ClientId, RoomId};
-use shared::limits::POST_BYTES;
-use shared::session::{Command, SendOp, SessionEvent};
+use shared::limits::{OUTBOX_ITEMS, POST_BYTES};
+use shared::message::Ack;
+use shared::session::{Command, ConnectionState, SendOp, SessionEvent};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::args::{Common, PostArgs};
 use crate::connect::{self, Trouble};
 use crate::driver::clock::wall;
 use crate::driver::{Client, ids};
-use crate::exit::End;
+use crate::exit::{Early, End};
 use crate::room::Found;
 use crate::search::Search;
 use crate::terminal::{line, note};
@@ -43,7 +46,7 @@ pub(crate) async fn run(common: &Common, args: PostArgs) -> Result<(), End> {
     let search = Search::new(&state, &account, &args.room, args.create);
     let client = connect::start(common, &state, account);
     let mut posting = Posting::new(&args, search, texts);
-    connect::drive(client, async |client| posting.run(client, &args, until).await).await
+    connect::see_out(client, async |client| posting.run(client, &args, until).await).await
 }
 
 fn texts(args: &PostArgs) -> Result<VecDeque<String>, End> {
@@ -90,8 +93,13 @@ struct Posting {
     room: Option<RoomId>,
     waiting: VecDeque<(ClientId, String)>,
     unanswered: BTreeMap<ClientId, Own>,
-    /// Those the outbox had no place for.
+    /// What the outbox holds, of earlier calls, too, and whether it was refused.
+    in_outbox: BTreeMap<ClientId, bool>,
+    /// Those the outbox had no place for, where it was not known to be full.
     overflow: usize,
+    /// Those that were taken out of the outbox again, untouched.
+    taken_back: usize,
+    stopped: Option<StopReason>,
     /// The disk took what it was given last.
     is_storing: bool,
     refused: Option<WireError>,
@@ -110,7 +118,10 @@ impl Posting {
             room: None,
             waiting: texts.into_iter().enumerate().map(|(n, text)| (key(n), text)).collect(),
             unanswered: BTreeMap::new(),
+            in_outbox: BTreeMap::new(),
             overflow: 0,
+            taken_back: 0,
+            stopped: None,
             is_storing: true,
             refused: None,
             posted: 0,
@@ -121,34 +132,38 @@ impl Posting {
     }
 
     async fn run(&mut self, client: &mut Client, args: &PostArgs, until: Instant) -> Result<(), End> {
-        while !(self.waiting.is_empty() && self.unanswered.is_empty()) {
+        let mut interrupted = pin!(connect::interrupted());
+        while !self.is_done() {
             if let Some(room) = self.room {
                 while self.unanswered.len() < IN_OUTBOX && self.queue_next(client, room).await? {}
             }
-            let event = tokio::select! {
-                event = timeout_at(until, client.next()) => event,
-                () = sleep(ASK_AGAIN), if self.room.is_none() => {
-                    let asked = self.search.ask();
-                    self.follow(client, asked).await?;
-                    continue;
-                }
+            let why = match self.stopped {
+                Some(reason) => Early::Stopped(reason),
+                None if self.is_stuck() => Early::Full,
+                None => tokio::select! {
+                    event = timeout_at(until, client.next()) => match event {
+                        Ok(event) => {
+                            self.take(client, event?).await?;
+                            continue;
+                        }
+                        Err(_) => Early::OutOfTime,
+                    },
+                    () = sleep(ASK_AGAIN), if self.room.is_none() => {
+                        let asked = self.search.ask();
+                        self.follow(client, asked).await?;
+                        continue;
+                    }
+                    () = &mut interrupted => Early::Interrupted,
+                },
             };
-            match event {
-                Ok(event) => {
-                    self.take(client, event?).await?;
-                    if self.overflow > 0 {
-                        return Err(End::Local("the outbox is full; see `holdfast outbox`".into()));
-                    }
-                }
-                Err(_) => {
-                    // Nobody said which room is meant: it is the one that was meant last.
-                    let remembered = if self.room.is_none() && !args.no_keep { self.search.remembered() } else { None };
-                    self.keep(client, remembered).await?;
-                    // The answers may have come in this very moment.
-                    if self.overflow > 0 || !(self.waiting.is_empty() && self.unanswered.is_empty()) {
-                        return Err(self.give_up(client, args, remembered).await?);
-                    }
-                }
+            // Nobody said which room is meant: it is the one that was meant last.
+            let guessed = if self.room.is_none() { self.search.remembered() } else { None };
+            let room = if args.no_keep { None } else { self.room.or(guessed) };
+            connect::unless_interrupted(self.keep(client, room)).await?;
+            connect::unless_interrupted(self.take_back(client, args.no_keep)).await?;
+            // The answers may have come in this very moment.
+            if self.overflow + self.taken_back > 0 || !self.is_done() {
+                return Err(why.with(&self.left_behind(args, why, guessed)));
             }
         }
         if self.earlier > 0 {
@@ -160,12 +175,30 @@ impl Posting {
         }
     }
 
-    /// Puts the next post into the outbox. Returns false after the last.
+    fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.unanswered.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.in_outbox.len() >= OUTBOX_ITEMS
+    }
+
+    /// Nothing that is in the outbox will ever leave it by itself.
+    fn is_stuck(&self) -> bool {
+        self.room.is_some() && self.is_full() && self.in_outbox.values().all(|&is_refused| is_refused)
+    }
+
+    /// Puts the next post into the outbox. Returns false after the last, and where there is no place for another.
     async fn queue_next(&mut self, client: &Client, room: RoomId) -> Result<bool, End> {
+        let is_there = |(client_id, _): &(ClientId, String)| self.in_outbox.contains_key(client_id);
+        if self.is_full() && !self.waiting.front().is_some_and(is_there) {
+            return Ok(false);
+        }
         let Some((client_id, body)) = self.waiting.pop_front() else { return Ok(false) };
         match self.unanswered.entry(client_id) {
             Entry::Vacant(entry) => {
                 entry.insert(Own { room, is_attempted: false, is_saved: false });
+                self.in_outbox.insert(client_id, false);
                 client.command(Command::Send { client_id, room, op: SendOp::Post { body }, at: wall() }).await?;
             }
             // It is there from an earlier call with the same id.
@@ -187,13 +220,15 @@ impl Posting {
     }
 
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
-        connect::stop_if_stopped(&event)?;
         self.trouble.hear(&event);
         let found = self.search.offer(&event)?;
         self.follow(client, found).await?;
         match event {
+            SessionEvent::State(ConnectionState::Stopped(reason)) => self.stopped = Some(reason),
             SessionEvent::Queued(item) => {
-                if let Some((_, body)) = self.waiting.iter().find(|(client_id, _)| *client_id == item.client_id) {
+                self.in_outbox.insert(item.client_id, item.refused.is_some());
+                // Only one whose id was given can be there already, and it is the only one.
+                if let Some((_, body)) = self.waiting.front().filter(|(client_id, _)| *client_id == item.client_id) {
                     if item.op != (SendOp::Post { body: body.clone() }) {
                         return Err(End::Refused("an unsent post has this id already, with another text".into()));
                     }
@@ -208,19 +243,13 @@ impl Posting {
                 self.unanswered.entry(client_id).and_modify(|own| own.is_saved = true);
             }
             SessionEvent::Storage { ok } => self.is_storing = ok,
-            SessionEvent::Acked(ack) => match self.unanswered.remove(&ack.client_id) {
-                // From an earlier call. It is asked again, and the answer says whether it was for this room.
-                Some(_) if self.is_waiting(ack.client_id) => {}
-                Some(_) => {
-                    self.posted += 1;
-                    if !self.is_quiet {
-                        // It is stored; that nobody reads the seq changes nothing.
-                        let _ = line(&ack.seq.to_string());
-                    }
-                }
-                None => self.earlier += 1,
-            },
+            SessionEvent::Acked(ack) => self.acked(ack),
+            SessionEvent::Discarded(client_id) => {
+                self.in_outbox.remove(&client_id);
+                self.taken_back += usize::from(self.unanswered.remove(&client_id).is_some());
+            }
             SessionEvent::Refused { client_id, error } => {
+                self.in_outbox.insert(client_id, true);
                 if self.unanswered.remove(&client_id).is_some() {
                     client.command(Command::DiscardSend { client_id }).await?;
                     // What was refused in an earlier call is asked again in this one.
@@ -231,16 +260,34 @@ impl Posting {
                     note(&format!("A post kept from earlier was refused: {error}. See `holdfast outbox`."));
                 }
             }
-            SessionEvent::OutboxFull { client_id } if self.unanswered.remove(&client_id).is_some() => {
-                self.overflow += 1
+            SessionEvent::OutboxFull { client_id } => {
+                self.in_outbox.remove(&client_id);
+                self.overflow += usize::from(self.unanswered.remove(&client_id).is_some());
             }
             _ => {}
         }
         Ok(())
     }
 
+    fn acked(&mut self, ack: Ack) {
+        self.in_outbox.remove(&ack.client_id);
+        match self.unanswered.remove(&ack.client_id) {
+            // From an earlier call. It is asked again, and the answer says whether it was for this room.
+            Some(_) if self.is_waiting(ack.client_id) => {}
+            Some(_) => {
+                self.posted += 1;
+                if !self.is_quiet {
+                    // It is stored; that nobody reads the seq changes nothing.
+                    let _ = line(&ack.seq.to_string());
+                }
+            }
+            None => self.earlier += 1,
+        }
+    }
+
+    /// Only one whose id was given can have been in the outbox while it waits, and it is the only one.
     fn is_waiting(&self, client_id: ClientId) -> bool {
-        self.waiting.iter().any(|(waiting, _)| *waiting == client_id)
+        self.waiting.front().is_some_and(|(waiting, _)| *waiting == client_id)
     }
 
     /// Waits until the disk holds what is in the outbox, or does not take it. With a room, first puts there what waits,
@@ -265,44 +312,59 @@ impl Posting {
         self.unanswered.values().filter(|own| !own.is_saved).count()
     }
 
-    /// Says what is known of each post when the time is up.
-    async fn give_up(&self, client: &Client, args: &PostArgs, remembered: Option<RoomId>) -> Result<End, End> {
-        let attempted = self.unanswered.values().filter(|own| own.is_attempted).count();
-        let (mut kept, mut taken_back, mut unsaved) = (0, 0, 0);
-        for (&client_id, own) in &self.unanswered {
-            match own {
-                Own { is_attempted: false, .. } if args.no_keep => taken_back += 1,
-                Own { is_saved: true, .. } => {
-                    kept += 1;
-                    continue;
-                }
-                Own { is_saved: false, .. } => unsaved += 1,
-            }
+    /// Takes back what is not to be kept, or could not be, as far as it was never on the way; waits until it is known
+    /// whether it was.
+    async fn take_back(&mut self, client: &mut Client, is_all: bool) -> Result<(), End> {
+        let untouched = |own: &Own| !own.is_attempted && (is_all || !own.is_saved);
+        for (&client_id, _) in self.unanswered.iter().filter(|(_, own)| untouched(own)) {
             // Ignored once it was on the way.
             client.command(Command::CancelSend { client_id }).await?;
         }
+        let until = connect::deadline(Some(connect::STORED_WITHIN));
+        while self.unanswered.values().any(untouched) {
+            match timeout_at(until, client.next()).await {
+                Ok(event) => self.take(client, event?).await?,
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what is known of each post when the end comes early.
+    fn left_behind(&self, args: &PostArgs, why: Early, guessed: Option<RoomId>) -> String {
+        let attempted = self.unanswered.values().filter(|own| own.is_attempted).count();
+        let kept = self.unanswered.values().filter(|own| own.is_saved).count();
+        let unsaved = self.unanswered.len() - kept + if args.no_keep { 0 } else { self.taken_back };
+        let taken_back = if args.no_keep { self.taken_back } else { 0 };
         let unkept = self.waiting.iter().filter(|(client_id, _)| !self.unanswered.contains_key(client_id)).count();
-        let mut words = format!("Not acknowledged within {:?}.{}", args.timeout, self.trouble.words());
-        if attempted > 0 && self.trouble.words().is_empty() {
-            words += " Why is not known here; /readyz of the server says whether it can store.";
+        let mut words = String::new();
+        if let Early::OutOfTime = why {
+            words += &format!("Not acknowledged within {:?}.{}", args.timeout, self.trouble.words());
+            if attempted > 0 && self.trouble.words().is_empty() {
+                words += " Why is not known here; /readyz of the server says whether it can store.";
+            }
         }
         if kept > 0 {
-            let room = remembered.map_or(String::new(), |_| connect::last_found_as(&args.room));
-            let next = format!("the next holdfast command here sends {}", it(kept));
+            let room = guessed.map_or(String::new(), |_| connect::last_found_as(&args.room));
+            let next = match why {
+                Early::Stopped(_) => format!("`holdfast outbox` under this name shows {}", it(kept)),
+                _ => format!("the next holdfast command here sends {}", it(kept)),
+            };
             words += &format!(" {} kept in the outbox{room}; {next}.", posts(kept));
         }
         if unsaved > 0 {
             let why = format!("this machine did not store {}", it(unsaved));
             words += &format!(" {} not acknowledged and not kept: {why}.", posts(unsaved));
         }
-        let why = match (self.overflow, self.room.or(remembered), args.no_keep) {
-            (1.., _, _) => ": the outbox is full",
-            (0, None, false) => ": the server never said which room is meant",
-            (0, Some(_), _) | (0, None, true) => "",
+        let because = match self.room.or(guessed) {
+            _ if args.no_keep => "",
+            _ if self.overflow > 0 || self.is_full() => ": the outbox is full",
+            None => ": the server never said which room is meant",
+            Some(_) => "",
         };
         let dropped = unkept + taken_back + self.overflow;
         if dropped > 0 {
-            words += &format!(" {} not sent and not kept{why}.", posts(dropped));
+            words += &format!(" {} not sent and not kept{because}.", posts(dropped));
         }
         if let Some(error) = &self.refused {
             words += &format!(" Refused, the first because: {error}.");
@@ -310,7 +372,7 @@ impl Posting {
         if self.posted > 0 {
             words += &format!(" {} acknowledged before that.", posts(self.posted));
         }
-        Ok(End::TimedOut(words))
+        words.trim_start().to_owned()
     }
 }
 

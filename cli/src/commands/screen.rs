@@ -2,7 +2,7 @@
 //!
 //! Must not live here: what a line means. Invariant: the terminal is left as it was found, however the chat ends.
 
-use std::io::{self, BufRead, IsTerminal as _, Read as _};
+use std::io::{self, BufRead, IsTerminal as _, Read as _, Write as _};
 
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
@@ -32,6 +32,8 @@ pub(crate) enum Typed {
 pub(crate) struct Screen {
     typed: mpsc::Receiver<Typed>,
     above: Option<Box<dyn ExternalPrinter + Send>>,
+    /// Nobody reads what is shown any more.
+    is_unseen: bool,
     _as_found: AsFound,
 }
 
@@ -41,20 +43,21 @@ impl Screen {
     /// # Errors
     /// [`End::Local`] if the terminal cannot be used.
     pub(crate) fn open(prompt: String) -> Result<Self, End> {
-        let as_found = AsFound::look();
+        let mut as_found = AsFound::look();
         let (lines, typed) = mpsc::channel(LINES);
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let mut above: Option<Box<dyn ExternalPrinter + Send>> = None;
         // The threads end with the process: a read of the terminal cannot be called off.
         if is_terminal {
             let no_terminal = |error: ReadlineError| End::Local(format!("cannot use the terminal: {error}"));
+            as_found.is_edited = true;
             let mut editor = DefaultEditor::new().map_err(no_terminal)?;
             above = Some(Box::new(editor.create_external_printer().map_err(no_terminal)?));
             std::thread::spawn(move || read_terminal(&mut editor, &prompt, &lines));
         } else {
             std::thread::spawn(move || read_plain(&lines));
         }
-        Ok(Self { typed, above, _as_found: as_found })
+        Ok(Self { typed, above, is_unseen: false, _as_found: as_found })
     }
 
     /// Waits for the next line; [`Typed::End`] for ever after the last. Cancel-safe.
@@ -62,15 +65,27 @@ impl Screen {
         self.typed.recv().await.unwrap_or(Typed::End)
     }
 
-    /// Shows a line, above what is being typed.
+    /// Shows a line, above what is being typed. Where nobody reads any more, what is piped in is posted all the same.
     ///
     /// # Errors
-    /// [`End::ClosedPipe`] if nobody sees it.
+    /// [`End::ClosedPipe`] if the terminal is gone; [`End::Local`] if a file cannot be written.
     pub(crate) fn show(&mut self, text: &str) -> Result<(), End> {
         match &mut self.above {
             Some(above) => above.print(format!("{text}\n")).map_err(|_| End::ClosedPipe),
-            None => Ok(line(text)?),
+            None if self.is_unseen => Ok(()),
+            None => match line(text).map_err(End::from) {
+                Err(End::ClosedPipe) => {
+                    self.is_unseen = true;
+                    Ok(())
+                }
+                shown => shown,
+            },
         }
+    }
+
+    /// Tells whether a person types who cannot see what is said.
+    pub(crate) fn is_unseen_by_a_person(&self) -> bool {
+        self.is_unseen && io::stdin().is_terminal()
     }
 
     /// Tells whether a person sits before it.
@@ -134,6 +149,8 @@ fn read_line(input: &mut impl BufRead) -> Result<Typed, End> {
 
 /// The terminal's settings before anything changed them; put back when dropped.
 struct AsFound {
+    /// An editor was used on it.
+    is_edited: bool,
     #[cfg(unix)]
     settings: Option<rustix::termios::Termios>,
 }
@@ -141,15 +158,22 @@ struct AsFound {
 impl AsFound {
     fn look() -> Self {
         Self {
+            is_edited: false,
             #[cfg(unix)]
             settings: rustix::termios::tcgetattr(io::stdin()).ok(),
         }
     }
 }
 
-#[cfg(unix)]
 impl Drop for AsFound {
     fn drop(&mut self) {
+        // The editor has the terminal mark what is pasted, except on those that know of no such thing.
+        let is_simple = std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()));
+        if self.is_edited && !is_simple {
+            let mut out = io::stdout().lock();
+            let _ = out.write_all(b"\x1b[?2004l").and_then(|()| out.flush());
+        }
+        #[cfg(unix)]
         if let Some(settings) = &self.settings {
             let _ = rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, settings);
         }

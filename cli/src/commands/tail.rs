@@ -11,17 +11,18 @@ use serde::{Deserialize, Serialize};
 use shared::cursor::{Check, Position};
 use shared::ids::{Epoch, RoomId, Seq};
 use shared::message::{self, EventsAfter, Reply};
-use shared::model::{OpenOutcome, ResetReason, RoomChange, RoomEvent, Snapshot};
+use shared::model::{OpenOutcome, RoomChange, RoomEvent, Snapshot};
 use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::words::{describe, reset_words};
 use crate::args::{Common, Since, TailArgs};
 use crate::connect::{self, Trouble};
 use crate::driver::Client;
 use crate::exit::End;
 use crate::room::Found;
 use crate::search::Search;
-use crate::terminal::{Look, line, note, stdout_closed, tame, time_of_day};
+use crate::terminal::{Look, line, note, stdout_closed};
 
 /// Asks for the check that belongs to `--since SEQ`.
 const CHECK_TAG: RequestTag = RequestTag(1);
@@ -262,47 +263,6 @@ impl Tail {
                 note("Live again; nothing was missed.");
             }
             _ => {}
-        }
-    }
-}
-
-/// Says why a room's history starts over.
-pub(super) const fn reset_words(reason: ResetReason) -> &'static str {
-    match reason {
-        ResetReason::Epoch => "the server has another log",
-        ResetReason::Ahead => "the server was restored from an older state",
-        ResetReason::Forked => "the server was restored from an older state and has gone on since",
-        ResetReason::Pruned => "the server does not keep what came after the last change seen",
-        ResetReason::Rejoined => "the membership began anew",
-    }
-}
-
-/// Words a change for people; none for what is not worth a line.
-pub(crate) fn describe(event: &RoomEvent, look: Look) -> Option<String> {
-    let when = look.faint(&time_of_day(event.ts));
-    let name = tame(&event.by.name);
-    let plain = |words: &str| Some(format!("{when} {}", look.faint(&format!("— {name} {words}"))));
-    match &event.change {
-        RoomChange::Posted(posted) => {
-            let body = posted.body.as_deref().map_or_else(|| look.faint("(deleted)"), |body| tame(body).into_owned());
-            Some(format!("{when} {} {body}", look.bold(&format!("{name}:"))))
-        }
-        RoomChange::Edited(edited) => {
-            let body = tame(edited.body.as_deref().unwrap_or("(deleted)")).into_owned();
-            plain(&format!("edited {}: {body}", edited.post))
-        }
-        RoomChange::Deleted(deleted) => plain(&format!("deleted {}", deleted.post)),
-        RoomChange::Reacted(reacted) if reacted.on => plain(&format!("{} to {}", tame(&reacted.emoji), reacted.post)),
-        RoomChange::Reacted(_) => None,
-        RoomChange::Created(room) => plain(&format!("created {}", tame(&room.name))),
-        RoomChange::Set(room) => plain(&format!("changed the room: {} {}", tame(&room.name), tame(&room.title))),
-        RoomChange::Ended(_) => plain("ended the room"),
-        RoomChange::Joined(_) => plain("joined"),
-        RoomChange::Left(_) => plain("left"),
-        RoomChange::Kicked(kicked) => plain(&format!("removed {}", tame(&kicked.user.name))),
-        RoomChange::Renamed(renamed) => plain(&format!("was {}", tame(&renamed.was))),
-        RoomChange::Unknown(unknown) => {
-            plain(&format!("did something newer than this program: {}", tame(&unknown.kind)))
         }
     }
 }

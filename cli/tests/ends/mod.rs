@@ -3,7 +3,10 @@
 //!
 //! Must not live here: how the program is run. Invariant: code 0 only where nothing of the call is left behind.
 
-use crate::support::{Done, Person, body, server};
+use e2e::wait;
+use rustix::process::Signal;
+
+use crate::support::{Done, PATIENCE, Person, Running, body, server, wait_for_exit};
 
 fn bodies(person: &Person, count: usize) -> Vec<String> {
     person.posts("general", count).iter().map(|post| body(post).to_owned()).collect()
@@ -80,7 +83,174 @@ fn an_outbox_is_sent_to_its_end_though_nobody_reads_the_numbers() {
     server.restart();
     let mut sending = ada.start_raw(&["outbox", "--send"]);
     drop(sending.stdout.take());
-    assert_eq!(crate::support::wait_for_exit(&mut sending, "outbox --send").code(), Some(0));
+    assert_eq!(wait_for_exit(&mut sending, "outbox --send").code(), Some(0));
     assert_eq!(ada.ok(&["outbox"]), "");
     assert_eq!(bodies(&ada, 201).len(), 201);
+}
+
+/// The number before some words of what a command said; 0 where it did not say it.
+fn said(done: &Done, words: &str) -> usize {
+    let before = done.stderr.split(words).next().filter(|before| before.len() < done.stderr.len());
+    before.map_or(0, |before| before.split_whitespace().next_back().expect("a number").parse().expect("a number"))
+}
+
+fn lines(count: usize) -> String {
+    (1..=count).map(|n| format!("line {n}\n")).collect()
+}
+
+#[test]
+fn what_is_called_kept_when_the_session_has_ended_is_in_the_outbox() {
+    let server = server();
+    let ada = Person::at(&server, "Ada");
+    ada.ok(&["post", "garden", "before", "--create"]);
+    ada.lose_the_token();
+    let done = ada.run(&["post", "garden", "precious"]);
+    assert_eq!(done.code, Some(4), "{done:?}");
+    assert!(done.stderr.contains("1 post kept in the outbox") && done.stderr.contains("sign-in"), "{done:?}");
+    let done = ada.run_with(&["chat", "garden"], "one\ntwo\n");
+    assert_eq!(done.code, Some(4), "{done:?}");
+    assert_eq!(said(&done, " not acknowledged; kept"), ada.listed().len(), "{done:?}");
+    assert!(ada.listed().len() <= 3, "{done:?}");
+    ada.ok(&["outbox", "--discard"]);
+    let done = ada.run_with(&["post", "garden", "--lines"], &lines(200));
+    assert_eq!((done.code, said(&done, " posts kept")), (Some(4), 200), "{done:?}");
+    assert_eq!(ada.listed(), lines(200).lines().collect::<Vec<_>>());
+    assert_eq!(ada.run(&["outbox", "--send"]).code, Some(4));
+    ada.ok(&["outbox", "--discard"]);
+    // No earlier call has found this one.
+    let done = ada.run(&["post", "general", "nowhere"]);
+    assert!(done.stderr.contains("1 post not sent and not kept: the server never said"), "{done:?}");
+    let done = ada.run(&["post", "garden", "no", "--no-keep"]);
+    assert!(done.stderr.contains("1 post not sent and not kept."), "{done:?}");
+    assert_eq!(ada.ok(&["outbox"]), "");
+}
+
+#[test]
+fn posting_that_is_interrupted_says_what_became_of_each_post() {
+    const POSTS: usize = 3_000;
+    for more in [&[][..], &["--no-keep"]] {
+        let server = server();
+        let ada = Person::at(&server, "Ada");
+        let mut posting = ada.start(&[&["post", "general", "--lines"], more].concat());
+        posting.say(&lines(POSTS));
+        posting.end_of_input();
+        wait::until("something is posted", PATIENCE, || (!posting.stdout().is_empty()).then_some(()));
+        server.signal(Signal::STOP);
+        posting.interrupt();
+        let done = posting.done();
+        assert_eq!(done.code, Some(130), "{done:?}");
+        let acknowledged = said(&done, " posts acknowledged before that");
+        let (kept, dropped) = (said(&done, " posts kept"), said(&done, " posts not sent and not kept"));
+        assert_eq!(acknowledged, done.stdout.lines().count(), "{done:?}");
+        assert_eq!(acknowledged + kept + dropped, POSTS, "{done:?}");
+        assert!(dropped > 0, "{done:?}");
+        assert_eq!(ada.listed().len(), kept, "{done:?}");
+        let most = if more.is_empty() { shared::limits::OUTBOX_ITEMS } else { 64 };
+        assert!(kept <= most, "{done:?}");
+        server.signal(Signal::CONT);
+        ada.ok(&["outbox", "--send"]);
+        let stored = bodies(&ada, acknowledged + kept);
+        assert_eq!(stored, lines(acknowledged + kept).lines().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_line_of_a_chat_that_is_interrupted_is_kept_and_it_is_said() {
+    let mut server = server();
+    let ada = Person::at(&server, "Ada");
+    ada.ok(&["post", "general", "before"]);
+    server.kill();
+    for (n, signal) in [Signal::INT, Signal::TERM].into_iter().enumerate() {
+        let mut chat = ada.start(&["chat", "general"]);
+        chat.say(&format!("important {n}\n/help\n"));
+        chat.wait_for("/who: members");
+        chat.signal(signal);
+        let done = chat.done();
+        assert_eq!(done.code, Some(130), "{done:?}");
+        assert!(done.stderr.contains(&format!("{} not acknowledged; kept in the outbox.", n + 1)), "{done:?}");
+    }
+    assert_eq!(ada.listed(), ["important 0", "important 1"]);
+}
+
+#[test]
+fn what_is_piped_into_a_chat_is_posted_though_nobody_reads_what_it_shows() {
+    let server = server();
+    let ada = Person::at(&server, "Ada");
+    let mut chat = ada.start_raw(&["chat", "general"]);
+    drop(chat.stdout.take());
+    let mut input = chat.stdin.take().expect("its input is open");
+    std::io::Write::write_all(&mut input, lines(300).as_bytes()).expect("it reads");
+    drop(input);
+    assert_eq!(wait_for_exit(&mut chat, "chat").code(), Some(0));
+    assert_eq!(bodies(&ada, 300), lines(300).lines().collect::<Vec<_>>());
+    assert_eq!(ada.ok(&["outbox"]), "");
+}
+
+#[test]
+fn posting_waits_for_place_in_an_outbox_that_is_full_and_keeps_the_order() {
+    let mut server = server();
+    let ada = Person::at(&server, "Ada");
+    ada.ok(&["post", "general", "before"]);
+    server.kill();
+    let all = lines(shared::limits::OUTBOX_ITEMS + 100);
+    let (first, last) = all.split_at(all.find("line 1001\n").expect("there"));
+    let done = ada.run_with(&["post", "general", "--lines", "--timeout", "500ms"], first);
+    assert_eq!(said(&done, " posts kept"), shared::limits::OUTBOX_ITEMS, "{done:?}");
+    server.restart();
+    let done = ada.run_with(&["post", "general", "--lines"], last);
+    assert_eq!((done.code, done.stdout.lines().count()), (Some(0), 100), "{done:?}");
+    let mut wanted = vec!["before"];
+    wanted.extend(all.lines());
+    assert_eq!(bodies(&ada, wanted.len()), wanted);
+}
+
+/// Somebody who chats on a terminal.
+fn on_a_terminal(ada: &Person) -> Running {
+    let chat = ada.start_on_a_terminal(&["chat", "general", "--timeout", "10m"]);
+    prompted(&chat, 1);
+    chat
+}
+
+/// Waits for the n-th prompt: what is typed before it is there may go with the line before.
+fn prompted(chat: &Running, n: usize) {
+    wait::until("a prompt", PATIENCE, || (chat.stdout().matches("\x1b[?2004h").count() >= n).then_some(()));
+}
+
+#[test]
+fn whoever_leaves_a_chat_can_still_leave_it_at_once() {
+    let mut server = server();
+    let ada = Person::at(&server, "Ada");
+    ada.ok(&["post", "general", "before"]);
+    server.kill();
+    let mut chat = on_a_terminal(&ada);
+    chat.say("unsent\r");
+    prompted(&chat, 2);
+    chat.say("/quit\r");
+    chat.wait_for("Waiting for 1 to be acknowledged");
+    prompted(&chat, 3);
+    chat.say("too late\r");
+    chat.wait_for("not taken, leaving: too late");
+    prompted(&chat, 4);
+    chat.say("\x03");
+    let done = chat.done();
+    assert_eq!(done.code, Some(130), "{done:?}");
+    assert!(done.stderr.contains("1 not acknowledged; kept in the outbox."), "{done:?}");
+    assert_eq!(ada.listed(), ["unsent"]);
+}
+
+#[test]
+fn a_byte_that_is_no_text_does_not_end_a_chat_and_the_terminal_is_left_as_it_was() {
+    let server = server();
+    let ada = Person::at(&server, "Ada");
+    let mut chat = on_a_terminal(&ada);
+    chat.wait_for("live");
+    chat.say_bytes(b"\xff");
+    prompted(&chat, 2);
+    chat.say("here\r");
+    chat.wait_for("here\u{1b}[32m ✓");
+    chat.signal(Signal::TERM);
+    let done = chat.done();
+    assert_eq!(done.code, Some(130), "{done:?}");
+    let (on, off) = (done.stdout.rfind("\x1b[?2004h"), done.stdout.rfind("\x1b[?2004l"));
+    assert!(on.is_some() && off > on, "{done:?}");
 }

@@ -4,7 +4,6 @@
 //! the server, once; and whatever it said is not kept is in neither.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use e2e::client::{Client, new_id};
 use e2e::server::ServerProcess;
@@ -25,20 +24,6 @@ fn post_lines(ada: &Person, lines: &str) -> Done {
 
 fn lines(of: std::ops::RangeInclusive<usize>) -> String {
     of.map(|n| format!("line {n}\n")).collect()
-}
-
-/// The texts of what `holdfast outbox` lists, in its order.
-fn listed(ada: &Person) -> Vec<String> {
-    let text = ada.ok(&["outbox"]);
-    text.lines().map(|line| line.rsplit_once(": ").expect("a text").1.to_owned()).collect()
-}
-
-/// A file or folder of the one account in Ada's state, by how its name begins or ends.
-fn state_file(ada: &Person, is_it: impl Fn(&str) -> bool) -> PathBuf {
-    let folder = fs::read_dir(ada.state()).expect("state").next().expect("a server").expect("a folder").path();
-    let mut files = fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
-    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
-    files.find(|path| is_it(&name(path))).expect("a file of the account")
 }
 
 /// A server that is away, and somebody who was in `garden` before.
@@ -63,7 +48,7 @@ fn posts_are_kept_for_the_room_last_found_under_the_name_and_sent_once_in_order(
     assert!(!done.stderr.contains("not kept"), "{done:?}");
     let done = post(&ada, &["three"]);
     assert!(done.stderr.contains("1 post kept"), "{done:?}");
-    assert_eq!(listed(&ada), ["one", "two", "three"]);
+    assert_eq!(ada.listed(), ["one", "two", "three"]);
     server.restart();
     let done = ada.run(&["post", "#Garden", "four"]);
     assert_eq!(done.code, Some(0), "{done:?}");
@@ -78,7 +63,7 @@ fn lines_of_a_chat_are_kept_for_the_room_last_found_under_the_name() {
     assert_eq!(done.code, Some(3), "{done:?}");
     assert!(done.stderr.contains("2 not acknowledged in time; kept in the outbox."), "{done:?}");
     assert!(!done.stderr.contains("not kept"), "{done:?}");
-    assert_eq!(listed(&ada), ["one", "two"]);
+    assert_eq!(ada.listed(), ["one", "two"]);
     server.restart();
     assert_eq!(ada.run(&["outbox", "--send"]).code, Some(0));
     assert_eq!(bodies(&ada, 3), ["before", "one", "two"]);
@@ -94,7 +79,7 @@ fn nothing_is_kept_for_a_room_that_was_never_found_or_when_asked_not_to() {
     assert_eq!(done.code, Some(3), "{done:?}");
     assert!(done.stderr.contains("1 post not sent and not kept."), "{done:?}");
     // What is remembered is damaged: as good as nothing.
-    fs::write(state_file(&ada, |name| name.starts_with("rooms-")), "[{\"name\":").expect("written");
+    fs::write(ada.state_file(|name| name.starts_with("rooms-")), "[{\"name\":").expect("written");
     let done = post(&ada, &["x"]);
     assert!(done.stderr.contains("1 post not sent and not kept: the server never said"), "{done:?}");
     assert_eq!(ada.ok(&["outbox"]), "");
@@ -108,13 +93,13 @@ fn of_ten_thousand_lines_as_many_are_kept_as_the_outbox_holds_the_first_ones() {
     assert!(done.stderr.contains(&format!("{OUTBOX_ITEMS} posts kept")), "{done:?}");
     let rest = 10_000 - OUTBOX_ITEMS;
     assert!(done.stderr.contains(&format!("{rest} posts not sent and not kept: the outbox is full.")), "{done:?}");
-    assert_eq!(listed(&ada), lines(1..=OUTBOX_ITEMS).lines().collect::<Vec<_>>());
+    assert_eq!(ada.listed(), lines(1..=OUTBOX_ITEMS).lines().collect::<Vec<_>>());
     let done = post(&ada, &["one more"]);
     assert!(done.stderr.contains("1 post not sent and not kept: the outbox is full."), "{done:?}");
     let done = ada.run_with(&["chat", "garden", "--timeout", "500ms"], "one more\n");
     assert_eq!(done.code, Some(3), "{done:?}");
     assert!(done.stdout.contains("the outbox is full, not kept: one more"), "{done:?}");
-    assert_eq!(listed(&ada).len(), OUTBOX_ITEMS);
+    assert_eq!(ada.listed().len(), OUTBOX_ITEMS);
     // Full of what was refused, so also while the server is there.
     server.restart();
     leave(&server, &ada, "garden");
@@ -127,7 +112,7 @@ fn of_ten_thousand_lines_as_many_are_kept_as_the_outbox_holds_the_first_ones() {
 #[test]
 fn nothing_is_called_kept_where_nothing_can_be_stored() {
     let (_server, ada) = away();
-    let outbox = state_file(&ada, |name| name.starts_with("outbox-"));
+    let outbox = ada.state_file(|name| name.starts_with("outbox-"));
     fs::remove_dir_all(&outbox).expect("removed");
     // Not a folder, so it cannot be written, whoever runs this.
     fs::write(&outbox, "").expect("written");
@@ -143,7 +128,7 @@ fn nothing_is_called_kept_where_nothing_can_be_stored() {
 fn on_a_disk_that_fills_up_what_is_called_kept_is_and_the_rest_is_not() {
     let (_server, ada) = away();
     // Nor is there place for another file, in which it could be written anew.
-    fs::create_dir(state_file(&ada, |name| name.starts_with("outbox-")).join("0.new")).expect("a folder");
+    fs::create_dir(ada.state_file(|name| name.starts_with("outbox-")).join("0.new")).expect("a folder");
     let all = lines(1..=200);
     let args = ["post", "garden", "-", "--lines", "--timeout", "500ms"];
     let done = ada.run_on_a_full_disk(40, &args, &all);
@@ -154,7 +139,7 @@ fn on_a_disk_that_fills_up_what_is_called_kept_is_and_the_rest_is_not() {
     assert!(done.stderr.contains("this machine did not store them"), "{done:?}");
     assert_eq!(posts.iter().sum::<usize>(), 200, "{done:?}");
     assert!(done.stderr.contains("posts kept in the outbox"), "{done:?}");
-    assert_eq!(listed(&ada), all.lines().take(posts[0]).collect::<Vec<_>>(), "{done:?}");
+    assert_eq!(ada.listed(), all.lines().take(posts[0]).collect::<Vec<_>>(), "{done:?}");
 }
 
 #[test]
@@ -189,7 +174,7 @@ fn the_same_id_is_kept_once_and_posted_once() {
     }
     let done = post(&ada, &["another text", "--id", id]);
     assert_eq!(done.code, Some(1), "{done:?}");
-    assert_eq!(listed(&ada), ["once"]);
+    assert_eq!(ada.listed(), ["once"]);
     server.restart();
     // The id is taken in another room.
     let done = ada.run(&["post", "general", "once", "--id", id]);
@@ -210,7 +195,7 @@ fn a_post_kept_for_a_room_that_was_left_meanwhile_is_refused_and_stays_to_be_see
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stderr.contains("A post kept from earlier was refused"), "{done:?}");
     assert!(ada.ok(&["outbox"]).contains("refused: "));
-    assert_eq!(listed(&ada), ["too late"]);
+    assert_eq!(ada.listed(), ["too late"]);
     // Whoever asks for the same post again enters the room, and it is posted.
     let done = ada.run(&["post", "garden", "too late", "--id", id]);
     assert_eq!(done.code, Some(0), "{done:?}");
@@ -220,7 +205,7 @@ fn a_post_kept_for_a_room_that_was_left_meanwhile_is_refused_and_stays_to_be_see
 
 /// Leaves a room as another device of the same person would.
 fn leave(server: &ServerProcess, ada: &Person, name: &str) {
-    let account = fs::read_to_string(state_file(ada, |name| name.ends_with(".json"))).expect("an account");
+    let account = fs::read_to_string(ada.state_file(|name| name.ends_with(".json"))).expect("an account");
     let account: serde_json::Value = serde_json::from_str(&account).expect("JSON");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
@@ -240,11 +225,11 @@ fn a_program_killed_while_it_keeps_leaves_the_first_of_its_lines() {
     let mut posting = ada.start(&["post", "garden", "-", "--lines", "--timeout", "500ms"]);
     posting.say(&all);
     posting.end_of_input();
-    let outbox = state_file(&ada, |name| name.starts_with("outbox-"));
+    let outbox = ada.state_file(|name| name.starts_with("outbox-"));
     wait::until("something is kept", PATIENCE, || {
         fs::read_to_string(outbox.join("0.jsonl")).is_ok_and(|text| text.contains("line 1\"")).then_some(())
     });
     posting.kill();
-    let kept = listed(&ada);
+    let kept = ada.listed();
     assert!(!kept.is_empty() && all.lines().take(kept.len()).eq(kept.iter().map(String::as_str)), "{kept:?}");
 }

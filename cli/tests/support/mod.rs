@@ -2,14 +2,20 @@
 //!
 //! Must not live here: tests. Invariant: no child outlives its test, and what it printed is shown when the test fails.
 
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use e2e::server::{ServerOptions, ServerProcess};
 use e2e::wait;
+use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::Value;
 
 /// Longer than anything here takes on a busy machine.
@@ -99,6 +105,35 @@ impl Person {
         Running::start(self.command(args), format!("holdfast {args:?}"))
     }
 
+    /// Starts a command before a terminal.
+    pub(crate) fn start_on_a_terminal(&self, args: &[&str]) -> Running {
+        Running::start_on_a_terminal(self.command(args), format!("holdfast {args:?} on a terminal"))
+    }
+
+    /// A file or folder of the one account in the state, by how its name begins or ends.
+    pub(crate) fn state_file(&self, is_it: impl Fn(&str) -> bool) -> PathBuf {
+        let folder =
+            std::fs::read_dir(self.state()).expect("state").next().expect("a server").expect("a folder").path();
+        let mut files = std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").path());
+        let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+        files.find(|path| is_it(&name(path))).expect("a file of the account")
+    }
+
+    /// Gives the one account a token that is well-formed, and nobody's.
+    pub(crate) fn lose_the_token(&self) {
+        let account = self.state_file(|name| name.ends_with(".json"));
+        let text = std::fs::read_to_string(&account).expect("an account");
+        let mut json: Value = serde_json::from_str(&text).expect("JSON");
+        json["token"] = "A".repeat(43).into();
+        std::fs::write(&account, json.to_string()).expect("written");
+    }
+
+    /// The texts of what `holdfast outbox` lists, in its order.
+    pub(crate) fn listed(&self) -> Vec<String> {
+        let text = self.ok(&["outbox"]);
+        text.lines().map(|line| line.rsplit_once(": ").expect("a text").1.to_owned()).collect()
+    }
+
     /// Starts a command whose output the test reads itself.
     pub(crate) fn start_raw(&self, args: &[&str]) -> Child {
         self.command(args).spawn().expect("holdfast starts")
@@ -127,7 +162,8 @@ pub(crate) fn body(post: &Value) -> &str {
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
-    stdin: Option<ChildStdin>,
+    /// What it reads, or the other side of its terminal.
+    stdin: Option<File>,
     stdout: Arc<Mutex<String>>,
     stderr: Arc<Mutex<String>>,
     what: String,
@@ -138,8 +174,25 @@ impl Running {
         let mut child = command.spawn().expect("holdfast starts");
         let stdout = keep(child.stdout.take().expect("stdout is piped"));
         let stderr = keep(child.stderr.take().expect("stderr is piped"));
-        let stdin = child.stdin.take();
+        let stdin = child.stdin.take().map(|pipe| File::from(OwnedFd::from(pipe)));
         Self { child, stdin, stdout, stderr, what }
+    }
+
+    /// Starts a command before a terminal; what it shows is its stdout.
+    fn start_on_a_terminal(mut command: Command, what: String) -> Self {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("a terminal of ours");
+        let name = ptsname(&ours, Vec::new()).expect("a name");
+        let path = Path::new(OsStr::from_bytes(name.as_bytes()));
+        let theirs = File::options().read(true).write(true).open(path).expect("the other side");
+        command.stdin(theirs.try_clone().expect("a copy")).stdout(theirs).env("TERM", "xterm");
+        let mut child = command.spawn().expect("holdfast starts");
+        // What holds the terminal's other side would keep its end from being seen.
+        drop(command);
+        let ours = File::from(ours);
+        let stdout = keep_chunks(ours.try_clone().expect("a copy"));
+        let stderr = keep(child.stderr.take().expect("stderr is piped"));
+        Self { child, stdin: Some(ours), stdout, stderr, what }
     }
 
     pub(crate) fn say(&mut self, text: &str) {
@@ -171,7 +224,11 @@ impl Running {
     }
 
     pub(crate) fn interrupt(&self) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::INT)
+        self.signal(Signal::INT);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal)
             .expect("a child of ours takes signals");
     }
 
@@ -217,6 +274,20 @@ fn keep(pipe: impl Read + Send + 'static) -> Arc<Mutex<String>> {
             let mut text = into.lock().unwrap_or_else(PoisonError::into_inner);
             text.push_str(&line);
             text.push('\n');
+        }
+    });
+    kept
+}
+
+/// As [`keep`], for what comes without ends of lines.
+fn keep_chunks(mut terminal: File) -> Arc<Mutex<String>> {
+    let kept = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&kept);
+    std::thread::spawn(move || {
+        let mut chunk = [0; 4_096];
+        // An error is its end: nobody has the other side open any more.
+        while let Ok(read @ 1..) = terminal.read(&mut chunk) {
+            into.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&chunk[..read]));
         }
     });
     kept

@@ -146,6 +146,31 @@ fn what_was_meant_for_a_lost_post_strikes_no_other_after_a_crash_of_a_device_tha
 }
 
 #[test]
+fn unsent_posts_keep_their_order_when_a_device_takes_some_of_what_is_written_while_they_are_found_and_then_crashes() {
+    assert_holds(&plan(
+        500_020_594,
+        &[
+            (441, Act::FullDisk { ms: 15_726 }),
+            (16, Act::SlowDisk { ms: 23_789 }),
+            (244, Act::Burst { device: 3, posts: 14 }),
+            (164, Act::Thin { device: 0, ms: 40_659 }),
+            (134, Act::Move { device: 2 }),
+            (404, Act::Offline { device: 3, ms: 21_203 }),
+            (177, Act::Post { device: 1 }),
+            (85, Act::PostAside { device: 0 }),
+            (818, Act::Kill { ms: 2_908 }),
+            (92, Act::Cut { device: 0 }),
+            (487, Act::Post { device: 0 }),
+            (93, Act::PowerOff { device: 3, ms: 83_940 }),
+            (632, Act::Burst { device: 1, posts: 35 }),
+            (403, Act::PowerOff { device: 1, ms: 8_232 }),
+            (2_220, Act::NoStorage { device: 0, ms: 1_648 }),
+            (1_655, Act::Crash { device: 0, ms: 7_975 }),
+        ],
+    ));
+}
+
+#[test]
 fn nobody_waits_for_ever_behind_a_number_that_was_sent_under_another() {
     assert_holds(&plan(
         200_253_138,

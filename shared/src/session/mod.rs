@@ -285,30 +285,21 @@ impl Session {
         if is_planted(Bug::ClockOrder) {
             items = sort_few(items, |item| item.queued_at);
         }
-        let mut moved = Vec::new();
         for item in items {
-            let (client_id, order, refused) = (item.client_id, item.order, item.refused.clone());
-            self.outbox.start_order_at(order);
+            let (client_id, refused) = (item.client_id, item.refused.clone());
             if self.forgotten.contains_key(&client_id) {
                 let serial = self.remove_stored(client_id);
                 self.forgotten.insert(client_id, Some(serial));
                 continue;
             }
-            if self.outbox.push(item) {
-                if self.outbox.get(client_id).is_some_and(|item| item.order != order) {
-                    moved.push(client_id);
-                }
+            let is_new = if is_planted(Bug::ClockOrder) { self.outbox.push(item) } else { self.outbox.restore(item) };
+            if is_new {
                 self.announce(client_id);
                 self.emit(SessionEvent::Saved(client_id));
                 if let Some(error) = refused {
                     self.emit(SessionEvent::Refused { client_id, error });
                 }
             }
-        }
-        // Orders only grow here. Written from the last to the first, the device holds them in order at every moment,
-        // whichever of these writes is the last before a crash.
-        for client_id in moved.into_iter().rev() {
-            self.put(client_id);
         }
     }
 

@@ -64,11 +64,16 @@ pub(super) enum AfterRefusal {
     Unknown,
 }
 
+/// An item's order, and its key.
+type Place = (u64, ClientId);
+
 /// All unsent items of one client, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Outbox {
-    entries: SortedMap<u64, Entry>,
-    by_id: SortedMap<ClientId, u64>,
+    /// By their orders. Two items have the same one where both were found, each written by a life of its own: what is found
+    /// keeps its order, since whoever wrote orders anew could be stopped with some of them written.
+    entries: SortedMap<Place, Entry>,
+    by_id: SortedMap<ClientId, Place>,
     next_order: u64,
     next_n: u64,
     /// The number the server waits for, as it reckons itself: of those refused for now the lowest, but not those refused
@@ -124,22 +129,31 @@ impl Outbox {
             return false;
         }
         item.order = self.next_order;
-        self.next_order += 1;
-        let flight = if item.refused.is_some() { Flight::Parked } else { Flight::Waiting };
-        self.by_id.insert(item.client_id, item.order);
-        let entry = Entry { item, flight, n: None, strikes: 0, put_serial: 0 };
-        self.entries.insert(entry.item.order, entry);
+        self.insert(item);
         true
     }
 
-    /// Lets the next item have this order, if all others are before it.
-    pub(super) fn start_order_at(&mut self, order: u64) {
-        self.next_order = self.next_order.max(order.min(ORDER_CEILING));
+    /// Puts an item back where it was among those of the same life. Returns false if it is already there.
+    pub(super) fn restore(&mut self, mut item: OutboxItem) -> bool {
+        if self.by_id.contains_key(&item.client_id) {
+            return false;
+        }
+        item.order = item.order.min(ORDER_CEILING);
+        self.insert(item);
+        true
+    }
+
+    fn insert(&mut self, item: OutboxItem) {
+        self.next_order = self.next_order.max(item.order + 1);
+        let place = (item.order, item.client_id);
+        let flight = if item.refused.is_some() { Flight::Parked } else { Flight::Waiting };
+        self.by_id.insert(item.client_id, place);
+        self.entries.insert(place, Entry { item, flight, n: None, strikes: 0, put_serial: 0 });
     }
 
     fn remove(&mut self, client_id: ClientId) -> Option<Entry> {
-        let order = self.by_id.remove(&client_id)?;
-        let entry = self.entries.remove(&order)?;
+        let place = self.by_id.remove(&client_id)?;
+        let entry = self.entries.remove(&place)?;
         if self.entries.is_empty() {
             // Most of the time there is nothing to send: what a long queue took is not kept for the next one.
             (self.entries, self.by_id) = Default::default();
@@ -151,8 +165,8 @@ impl Outbox {
     }
 
     /// Tells whether nothing before an item is on its way.
-    fn is_first(&self, order: u64) -> bool {
-        self.entries.iter().take_while(|(other, _)| **other < order).all(|(_, entry)| entry.flight == Flight::Parked)
+    fn is_first(&self, place: Place) -> bool {
+        self.entries.iter().take_while(|(other, _)| **other < place).all(|(_, entry)| entry.flight == Flight::Parked)
     }
 
     /// Takes an item out that is committed. Returns it once; later answers to it find nothing.
@@ -209,8 +223,7 @@ impl Outbox {
             return None;
         }
         self.resend = None;
-        let order = self.entries.values().find(|entry| entry.flight == Flight::Waiting)?.item.order;
-        let entry = self.entries.get_mut(&order)?;
+        let (_, entry) = self.entries.iter_mut().find(|(_, entry)| entry.flight == Flight::Waiting)?;
         let n = match (entry.n, self.waits_for) {
             (Some(own), Some(vacant)) => own.min(vacant),
             (Some(n), None) | (None, Some(n)) => n,
@@ -275,12 +288,12 @@ impl Outbox {
         } else {
             entry.flight = Flight::Waiting;
         }
-        let order = entry.item.order;
+        let place = (entry.item.order, client_id);
         self.in_flight -= 1;
         if parked {
             return AfterRefusal::Parked(client_id, error);
         }
-        if error.code != ErrorCode::Behind || self.is_first(order) {
+        if error.code != ErrorCode::Behind || self.is_first(place) {
             self.window = 1;
             let doubled = (RESEND_MS << self.refusals_in_a_row.min(8)).min(RESEND_CAP_MS);
             self.refusals_in_a_row = self.refusals_in_a_row.saturating_add(1);
@@ -298,7 +311,7 @@ impl Outbox {
         if is_planted(Bug::DroppedOnLoss) || is_planted(Bug::ChangeDropped) {
             let is_kept = |item: &OutboxItem| is_planted(Bug::ChangeDropped) && matches!(item.op, SendOp::Post { .. });
             self.entries.retain(|_, entry| !matches!(entry.flight, Flight::Sent { .. }) || is_kept(&entry.item));
-            self.by_id.retain(|_, order| self.entries.contains_key(order));
+            self.by_id.retain(|_, place| self.entries.contains_key(place));
         }
         let mut parked = None;
         let mut interrupted = Vec::new();

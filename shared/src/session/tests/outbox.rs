@@ -293,7 +293,7 @@ fn what_is_queued_after_a_restore_is_ordered_behind_what_was_stored() {
 }
 
 #[test]
-fn found_posts_are_written_anew_only_where_they_must_be_and_from_the_last_to_the_first() {
+fn found_posts_keep_the_order_of_each_life_and_none_is_written_anew() {
     let item = |n: u8, order| OutboxItem {
         client_id: key(n),
         room: ROOM,
@@ -303,16 +303,13 @@ fn found_posts_are_written_anew_only_where_they_must_be_and_from_the_last_to_the
         attempted: false,
         refused: None,
     };
-    let mut alone = World::new(1);
-    alone.input(Input::Restored { items: vec![item(1, 7), item(2, 8)] });
-    assert_eq!(alone.persisted.len(), 0, "they are on the device as they should be");
     let mut two_tabs = World::new(1);
-    two_tabs.input(Input::Restored { items: vec![item(1, 1), item(2, 2), item(3, 1), item(4, 2)] });
-    let written = two_tabs.persisted.iter().map(|change| match change {
-        Persist::Put(item) => (item.client_id, item.order),
-        Persist::Remove(key) => panic!("{key} was removed"),
-    });
-    assert_eq!(written.collect::<Vec<_>>(), [(key(4), 4), (key(2), 3), (key(3), 2)]);
+    two_tabs.input(Input::Restored { items: vec![item(2, 2), item(1, 1), item(3, 1), item(4, 2)] });
+    two_tabs.post(5);
+    let orders: Vec<_> = two_tabs.session.outbox().map(|item| (item.client_id, item.order)).collect();
+    assert_eq!(orders, [(key(1), 1), (key(3), 1), (key(2), 2), (key(4), 2), (key(5), 3)]);
+    let written: Vec<_> = two_tabs.persisted.iter().collect();
+    assert!(matches!(written[..], [Persist::Put(new)] if new.client_id == key(5)), "{written:?}");
 }
 
 #[test]

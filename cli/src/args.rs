@@ -128,7 +128,10 @@ pub(crate) struct PostArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 With --json each line is one event as the server sends it (docs/PROTOCOL.md). If the server's history is found to be \
-another one than before, such as after a backup was restored, a line {\"reset\":…} says so, and a note on stderr.")]
+another one than before, such as after a backup was restored, a line {\"reset\":…} says so, and a note on stderr.
+
+The file of --state is written within a second of a change, and at the end. After a crash or a kill the lines of that \
+second may come again.")]
 pub(crate) struct TailArgs {
     /// Name of the room
     pub(crate) room: String,

@@ -161,14 +161,21 @@ pub(crate) async fn unless_interrupted<T>(work: impl Future<Output = Result<T, E
     }
 }
 
-/// Waits for Ctrl-C or SIGTERM.
+/// Waits for Ctrl-C, SIGTERM, or SIGHUP where it is not ignored.
 pub(crate) async fn interrupted() {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
+        let hung_up = async {
+            match if is_hangup_ignored() { None } else { signal(SignalKind::hangup()).ok() } {
+                Some(mut signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         if let Ok(mut terminated) = signal(SignalKind::terminate()) {
             tokio::select! {
                 _ = terminated.recv() => return,
+                _ = hung_up => return,
                 Ok(()) = tokio::signal::ctrl_c() => return,
             }
         }
@@ -176,6 +183,16 @@ pub(crate) async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+/// Under `nohup` the program is to outlive its terminal, and to listen for the signal would undo that. Where the system
+/// does not say so in `/proc`, the signal is left to it.
+#[cfg(unix)]
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // It is signal 1, the lowest bit. Once there is a handler, it is not ignored.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & 1 == 1)
 }
 
 /// Ends a command when the session needs a person.

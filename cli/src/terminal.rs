@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
+use serde::Serialize;
 use shared::time::Timestamp;
 
 /// Where lines go and how they look.
@@ -67,15 +68,42 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Says something beside the output. Whether anybody hears it does not matter.
+/// Prints a value as one line of JSON.
+///
+/// # Errors
+/// As [`line`], and if the value has no such form.
+pub(crate) fn json_line(value: &impl Serialize) -> io::Result<()> {
+    line(&escape(serde_json::to_string(value)?))
+}
+
+/// Says something beside the output, tamed. Whether anybody hears it does not matter.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _ = writeln!(io::stderr().lock(), "{}", tame(text));
+}
+
+/// Tells what could drive a terminal or reorder a line.
+fn is_wild(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Escapes in a JSON text what JSON lets stand and a terminal should not see. It can only be in strings.
+fn escape(json: String) -> String {
+    if !json.contains(is_wild) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        match is_wild(c) {
+            true => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 /// Makes text of others harmless to a terminal: control characters become pictures of themselves (U+2400 ff.), and
 /// characters that reorder the line are shown by number. Further lines are indented.
 pub(crate) fn tame(text: &str) -> Cow<'_, str> {
-    let is_wild = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if !text.contains(is_wild) {
         return Cow::Borrowed(text);
     }
@@ -150,5 +178,12 @@ mod tests {
         let tamed = tame("a\x1b[2Jb\x07\r\u{9b}31m\u{202e}c\nd");
         assert!(!tamed.contains(['\x1b', '\x07', '\r', '\u{9b}', '\u{202e}']), "{tamed:?}");
         assert!(tamed.ends_with("c\n    d"), "{tamed:?}");
+    }
+    #[test]
+    fn a_line_of_json_cannot_either_and_says_the_same() {
+        let wild = "a\x1b[2J\x7f\u{9b}31m\u{202e}é🙂\n";
+        let text = escape(serde_json::to_string(wild).unwrap());
+        assert!(!text.contains(is_wild), "{text:?}");
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), wild);
     }
 }

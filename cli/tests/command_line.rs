@@ -3,6 +3,7 @@
 mod ends;
 mod kept;
 mod support;
+mod tails;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 

@@ -11,7 +11,7 @@ use crate::args::{Common, RoomsArgs};
 use crate::connect::{self, Trouble};
 use crate::driver::Client;
 use crate::exit::End;
-use crate::terminal::{Look, line, tame};
+use crate::terminal::{Look, json_line, line, tame};
 
 const TAG: RequestTag = RequestTag(1);
 
@@ -64,7 +64,7 @@ fn print(rooms: &[RoomSummary], is_json: bool) -> Result<(), End> {
     let look = Look::of_stdout();
     for room in rooms {
         if is_json {
-            line(&serde_json::to_string(room).map_err(|error| End::Local(error.to_string()))?)?;
+            json_line(room)?;
             continue;
         }
         let unread = room.posts.saturating_sub(room.read);

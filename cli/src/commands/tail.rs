@@ -13,16 +13,16 @@ use shared::ids::{Epoch, RoomId, Seq};
 use shared::message::{self, EventsAfter, Reply};
 use shared::model::{OpenOutcome, RoomChange, RoomEvent, Snapshot};
 use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::words::{describe, reset_words};
 use crate::args::{Common, Since, TailArgs};
 use crate::connect::{self, Trouble};
-use crate::driver::Client;
+use crate::driver::{Client, files};
 use crate::exit::End;
 use crate::room::Found;
 use crate::search::Search;
-use crate::terminal::{Look, line, note, stdout_closed};
+use crate::terminal::{Look, json_line, line, note, stdout_closed};
 
 /// Asks for the check that belongs to `--since SEQ`.
 const CHECK_TAG: RequestTag = RequestTag(1);
@@ -30,6 +30,8 @@ const CHECK_TAG: RequestTag = RequestTag(1);
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Events between two writes of `--state`, at most.
 const STATE_EVERY: u32 = 64;
+/// Time between a change of the place and a write of `--state`, at most.
+const STATE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs the command.
 ///
@@ -50,8 +52,10 @@ pub(crate) async fn run(common: &Common, args: TailArgs) -> Result<(), End> {
         at: None,
         posts: 0,
         unsaved: 0,
+        save_at: None,
         is_following: false,
         is_lost: false,
+        is_whole: false,
         trouble: Trouble::default(),
         look: Look::of_stdout(),
         args,
@@ -100,9 +104,13 @@ struct Tail {
     at: Option<Position>,
     posts: u64,
     unsaved: u32,
+    /// When the place is to be saved, once it has changed.
+    save_at: Option<Instant>,
     /// The session was told to follow the room, and will through every reconnect.
     is_following: bool,
     is_lost: bool,
+    /// Since the connection was lost last, nothing has been missed.
+    is_whole: bool,
     trouble: Trouble,
     look: Look,
 }
@@ -114,6 +122,10 @@ impl Tail {
                 event = timeout_at(until, client.next()) => event,
                 () = sleep(ASK_AGAIN), if !self.is_following => {
                     self.ask_again(client).await?;
+                    continue;
+                }
+                () = sleep_until(self.save_at.unwrap_or(until)), if self.save_at.is_some() => {
+                    self.save()?;
                     continue;
                 }
             };
@@ -199,7 +211,7 @@ impl Tail {
                     self.at = Some(stored.position);
                 }
             }
-            OpenOutcome::Fresh { snapshot } => self.at = Some(snapshot.as_of),
+            OpenOutcome::Fresh { snapshot } => self.is_at(snapshot.as_of),
             OpenOutcome::Jumped { snapshot, hole } => {
                 self.skipped("jumped", &format!("{hole} posts are not given"), Some(hole), &snapshot)?;
             }
@@ -215,23 +227,23 @@ impl Tail {
 
     /// The server cannot give every change: says so, and goes on from what it has.
     fn skipped(&mut self, code: &str, words: &str, hole: Option<u64>, snapshot: &Snapshot) -> Result<(), End> {
-        self.at = Some(snapshot.as_of);
+        self.is_at(snapshot.as_of);
+        self.is_whole = false;
         note(&format!("The history starts over: {words}. Going on after seq {}.", snapshot.as_of.seq));
         if self.args.json {
-            line(&serde_json::json!({ "reset": code, "hole": hole, "as_of": snapshot.as_of }).to_string())?;
+            json_line(&serde_json::json!({ "reset": code, "hole": hole, "as_of": snapshot.as_of }))?;
         }
         Ok(())
     }
 
     fn changed(&mut self, event: &RoomEvent) -> Result<(), End> {
         if self.args.json {
-            let json = serde_json::to_string(event).map_err(|error| End::Local(error.to_string()))?;
-            line(&json)?;
+            json_line(event)?;
         } else if let Some(text) = describe(event, self.look) {
             line(&text)?;
         }
         if let Some(epoch) = self.epoch {
-            self.at = Some(Position { epoch, seq: event.seq, check: event.check });
+            self.is_at(Position { epoch, seq: event.seq, check: event.check });
         }
         self.posts += u64::from(matches!(event.change, RoomChange::Posted(_)));
         self.unsaved += 1;
@@ -241,26 +253,33 @@ impl Tail {
         Ok(())
     }
 
+    fn is_at(&mut self, place: Position) {
+        self.at = Some(place);
+        self.save_at.get_or_insert_with(|| Instant::now() + STATE_WITHIN);
+    }
+
     /// Keeps the place, as a whole or not at all.
     fn save(&mut self) -> Result<(), End> {
-        let (Some(path), Some(room), Some(position)) = (&self.args.state, self.room, self.at) else { return Ok(()) };
-        let failed = |error: std::io::Error| End::Local(format!("cannot write {}: {error}", path.display()));
-        let new = path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&Stored { room, position }).unwrap_or_default()).map_err(failed)?;
-        fs::rename(&new, path).map_err(failed)?;
+        self.save_at = None;
         self.unsaved = 0;
-        Ok(())
+        let (Some(path), Some(room), Some(position)) = (&self.args.state, self.room, self.at) else { return Ok(()) };
+        let text = serde_json::to_vec(&Stored { room, position }).unwrap_or_default();
+        files::write(path, &text).map_err(|error| End::Local(format!("cannot write {}: {error}", path.display())))
     }
 
     fn tell_state(&mut self, state: &ConnectionState) {
         match state {
             ConnectionState::Waiting { .. } | ConnectionState::Offline if !self.is_lost => {
                 self.is_lost = true;
-                note(&format!("Not connected, trying again; what is missed comes then.{}", self.trouble.words()));
+                self.is_whole = self.at.is_some();
+                // Who begins with what comes begins only when the room is open.
+                let is_begun = self.is_whole || !matches!(self.start, Start::Since(Since::Now));
+                let then = if is_begun { "; what is missed comes then" } else { "" };
+                note(&format!("Not connected, trying again{then}.{}", self.trouble.words()));
             }
             ConnectionState::Live if self.is_lost => {
                 self.is_lost = false;
-                note("Live again; nothing was missed.");
+                note(if self.is_whole { "Live again; nothing was missed." } else { "Live again." });
             }
             _ => {}
         }

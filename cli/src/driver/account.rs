@@ -2,13 +2,14 @@
 //!
 //! Must not live here: the outbox. Invariant: a token is in a file only its owner can read, and in no message or log.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shared::model::Person;
 
+use super::files::write;
 use super::known_rooms::KnownRooms;
 use super::server_url::ServerUrl;
 
@@ -108,25 +109,6 @@ fn read(path: &Path) -> Option<Account> {
         return None;
     }
     serde_json::from_slice(&fs::read(path).ok()?).ok()
-}
-
-/// Replaces a file as a whole; only its owner may read it from the first byte on.
-pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension(format!("new-{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    });
-    if written.is_err() {
-        // What was begun must not gather on a disk that is full.
-        let _ = fs::remove_file(&new);
-    }
-    written
 }
 
 #[cfg(test)]

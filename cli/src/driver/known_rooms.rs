@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use shared::ids::RoomId;
 use shared::model::RoomSummary;
 
-use super::account::write;
+use super::files::write;
 
 /// Names remembered of one account; the one found longest ago goes first.
 const NAMES: usize = 256;

@@ -11,6 +11,7 @@
 
 pub(crate) mod account;
 pub(crate) mod clock;
+pub(crate) mod files;
 pub(crate) mod ids;
 pub(crate) mod known_rooms;
 pub(crate) mod outbox;

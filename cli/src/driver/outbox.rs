@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use shared::ids::ClientId;
 use shared::session::{OutboxItem, Persist};
 
+use super::files::sync_folder;
+
 /// Processes of one person on one machine that may hold an outbox at once.
 const SLOTS: usize = 64;
 /// Lines beyond those that are needed, before the file is written anew.
@@ -102,7 +104,11 @@ impl OutboxFile {
     }
 
     fn load(path: PathBuf, lock: File) -> io::Result<Self> {
+        let is_new = !path.exists();
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path)?;
+        if is_new {
+            sync_folder(&path)?;
+        }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let mut this = Self { path, file, _lock: lock, items: BTreeMap::new(), lines: 0, is_torn: false };
@@ -163,14 +169,6 @@ fn try_lock(path: &Path) -> io::Result<Option<File>> {
         Ok(()) => Ok(Some(lock)),
         Err(fs::TryLockError::WouldBlock) => Ok(None),
         Err(fs::TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Makes a rename last: the name is in the folder, and the folder has its own `fsync`.
-fn sync_folder(path: &Path) -> io::Result<()> {
-    match path.parent() {
-        Some(folder) if cfg!(unix) => File::open(folder)?.sync_all(),
-        _ => Ok(()),
     }
 }
 

@@ -59,6 +59,8 @@ fn ask(server: &ServerUrl, name: &str) -> Result<Account, SignInError> {
     let hint = if server.is_secure() { " (the server itself speaks only http; https needs a proxy)" } else { "" };
     let unreachable = |error: ureq::Error| SignInError::Unreachable(format!("{server}: {error}{hint}"));
     let mut config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(SIGN_IN_LIMIT));
+    // The socket takes no proxy either, so one of the environment could only let somebody in who then stays outside.
+    config = config.proxy(None);
     if server.is_secure() {
         // The same roots as the socket's: those of the system.
         let found = rustls_native_certs::load_native_certs().certs;

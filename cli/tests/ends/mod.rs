@@ -254,3 +254,32 @@ fn a_byte_that_is_no_text_does_not_end_a_chat_and_the_terminal_is_left_as_it_was
     let (on, off) = (done.stdout.rfind("\x1b[?2004h"), done.stdout.rfind("\x1b[?2004l"));
     assert!(on.is_some() && off > on, "{done:?}");
 }
+
+#[test]
+fn what_a_server_says_at_the_door_cannot_drive_the_terminal() {
+    let door = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let eve = Person::new(&format!("http://{}", door.local_addr().expect("an address")), "Eve");
+    let answers = std::thread::spawn(move || {
+        let (mut socket, _) = door.accept().expect("somebody comes");
+        let mut request = [0; 4_096];
+        let read = std::io::Read::read(&mut socket, &mut request).expect("a request");
+        assert!(request[..read].starts_with(b"POST /api/session"));
+        let json = r#"{"code":"name_taken","message":"\u001b]52;c;eA==\u0007\u001b[2J\u009b31mno","retryable":false}"#;
+        let head = format!("HTTP/1.1 409 Conflict\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", json.len());
+        std::io::Write::write_all(&mut socket, (head + json).as_bytes()).expect("it reads");
+    });
+    let done = eve.run(&["sign-in"]);
+    answers.join().expect("it was asked");
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("no"), "{done:?}");
+    assert!(!done.stderr.trim_end().contains(|c: char| c.is_control() && c != '\n'), "{done:?}");
+}
+
+#[test]
+fn a_proxy_of_the_environment_is_taken_neither_by_the_sign_in_nor_by_the_socket() {
+    let server = server();
+    let ada = Person::at(&server, "Ada");
+    let proxied = "export http_proxy=http://127.0.0.1:9 all_proxy=http://127.0.0.1:9";
+    let done = ada.run_after(proxied, &["post", "general", "x", "--timeout", "5s"], "");
+    assert_eq!(done.code, Some(0), "{done:?}");
+}

@@ -83,11 +83,15 @@ impl Person {
 
     /// Runs a command that can write no file beyond so many blocks of 512 bytes, with something to read.
     pub(crate) fn run_on_a_full_disk(&self, blocks: u32, args: &[&str], input: &str) -> Done {
-        let mut shell = Command::new("/bin/sh");
         // A signal that is ignored stays so: the write fails after a part of it, as on a disk that is full.
-        let limit = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
-        shell.args(["-c", &limit, env!("CARGO_BIN_EXE_holdfast")]);
-        let mut running = Running::start(self.within(shell, args), format!("holdfast {args:?}"));
+        self.run_after(&format!("trap '' XFSZ; ulimit -f {blocks}"), args, input)
+    }
+
+    /// Runs a command as a shell does after some words, with something to read.
+    pub(crate) fn run_after(&self, words: &str, args: &[&str], input: &str) -> Done {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("{words}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_holdfast")]);
+        let mut running = Running::start(self.within(shell, args), format!("{words}; holdfast {args:?}"));
         running.say(input);
         running.end_of_input();
         running.done()

@@ -1,0 +1,60 @@
+//! Where a tail begins and goes on, and what it says of it.
+//!
+//! Must not live here: how the program is run. Invariant: a tail says that nothing was missed only where nothing was.
+
+use std::fs;
+
+use e2e::wait;
+use rustix::process::Signal;
+
+use crate::support::{PATIENCE, Person, body, posts_in, server};
+
+#[test]
+fn the_place_is_kept_while_nothing_happens_so_nothing_comes_twice_after_a_kill() {
+    let server = server();
+    let ada = Person::at(&server, "Ada");
+    let place = ada.state().join("pl.new");
+    let args = ["tail", "general", "--json", "--state", place.to_str().expect("UTF-8")];
+    // It has printed nothing yet, and its place is kept all the same.
+    let tail = ada.start(&args);
+    wait::until("a place", PATIENCE, || place.exists().then_some(()));
+    tail.kill();
+    for n in 0..2 {
+        let last = ada.ok(&["post", "general", &format!("post {n}")]);
+        let tail = ada.start(&args);
+        tail.wait_for(&format!("\"post {n}\""));
+        let seq = format!("\"seq\":{},", last.trim());
+        wait::until("the place", PATIENCE, || {
+            fs::read_to_string(&place).is_ok_and(|text| text.contains(&seq)).then_some(())
+        });
+        if n == 0 {
+            tail.kill();
+        } else {
+            tail.signal(Signal::HUP);
+            assert_eq!(tail.done().code, Some(130));
+        }
+    }
+    ada.ok(&["post", "general", "post 2"]);
+    let rest = ada.ok(&[&args[..], &["--count", "1"]].concat());
+    assert_eq!(posts_in(&rest).iter().map(body).collect::<Vec<_>>(), ["post 2"]);
+    let left: Vec<_> =
+        fs::read_dir(ada.state()).expect("state").map(|file| file.expect("a file").file_name()).collect();
+    assert_eq!(left.len(), 2, "nothing beside the place and the folder of the server: {left:?}");
+}
+
+#[test]
+fn who_begins_with_what_comes_is_not_told_that_nothing_was_missed_before_the_beginning() {
+    let mut server = server();
+    let ada = Person::at(&server, "Ada");
+    ada.ok(&["post", "general", "before"]);
+    server.kill();
+    let tail = ada.start(&["tail", "general"]);
+    tail.wait_for("Not connected, trying again.");
+    server.restart();
+    tail.wait_for("Live again.");
+    assert!(!tail.stderr().contains("missed"), "{}", tail.stderr());
+    server.kill();
+    tail.wait_for("trying again; what is missed comes then.");
+    server.restart();
+    tail.wait_for("Live again; nothing was missed.");
+}

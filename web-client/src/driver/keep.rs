@@ -120,7 +120,6 @@ impl Inner {
         if !waiting.is_empty() {
             self.keep(waiting);
         }
-        self.flush_drafts();
         self.look_for_orphans(Found::AtStart);
         let driver = self.driver();
         self.keeper.interval = Some(Interval::new(LOOK_FOR_ORPHANS_MS, move || {
@@ -154,14 +153,27 @@ impl Inner {
         self.keeper.watched = Rc::default();
     }
 
-    /// Forgets everything unsent of the person.
-    pub(super) fn wipe_shelf(&mut self) {
+    /// Forgets everything that is on the device of a person, whose shelf may be closed, or still be opened.
+    pub(super) fn wipe_shelf(&mut self, user: UserId) {
         self.keeper.drafts.clear();
-        let ShelfState::Ready(shelf) = &self.keeper.shelf else { return };
-        let shelf = shelf.clone();
+        let ready = match &self.keeper.shelf {
+            ShelfState::Ready(shelf) => Some(shelf.clone()),
+            ShelfState::Closed | ShelfState::Opening(_) | ShelfState::Failed => None,
+        };
+        let tab = self.keeper.tab.clone();
         spawn_local(async move {
-            // If it fails, the items stay under the name of a person who cannot come back: never sent.
-            let _ = shelf.wipe().await;
+            let shelf = match ready {
+                Some(shelf) => Ok(shelf),
+                None => Shelf::open(user, &tab, Box::new(|| {})).await,
+            };
+            // If it fails, the items stay under the name of a person who cannot come back: never sent. Of a session that
+            // ended by itself they are shown again the next time somebody is asked for a name.
+            if let Ok(shelf) = shelf
+                && shelf.wipe().await.is_ok()
+                && settings::ended() == Some(user)
+            {
+                settings::forget_ended();
+            }
         });
     }
 
@@ -181,16 +193,9 @@ impl Inner {
 
     /// Forgets what is on the device of whose session ended here last.
     pub(super) fn discard_kept(&mut self) {
-        let Some(user) = settings::ended() else { return };
-        let tab = self.keeper.tab.clone();
-        spawn_local(async move {
-            // If it fails, it is shown again the next time somebody is asked for a name.
-            if let Ok(shelf) = Shelf::open(user, &tab, Box::new(|| {})).await
-                && shelf.wipe().await.is_ok()
-            {
-                settings::forget_ended();
-            }
-        });
+        if let Some(user) = settings::ended() {
+            self.wipe_shelf(user);
+        }
     }
 
     /// Writes what the session asks to be kept, and tells it when it is done.
@@ -233,6 +238,8 @@ impl Inner {
             Change::Put(_) | Change::Remove(_) => None,
         };
         let drafts: Vec<RoomId> = changes.iter().filter_map(draft_of).collect();
+        // The session hears of every write; no item is kept under this one.
+        let serials = if serials.is_empty() { vec![0] } else { serials };
         let (driver, era) = (self.driver(), self.era);
         spawn_local(async move {
             let ok = match begun {
@@ -242,6 +249,7 @@ impl Inner {
             driver.call(move |inner| {
                 if inner.era == era {
                     let reading = inner.read_clock();
+                    inner.model.storage(ok);
                     // Written with what is written next: a sent text must not stay on the device as a draft.
                     for room in drafts.into_iter().filter(|_| !ok) {
                         let draft = inner.model.draft_to_store(room).to_owned();
@@ -297,6 +305,8 @@ impl Inner {
             // A device that was too slow, or denied it, may have changed its mind.
             self.open_shelf_again();
         }
+        // Those that waited for the shelf, or that it did not take: nothing else may be written for long.
+        self.flush_drafts();
         let ShelfState::Ready(shelf) = &self.keeper.shelf else { return };
         if !locks::available() {
             locks::say_alive(&self.keeper.tab);

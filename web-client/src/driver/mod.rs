@@ -322,7 +322,9 @@ impl Inner {
             let result = api::sign_out().await;
             driver.call(move |inner| match result {
                 Ok(()) => {
-                    inner.wipe_shelf();
+                    if let Some(user) = inner.model.me().map(|me| me.id) {
+                        inner.wipe_shelf(user);
+                    }
                     inner.end_session();
                     inner.model.signed_out();
                 }

@@ -56,6 +56,11 @@ impl Local {
         }
     }
 
+    /// Returns the row of a post that was acknowledged before its event came.
+    pub(super) fn landed(&self, seq: Seq) -> Option<&Arc<PostRow>> {
+        self.landed.iter().find(|row| row.seq == Some(seq))
+    }
+
     pub(super) fn index_of(&self, key: RowKey) -> Option<usize> {
         (0..self.len()).find(|index| self.row(*index).is_some_and(|row| row.key == key))
     }

@@ -140,10 +140,10 @@ impl Timeline {
         self.confirmed.index_at(seq)
     }
 
-    /// Returns the row of a committed post, where it is loaded.
+    /// Returns the row of a committed post, where it is loaded; also of one of mine whose event has not come yet.
     #[must_use]
     pub fn post(&self, seq: Seq) -> Option<&Arc<PostRow>> {
-        self.confirmed.post(seq)
+        self.confirmed.post(seq).or_else(|| self.local.landed(seq))
     }
 
     /// Returns how many posts lie before the first row and can be loaded.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::error::WireError;
 use crate::ids::{ClientId, Seq, UserId};
-use crate::model::{Post, Reaction, RoomChange};
+use crate::model::{Post, PostRef, Reaction, RoomChange};
 use crate::session::SendOp;
 use crate::time::Timestamp;
 
@@ -188,6 +188,12 @@ pub struct UnknownRow {
 }
 
 impl PostRow {
+    /// Names the post, so that no other can be meant; absent until it is committed.
+    #[must_use]
+    pub fn named(&self) -> Option<PostRef> {
+        self.seq.map(|seq| PostRef { seq, client_id: Some(self.client_id) })
+    }
+
     /// Makes the row of a post as the server tells it.
     pub(super) fn confirmed(post: &Post, me: UserId, name: Arc<str>, stale: bool) -> Self {
         Self {

@@ -4,8 +4,9 @@
 //! it only by being handed over, or when the state says so with a new version of the draft; and Enter that ends a composition sends nothing.
 
 use gloo_events::EventListener;
-use shared::ids::{RoomId, Seq};
+use shared::ids::RoomId;
 use shared::message::WireLimits;
+use shared::model::PostRef;
 use web_sys::HtmlTextAreaElement;
 use yew::prelude::*;
 
@@ -32,7 +33,7 @@ pub struct ComposerProps {
     /// What the server takes.
     pub limits: WireLimits,
     /// The newest post of mine that can be edited.
-    pub last_own: Option<Seq>,
+    pub last_own: Option<PostRef>,
 }
 
 /// How much of what the server takes is left.
@@ -50,7 +51,7 @@ pub fn Composer(props: &ComposerProps) -> Html {
     let composed_at = use_mut_ref(|| f64::NEG_INFINITY);
     let is_empty = use_state_eq(|| true);
     let space = use_state_eq(|| Room { left: 0, is_near: false });
-    let room = props.room;
+    let (room, drawn) = (props.room, props.draft.version);
 
     let look = {
         let (is_empty, space, limits) = (is_empty.clone(), space.clone(), props.limits);
@@ -100,7 +101,7 @@ pub fn Composer(props: &ComposerProps) -> Html {
         Callback::from(move |_: InputEvent| {
             if let Some(area) = area.cast::<HtmlTextAreaElement>() {
                 look(&area);
-                actions.act(Action::SetDraft(room, area.value()));
+                actions.act(Action::SetDraft(room, area.value(), drawn));
             }
         })
     };
@@ -116,7 +117,7 @@ pub fn Composer(props: &ComposerProps) -> Html {
             // not send it again. The end of an edit brings the draft from before back, with the next frame.
             area.set_value("");
             look(&area);
-            actions.act(Action::Send(room, text));
+            actions.act(Action::Send(room, text, drawn));
         })
     };
     let onkeydown = {
@@ -142,6 +143,8 @@ pub fn Composer(props: &ComposerProps) -> Html {
                 "Escape" if editing.is_some() => {
                     event.prevent_default();
                     event.stop_propagation();
+                    // As after a send: what is typed before the next frame is no part of the edit.
+                    event.target_unchecked_into::<HtmlTextAreaElement>().set_value("");
                     actions.act(Action::CancelEdit(room));
                 }
                 _ => {}

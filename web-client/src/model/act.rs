@@ -61,21 +61,19 @@ impl Model {
                     room.timeline.change().look_at(seq);
                 }
             }
-            Action::SetDraft(room, text) => self.set_draft(room, text),
-            Action::Send(room, text) => self.send(room, &text, ctx),
-            Action::BeginEdit(room, seq) => self.begin_edit(room, seq),
+            Action::SetDraft(room, text, drawn) => self.set_draft(room, &text, drawn),
+            Action::Send(room, text, drawn) => self.send(room, &text, drawn, ctx),
+            Action::BeginEdit(room, post) => self.begin_edit(room, post),
             Action::CancelEdit(room) => self.end_edit(room),
-            Action::Delete(room, post) => self.queue(room, SendOp::Delete { post: self.named(room, post) }, ctx),
-            Action::React(room, post, emoji, on) => {
-                self.queue(room, SendOp::React { post: self.named(room, post), emoji, on }, ctx);
-            }
+            Action::Delete(room, post) => self.queue(room, SendOp::Delete { post }, ctx),
+            Action::React(room, post, emoji, on) => self.queue(room, SendOp::React { post, emoji, on }, ctx),
             Action::Cancel(client_id) => self.session(Command::CancelSend { client_id }),
             Action::CancelAndEdit(client_id) => {
                 // Only what was never attempted comes back: the outcome of anything else is unknown.
                 if let Some(item) = self.items.get(&client_id).filter(|item| !item.item.attempted).cloned()
                     && matches!(item.stage, Stage::Queued | Stage::Saved)
+                    && self.give_back(&item.item)
                 {
-                    self.give_back(&item.item);
                     self.session(Command::CancelSend { client_id });
                 }
             }
@@ -84,8 +82,8 @@ impl Model {
             Action::DiscardAndEdit(client_id) => {
                 if let Some(item) = self.items.get(&client_id).cloned()
                     && item.stage == Stage::Refused
+                    && self.give_back(&item.item)
                 {
-                    self.give_back(&item.item);
                     self.session(Command::DiscardSend { client_id });
                 }
             }
@@ -177,48 +175,53 @@ impl Model {
         self.ask(Asked::History { room: id, before }, WireCommand::History(History { room: id, before, limit: None }));
     }
 
-    fn set_draft(&mut self, id: RoomId, text: String) {
+    fn set_draft(&mut self, id: RoomId, text: &str, drawn: u64) {
         let Some(room) = self.rooms.get_mut(&id) else { return };
-        if room.draft.text == text {
-            return;
+        let before = room.draft.text.len();
+        room.retype(text, drawn);
+        if drawn < room.draft.version {
+            // The next frame shows what has become of it.
+            self.draft_version += 1;
+            room.draft.version = self.draft_version;
         }
-        let grew = text.len() > room.draft.text.len();
-        room.draft.text.clone_from(&text);
+        let grew = room.draft.text.len() > before;
         if room.draft.editing.is_none() {
-            self.effects.push(Effect::SaveDraft(id, text));
+            self.effects.push(Effect::SaveDraft(id, room.draft.text.clone()));
         }
         if grew {
             self.session(Command::Typing { room: id });
         }
     }
 
-    fn send(&mut self, id: RoomId, text: &str, ctx: &mut Ctx<'_>) {
+    fn send(&mut self, id: RoomId, text: &str, drawn: u64, ctx: &mut Ctx<'_>) {
         let body = text.trim_end().trim_start_matches(['\n', '\r']);
         let Some(room) = self.rooms.get_mut(&id) else { return };
         if body.trim().is_empty() {
             return;
         }
-        if body.len() as u64 > self.limits.post_bytes {
-            // The composer may have let go of the text already.
-            self.draft_version += 1;
-            room.draft.text = text.to_owned();
-            room.draft.version = self.draft_version;
-            let error = WireError::new(ErrorCode::PostTooLong, "Longer than the server takes.");
-            self.refused_notice(error, ctx.now);
-            return;
-        }
+        self.draft_version += 1;
+        let version = self.draft_version;
+        let is_too_long = body.len() as u64 > self.limits.post_bytes;
+        // What was written before an edit began is no edit.
+        let is_edit_unseen = room.draft.editing.is_some() && drawn < room.draft.version;
+        // The composer has let go of the text: what stays of the draft is not there.
+        room.retype(if is_too_long || is_edit_unseen { text } else { "" }, drawn);
+        room.ahead = room.draft.text.len();
+        room.draft.version = version;
         match room.draft.editing {
+            _ if is_too_long => {
+                let error = WireError::new(ErrorCode::PostTooLong, "Longer than the server takes.");
+                self.refused_notice(error, ctx.now);
+            }
+            Some(_) if is_edit_unseen => {}
             Some(post) => {
-                let unchanged = room.text_to_edit(post.seq).is_some_and(|known| known == body);
+                let unchanged = room.text_to_edit(post).is_some_and(|known| known == body);
                 self.end_edit(id);
                 if !unchanged {
                     self.queue(id, SendOp::Edit { post, body: body.into() }, ctx);
                 }
             }
             None => {
-                self.draft_version += 1;
-                room.draft.text.clear();
-                room.draft.version = self.draft_version;
                 self.drafts.remove(&id);
                 // The stored draft goes in the same transaction that stores the post.
                 self.queue(id, SendOp::Post { body: body.into() }, ctx);
@@ -242,28 +245,20 @@ impl Model {
         self.session(Command::Send { client_id, room, op, at: ctx.wall });
     }
 
-    fn named(&self, room: RoomId, seq: Seq) -> PostRef {
-        self.rooms.get(&room).map_or(seq.into(), |room| room.named(seq))
-    }
-
-    fn begin_edit(&mut self, id: RoomId, seq: Seq) {
+    fn begin_edit(&mut self, id: RoomId, post: PostRef) {
         let Some(room) = self.rooms.get_mut(&id) else { return };
-        let Some(body) = room.text_to_edit(seq).map(str::to_owned) else { return };
-        if room.draft.editing.is_none() {
-            room.aside = std::mem::take(&mut room.draft.text);
-        }
+        let Some(body) = room.text_to_edit(post).map(str::to_owned) else { return };
         self.draft_version += 1;
-        room.draft.text = body;
-        room.draft.editing = Some(room.named(seq));
-        room.draft.version = self.draft_version;
+        room.begin_edit(post, body, self.draft_version);
     }
 
     fn end_edit(&mut self, id: RoomId) {
         let Some(room) = self.rooms.get_mut(&id) else { return };
         if room.draft.editing.take().is_some() {
             self.draft_version += 1;
-            room.draft.text = std::mem::take(&mut room.aside);
-            room.draft.version = self.draft_version;
+            let text = std::mem::take(&mut room.aside);
+            let ahead = text.len();
+            room.put(text, ahead, self.draft_version);
         }
     }
 }

@@ -15,7 +15,7 @@ use shared::time::Timestamp;
 
 use super::{Asked, Ctx, Effect, Item, Model, Setting, Stage, VERSION_EVERY_MS};
 use crate::status::{BACK_SHOWN_MS, Back, is_live};
-use crate::store::{Dialog, Form, NoticeKind, PANEL_LINES, PanelLine, Place, RTT_SAMPLES, StorageState};
+use crate::store::{Dialog, Form, NoticeKind, PANEL_LINES, PanelLine, Place, RTT_SAMPLES};
 
 impl Model {
     /// Takes what the session tells.
@@ -83,10 +83,8 @@ impl Model {
                 self.refusal_is_over(id);
             }
             SessionEvent::Answer { tag, result } => self.answer(tag, result, ctx),
-            SessionEvent::Storage { ok } => {
-                self.facts.storage_ok = Some(ok);
-                self.storage = if ok { StorageState::Ready } else { StorageState::Failed };
-            }
+            // The session tells of changes to what it knew; the shelf, which may have been opened anew since, of each write.
+            SessionEvent::Storage { .. } => {}
             SessionEvent::OutboxFull { client_id } => self.outbox_full(client_id),
             SessionEvent::RoundTrip { ms } => {
                 let samples = &mut Rc::make_mut(&mut self.panel).round_trips;
@@ -272,10 +270,7 @@ impl Model {
 
     /// An item that was refused is gone, or tried again: nothing is to be told of it any more.
     fn refusal_is_over(&mut self, id: ClientId) {
-        self.notices.retain(|(notice, _)| {
-            !matches!(&notice.what, NoticeKind::ChangeRefused { client_id, .. }
-                | NoticeKind::PostRefused { client_id, .. } if *client_id == id)
-        });
+        self.notices.retain(|(notice, _)| notice.what.refused() != Some(id));
     }
 
     fn stage(&mut self, id: ClientId, stage: Stage) {
@@ -328,9 +323,10 @@ impl Model {
         let told = lost.filter_map(|item| {
             let (SendOp::Post { body }, Some(error)) = (&item.op, &item.refused) else { return None };
             let (client_id, error, body) = (item.client_id, error.clone(), body.clone());
-            Some(NoticeKind::PostRefused { client_id, error, body })
+            Some((client_id, NoticeKind::PostRefused { client_id, error, body }))
         });
-        for what in told.collect::<Vec<_>>() {
+        for (id, what) in told.collect::<Vec<_>>() {
+            self.refusal_is_over(id);
             self.notice(what, None);
         }
     }
@@ -343,30 +339,33 @@ impl Model {
         self.notice(NoticeKind::OutboxFull, None);
     }
 
-    /// Puts an item's text back into the composer, before what is being written there.
-    pub(super) fn give_back(&mut self, item: &OutboxItem) {
+    /// Puts an item's text back into the composer, before what is being written there. Tells whether it could: one edit is
+    /// written at a time.
+    pub(super) fn give_back(&mut self, item: &OutboxItem) -> bool {
         let (body, editing) = match &item.op {
             SendOp::Post { body } => (body, None),
             SendOp::Edit { post, body } => (body, Some(*post)),
-            SendOp::Delete { .. } | SendOp::React { .. } => return,
+            SendOp::Delete { .. } | SendOp::React { .. } => return false,
         };
+        let Some(room) = self.rooms.get_mut(&item.room) else { return false };
         self.draft_version += 1;
-        let Some(room) = self.rooms.get_mut(&item.room) else { return };
-        let own = room.own_draft().to_owned();
-        room.draft.version = self.draft_version;
         match editing {
-            Some(post) => {
-                room.aside = own;
-                room.draft.text.clone_from(body);
-                room.draft.editing = Some(post);
-            }
+            Some(_) if room.draft.editing.is_some() => return false,
+            Some(post) => room.begin_edit(post, body.clone(), self.draft_version),
             None => {
+                let own = room.own_draft();
                 let text = if own.trim().is_empty() { body.clone() } else { format!("{body}\n{own}") };
                 // An edit that is being written stays: the text waits beside it.
-                room.own_draft_mut().clone_from(&text);
+                if room.draft.editing.is_some() {
+                    room.aside.clone_from(&text);
+                } else {
+                    let ahead = if room.ahead > 0 { text.len() } else { body.len() };
+                    room.put(text.clone(), ahead, self.draft_version);
+                }
                 self.effects.push(Effect::SaveDraft(item.room, text));
             }
         }
+        true
     }
 
     fn answer(&mut self, tag: RequestTag, result: Result<Reply, WireError>, ctx: &mut Ctx<'_>) {

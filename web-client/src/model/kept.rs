@@ -29,10 +29,11 @@ impl Model {
             if let Some(room) = self.rooms.get_mut(id)
                 && room.own_draft().is_empty()
             {
-                room.own_draft_mut().clone_from(text);
-                if room.draft.editing.is_none() {
+                if room.draft.editing.is_some() {
+                    room.aside.clone_from(text);
+                } else {
                     self.draft_version += 1;
-                    room.draft.version = self.draft_version;
+                    room.put(text.clone(), text.len(), self.draft_version);
                 }
             }
         }

@@ -41,7 +41,8 @@ pub const ROOMS_FOLLOWED: usize = 16;
 pub const NOTICE_SHOWN_MS: u64 = 5_000;
 /// A page that keeps losing its connection looks for a newer version of itself at most this often, in milliseconds.
 pub const VERSION_EVERY_MS: u64 = 60_000;
-/// Notices shown at once; the oldest goes first.
+/// Notices shown at once, and one more. Of those that tell of a refused item the oldest are shown and the others wait their
+/// turn, for nothing else may show that item; of the rest the oldest goes.
 pub const NOTICES_SHOWN: usize = 4;
 
 /// What the driver must do.
@@ -376,10 +377,12 @@ impl Model {
 
     fn notice(&mut self, what: NoticeKind, until: Option<Timestamp>) {
         self.next_notice += 1;
-        self.notices.push((Notice { id: self.next_notice, what }, until));
-        if self.notices.len() > NOTICES_SHOWN {
-            self.notices.remove(0);
+        if self.notices.len() >= NOTICES_SHOWN
+            && let Some(oldest) = self.notices.iter().position(|(known, _)| known.what.refused().is_none())
+        {
+            self.notices.remove(oldest);
         }
+        self.notices.push((Notice { id: self.next_notice, what }, until));
     }
 
     fn refused_notice(&mut self, error: WireError, now: Timestamp) {

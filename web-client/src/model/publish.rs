@@ -8,7 +8,7 @@ use std::rc::Rc;
 use shared::ids::RoomId;
 use shared::time::Timestamp;
 
-use super::{DEFAULT_ROOM, Model, Stage};
+use super::{DEFAULT_ROOM, Model, NOTICES_SHOWN, Stage};
 use crate::store::{Dialog, Phase, Place, RoomRow, RoomView, State};
 use crate::words::Local;
 
@@ -25,9 +25,12 @@ impl Model {
         if self.shown_view.as_deref() != view.as_ref() {
             self.shown_view = view.map(Rc::new);
         }
-        let notices = self.notices.iter().map(|(notice, _)| notice);
-        if !self.shown_notices.iter().eq(notices) {
-            self.shown_notices = Rc::new(self.notices.iter().map(|(notice, _)| notice.clone()).collect());
+        // Of those that wait for an answer the oldest; the others have their turn when these have gone.
+        let turns = self.notices.iter().enumerate();
+        let shown = turns.filter(|(at, (notice, _))| *at < NOTICES_SHOWN || notice.what.refused().is_none());
+        let shown = shown.map(|(_, (notice, _))| notice);
+        if !self.shown_notices.iter().eq(shown.clone()) {
+            self.shown_notices = Rc::new(shown.cloned().collect());
         }
         State {
             phase: self.phase.clone(),

@@ -22,6 +22,9 @@ pub(super) struct Room {
     pub(super) timeline: Part<Timeline>,
     pub(super) roster: Part<Roster>,
     pub(super) draft: Draft,
+    /// So many bytes at the beginning of the draft's text came by other hands than the composer's, which holds only what
+    /// follows them until it has drawn the draft's version.
+    pub(super) ahead: usize,
     /// The draft of a new post while a post is being edited.
     pub(super) aside: String,
     pub(super) divider: Option<u64>,
@@ -37,6 +40,7 @@ impl Room {
             timeline: Part::new(Timeline::new(me)),
             roster: Part::new(Roster::new(me, lower)),
             draft: Draft::default(),
+            ahead: 0,
             aside: String::new(),
             divider: None,
             loading: None,
@@ -54,18 +58,39 @@ impl Room {
         if self.draft.editing.is_some() { &self.aside } else { &self.draft.text }
     }
 
-    pub(super) fn own_draft_mut(&mut self) -> &mut String {
-        if self.draft.editing.is_some() { &mut self.aside } else { &mut self.draft.text }
+    /// Puts a text into the composer; its first `ahead` bytes are not there yet.
+    pub(super) fn put(&mut self, text: String, ahead: usize, version: u64) {
+        self.ahead = ahead;
+        self.draft.text = text;
+        self.draft.version = version;
     }
 
-    /// Names a post that is shown, so that no other can be meant.
-    pub(super) fn named(&self, seq: Seq) -> PostRef {
-        PostRef { seq, client_id: self.timeline.post(seq).map(|row| row.client_id) }
+    /// Notes which version of the draft the composer has drawn, and replaces what it held of the draft.
+    pub(super) fn retype(&mut self, text: &str, drawn: u64) {
+        if drawn >= self.draft.version || text.as_bytes().starts_with(&self.draft.text.as_bytes()[..self.ahead]) {
+            self.ahead = 0;
+        }
+        self.draft.text.truncate(self.ahead);
+        if self.ahead > 0 && !text.is_empty() {
+            self.draft.text.push('\n');
+        }
+        self.draft.text.push_str(text);
+    }
+
+    /// Puts the text of an edit into the composer, and the draft aside.
+    pub(super) fn begin_edit(&mut self, post: PostRef, body: String, version: u64) {
+        let before = std::mem::take(&mut self.draft.text);
+        if self.draft.editing.replace(post).is_none() {
+            self.aside = before;
+        }
+        let ahead = body.len();
+        self.put(body, ahead, version);
     }
 
     /// Returns the text that an edit of a post of mine begins with: as the last edit on its way leaves it.
-    pub(super) fn text_to_edit(&self, post: Seq) -> Option<&str> {
-        let row = self.timeline.post(post).filter(|row| row.mine)?;
+    pub(super) fn text_to_edit(&self, post: PostRef) -> Option<&str> {
+        let key = post.client_id?;
+        let row = self.timeline.post(post.seq).filter(|row| row.mine && row.client_id == key)?;
         let on_its_way = row.pending.iter().rev().find_map(|change| match (&change.op, &change.status) {
             (_, Status::Refused(_)) => None,
             (SendOp::Edit { body, .. }, _) => Some(body.as_str()),
@@ -162,7 +187,7 @@ impl Model {
         room.timeline.change().call_me(&me.name);
         if let Some(text) = self.drafts.get(&id) {
             self.draft_version += 1;
-            room.draft = Draft { text: text.clone(), version: self.draft_version, editing: None };
+            room.put(text.clone(), 0, self.draft_version);
         }
         for item in self.items.values().filter(|item| item.item.room == id) {
             item.show(&mut room.timeline);
@@ -226,6 +251,7 @@ impl Model {
             if let Some(room) = self.rooms.get_mut(&id) {
                 room.divider = (room.unread() > 0).then_some(room.summary.read);
                 room.draft.version = version;
+                room.ahead = 0;
             }
             self.effects.push(Effect::Remember(Setting::LastRoom(name.clone())));
         }

@@ -4,6 +4,7 @@
 //! replayed from their list.
 
 use shared::ids::{ClientId, RoomId, Seq};
+use shared::model::PostRef;
 use yew::Callback;
 
 use super::state::{Dialog, Theme, Weather};
@@ -43,18 +44,20 @@ pub enum Action {
     LoadHistory(RoomId, Seq),
     /// The oldest row on the screen, or nothing while following the end: rows there are the last to be let go.
     LookAt(RoomId, Option<Seq>),
-    /// The composer's text changed. Stored, not queued.
-    SetDraft(RoomId, String),
-    /// Send the draft of a room: as a new post, or as the edit that was begun.
-    Send(RoomId, String),
-    /// Begin to edit a post of mine: its text moves into the composer.
-    BeginEdit(RoomId, Seq),
+    /// The composer's text changed, which had drawn this [`Draft::version`](super::Draft). Stored, not queued.
+    SetDraft(RoomId, String, u64),
+    /// Send the composer's text, which had drawn this [`Draft::version`](super::Draft): as a new post, or as the edit that
+    /// was begun. The composer is empty then.
+    Send(RoomId, String, u64),
+    /// Begin to edit a post of mine: its text moves into the composer. Here and below, which post is meant is what the row
+    /// said: by now another may stand in its place.
+    BeginEdit(RoomId, PostRef),
     /// Give the edit up; the draft from before comes back.
     CancelEdit(RoomId),
     /// Delete a post of mine.
-    Delete(RoomId, Seq),
+    Delete(RoomId, PostRef),
     /// Add or take back a reaction.
-    React(RoomId, Seq, String, bool),
+    React(RoomId, PostRef, String, bool),
     /// Take back an item that was never attempted.
     Cancel(ClientId),
     /// As [`Action::Cancel`], and put its text into the composer.

@@ -399,3 +399,14 @@ pub enum NoticeKind {
         body: String,
     },
 }
+
+impl NoticeKind {
+    /// Returns the item of the outbox whose refusal it tells of.
+    #[must_use]
+    pub fn refused(&self) -> Option<ClientId> {
+        match self {
+            Self::ChangeRefused { client_id, .. } | Self::PostRefused { client_id, .. } => Some(*client_id),
+            Self::Refused(_) | Self::OutboxFull | Self::Copied | Self::RoomReset(_) | Self::Adopted(_) => None,
+        }
+    }
+}

@@ -36,10 +36,10 @@ struct Choice {
 fn choices(room: RoomId, post: &PostRow) -> Vec<Choice> {
     let Some(body) = &post.body else { return Vec::new() };
     let mut choices = Vec::new();
-    match (&post.status, post.seq) {
-        (Status::Sent, Some(seq)) if post.mine => {
+    match (&post.status, post.named()) {
+        (Status::Sent, Some(named)) if post.mine => {
             choices.push(Choice {
-                action: Action::BeginEdit(room, seq),
+                action: Action::BeginEdit(room, named),
                 icon: Icon::Pencil,
                 text: Word::Edit,
                 testid: "row-edit",
@@ -74,8 +74,8 @@ fn choices(room: RoomId, post: &PostRow) -> Vec<Choice> {
 
 /// What deletes a post, if I may.
 fn deletion(room: RoomId, post: &PostRow) -> Option<Action> {
-    match (&post.status, post.seq) {
-        (Status::Sent, Some(seq)) if post.mine && !post.is_deleted() => Some(Action::Delete(room, seq)),
+    match (&post.status, post.named()) {
+        (Status::Sent, Some(named)) if post.mine && !post.is_deleted() => Some(Action::Delete(room, named)),
         (
             Status::Queued | Status::Saved | Status::Sending | Status::Interrupted | Status::Sent | Status::Refused(_),
             _,

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use gloo_timers::callback::Timeout;
-use shared::ids::{RoomId, Seq, UserId};
+use shared::ids::{RoomId, UserId};
+use shared::model::PostRef;
 use shared::session::SendOp;
 use shared::timeline::{PendingChange, PostRow, Status};
 use yew::prelude::*;
@@ -172,10 +173,10 @@ fn waiting_word(post: &PostRow) -> Word {
 
 fn reactions(frame: &Frame, props: &PostProps) -> Html {
     let post = &*props.post;
-    let (Some(seq), false) = (post.seq, post.reactions.is_empty()) else { return Html::default() };
+    let (Some(named), false) = (post.named(), post.reactions.is_empty()) else { return Html::default() };
     let one = |reaction: &shared::model::Reaction| {
         let is_mine = props.me.is_some_and(|me| reaction.by.contains(&me));
-        let toggle = Action::React(props.room, seq, reaction.emoji.clone(), !is_mine);
+        let toggle = Action::React(props.room, named, reaction.emoji.clone(), !is_mine);
         html! {
             <button type="button" class="reaction" aria-pressed={is_mine.to_string()} onclick={frame.actions.on(toggle)}>
                 <span>{ &reaction.emoji }</span><span>{ reaction.by.len() }</span>
@@ -243,14 +244,14 @@ fn pending(frame: &Frame, change: &PendingChange) -> Option<Html> {
     })
 }
 
-/// Returns the seq of the newest post of mine that can be edited.
+/// Names the newest post of mine that can be edited.
 #[must_use]
-pub fn last_own(timeline: &shared::timeline::Timeline) -> Option<Seq> {
+pub fn last_own(timeline: &shared::timeline::Timeline) -> Option<PostRef> {
     /// How far back to look: further up one would not find it again either.
     const LOOK_BACK: usize = 200;
     (0..timeline.len())
         .rev()
         .take(LOOK_BACK)
         .filter_map(|index| timeline.row(index))
-        .find_map(|row| row.as_post().filter(|post| post.mine && !post.is_deleted()).and_then(|post| post.seq))
+        .find_map(|row| row.as_post().filter(|post| post.mine && !post.is_deleted()).and_then(|post| post.named()))
 }

@@ -5,15 +5,18 @@
 
 use super::*;
 
+/// What [`Page::posted`] tells of as the fourth.
+const POSTED: PostRef = PostRef { seq: Seq(4), client_id: Some(ClientId::from_bytes([99; 16])) };
+
 #[test]
 fn a_sent_draft_is_emptied_and_its_text_is_in_the_outbox() {
     let mut page = Page::live();
     let room = room_id(1);
-    let typed = page.act(Action::SetDraft(room, "hello".into()));
+    let typed = page.act(Action::SetDraft(room, "hello".into(), DRAWN));
     assert!(typed.iter().any(|effect| matches!(effect, Effect::SaveDraft(_, text) if text == "hello")));
     assert_eq!(page.model.draft_to_store(room), "hello");
     let before = page.state().draft.version;
-    let effects = page.act(Action::Send(room, "hello\n".into()));
+    let effects = page.act(Action::Send(room, "hello\n".into(), DRAWN));
     assert_eq!(sent(&effects).unwrap().1, &SendOp::Post { body: "hello".into() });
     assert_eq!(page.model.draft_to_store(room), "");
     let draft = page.state().draft;
@@ -24,15 +27,15 @@ fn a_sent_draft_is_emptied_and_its_text_is_in_the_outbox() {
 #[test]
 fn nothing_but_blanks_is_not_sent() {
     let mut page = Page::live();
-    assert!(sent(&page.act(Action::Send(room_id(1), " \n\t".into()))).is_none());
+    assert!(sent(&page.act(Action::Send(room_id(1), " \n\t".into(), DRAWN))).is_none());
 }
 
 #[test]
 fn a_post_too_long_stays_in_the_composer() {
     let mut page = Page::live();
     let long = "x".repeat(WireLimits::default().post_bytes as usize + 1);
-    page.act(Action::SetDraft(room_id(1), long.clone()));
-    assert!(sent(&page.act(Action::Send(room_id(1), long.clone()))).is_none());
+    page.act(Action::SetDraft(room_id(1), long.clone(), DRAWN));
+    assert!(sent(&page.act(Action::Send(room_id(1), long.clone(), DRAWN))).is_none());
     assert_eq!(page.state().draft.text, long);
     assert_eq!(page.state().notices.len(), 1);
 }
@@ -40,7 +43,7 @@ fn a_post_too_long_stays_in_the_composer() {
 #[test]
 fn closing_the_page_warns_only_until_the_post_is_on_the_device() {
     let mut page = Page::live();
-    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let effects = page.act(Action::Send(room_id(1), "one".into(), DRAWN));
     let (client_id, _) = sent(&effects).unwrap();
     page.hear(SessionEvent::Queued(item(client_id, "one")));
     page.hear(SessionEvent::Sending(client_id));
@@ -61,9 +64,9 @@ fn closing_the_page_warns_only_until_the_post_is_on_the_device() {
 #[test]
 fn closing_the_page_warns_again_once_the_device_has_lost_the_post() {
     let mut page = Page::live();
-    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let effects = page.act(Action::Send(room_id(1), "one".into(), DRAWN));
     let (client_id, _) = sent(&effects).unwrap();
-    page.act(Action::SetDraft(room_id(1), "half a thought".into()));
+    page.act(Action::SetDraft(room_id(1), "half a thought".into(), DRAWN));
     page.hear(SessionEvent::Queued(item(client_id, "one")));
     page.hear(SessionEvent::Saved(client_id));
     let effects = page.step(|model, _| model.erased());
@@ -76,9 +79,9 @@ fn closing_the_page_warns_again_once_the_device_has_lost_the_post() {
 #[test]
 fn a_full_outbox_gives_the_text_back_before_what_is_written_since() {
     let mut page = Page::live();
-    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let effects = page.act(Action::Send(room_id(1), "one".into(), DRAWN));
     let (client_id, _) = sent(&effects).unwrap();
-    page.act(Action::SetDraft(room_id(1), "two".into()));
+    page.act(Action::SetDraft(room_id(1), "two".into(), DRAWN));
     page.hear(SessionEvent::OutboxFull { client_id });
     assert_eq!(page.state().draft.text, "one\ntwo");
     assert_eq!(page.state().queued, 0);
@@ -87,7 +90,7 @@ fn a_full_outbox_gives_the_text_back_before_what_is_written_since() {
 #[test]
 fn only_an_item_that_was_never_attempted_is_taken_back_into_the_composer() {
     let mut page = Page::live();
-    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let effects = page.act(Action::Send(room_id(1), "one".into(), DRAWN));
     let (client_id, _) = sent(&effects).unwrap();
     page.hear(SessionEvent::Queued(item(client_id, "one")));
     page.hear(SessionEvent::Sending(client_id));
@@ -99,24 +102,23 @@ fn only_an_item_that_was_never_attempted_is_taken_back_into_the_composer() {
 fn an_edit_borrows_the_composer_and_gives_the_draft_back() {
     let mut page = Page::live();
     page.posted(1, 4, me());
-    page.act(Action::SetDraft(room_id(1), "later".into()));
-    page.act(Action::BeginEdit(room_id(1), Seq(4)));
+    page.act(Action::SetDraft(room_id(1), "later".into(), DRAWN));
+    page.act(Action::BeginEdit(room_id(1), POSTED));
     let draft = page.state().draft;
     assert_eq!((draft.text.as_str(), draft.editing.map(|post| post.seq)), ("hi", Some(Seq(4))));
     assert_eq!(page.model.draft_to_store(room_id(1)), "later", "an edit is not a draft");
-    let effects = page.act(Action::Send(room_id(1), "hi!".into()));
-    let meant = PostRef { seq: Seq(4), client_id: Some(ClientId::from_bytes([99; 16])) };
-    assert_eq!(sent(&effects).unwrap().1, &SendOp::Edit { post: meant, body: "hi!".into() });
+    let effects = page.act(Action::Send(room_id(1), "hi!".into(), DRAWN));
+    assert_eq!(sent(&effects).unwrap().1, &SendOp::Edit { post: POSTED, body: "hi!".into() });
     assert_eq!(page.state().draft.text, "later");
-    page.act(Action::BeginEdit(room_id(1), Seq(4)));
-    let unchanged = page.act(Action::Send(room_id(1), "hi".into()));
+    page.act(Action::BeginEdit(room_id(1), POSTED));
+    let unchanged = page.act(Action::Send(room_id(1), "hi".into(), DRAWN));
     assert!(sent(&unchanged).is_none());
 }
 
 #[test]
 fn drafts_found_on_the_device_do_not_overwrite_what_is_being_written() {
     let mut page = Page::live();
-    page.act(Action::SetDraft(room_id(1), "new".into()));
+    page.act(Action::SetDraft(room_id(1), "new".into(), DRAWN));
     let found = SortedMap::from_iter([(room_id(1), "old".to_owned()), (room_id(2), "kept".to_owned())]);
     page.step(|model, _| model.drafts_found(found));
     assert_eq!(page.model.draft_to_store(room_id(1)), "new");
@@ -128,7 +130,7 @@ fn drafts_found_on_the_device_do_not_overwrite_what_is_being_written() {
 fn a_draft_found_while_a_post_is_edited_waits_for_the_end_of_the_edit() {
     let mut page = Page::live();
     page.posted(1, 4, me());
-    page.act(Action::BeginEdit(room_id(1), Seq(4)));
+    page.act(Action::BeginEdit(room_id(1), POSTED));
     page.step(|model, _| model.drafts_found(SortedMap::from_iter([(room_id(1), "kept".to_owned())])));
     assert_eq!(page.state().draft.text, "hi");
     // What is stored with the next post is this, so it must not be empty.
@@ -142,9 +144,9 @@ fn an_edit_goes_on_from_the_one_that_is_still_on_its_way() {
     let mut page = Page::live();
     page.posted(1, 4, me());
     let edit = |page: &mut Page, from: &str, to: &str| {
-        page.act(Action::BeginEdit(room_id(1), Seq(4)));
+        page.act(Action::BeginEdit(room_id(1), POSTED));
         assert_eq!(page.state().draft.text, from);
-        let effects = page.act(Action::Send(room_id(1), to.into()));
+        let effects = page.act(Action::Send(room_id(1), to.into(), DRAWN));
         let (client_id, op) = sent(&effects)?;
         let queued = OutboxItem { op: op.clone(), order: u64::from(page.ids), ..item(client_id, to) };
         page.hear(SessionEvent::Queued(queued));
@@ -161,14 +163,158 @@ fn an_edit_goes_on_from_the_one_that_is_still_on_its_way() {
 fn a_text_taken_back_while_a_post_is_edited_waits_beside_the_edit() {
     let mut page = Page::live();
     page.posted(1, 4, me());
-    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let effects = page.act(Action::Send(room_id(1), "one".into(), DRAWN));
     let (client_id, _) = sent(&effects).unwrap();
     page.hear(SessionEvent::Queued(item(client_id, "one")));
-    page.act(Action::BeginEdit(room_id(1), Seq(4)));
-    page.act(Action::SetDraft(room_id(1), "hi, but longer".into()));
+    page.act(Action::BeginEdit(room_id(1), POSTED));
+    page.act(Action::SetDraft(room_id(1), "hi, but longer".into(), DRAWN));
     page.act(Action::CancelAndEdit(client_id));
     let draft = page.state().draft;
     assert_eq!((draft.text.as_str(), draft.editing.map(|post| post.seq)), ("hi, but longer", Some(Seq(4))));
     page.act(Action::CancelEdit(room_id(1)));
     assert_eq!(page.state().draft.text, "one");
+}
+
+/// Queues an edit of what [`Page::posted`] told of, as the session does, and has it refused.
+fn refused_edit(page: &mut Page, body: &str) -> ClientId {
+    page.act(Action::BeginEdit(room_id(1), POSTED));
+    let effects = page.act(Action::Send(room_id(1), body.into(), DRAWN));
+    let (client_id, op) = sent(&effects).unwrap();
+    page.hear(SessionEvent::Queued(OutboxItem { op: op.clone(), ..item(client_id, body) }));
+    page.hear(SessionEvent::Refused { client_id, error: WireError::new(ErrorCode::Forbidden, "no") });
+    client_id
+}
+
+#[test]
+fn what_is_typed_before_the_end_of_an_edit_is_drawn_comes_behind_the_draft_that_comes_back() {
+    let mut page = Page::live();
+    page.posted(1, 4, me());
+    page.act(Action::SetDraft(room_id(1), "later".into(), DRAWN));
+    page.act(Action::BeginEdit(room_id(1), POSTED));
+    let drawn = page.state().draft.version;
+    page.act(Action::Send(room_id(1), "hi!".into(), drawn));
+    let published = page.state().draft;
+    assert_eq!(published.text, "later");
+    let effects = page.act(Action::SetDraft(room_id(1), "a".into(), drawn));
+    assert!(matches!(&effects[0], Effect::SaveDraft(_, text) if text == "later\na"), "{effects:?}");
+    assert!(
+        page.state().draft.version > published.version,
+        "that frame takes it off the screen, the next brings it back"
+    );
+    page.act(Action::SetDraft(room_id(1), "ab".into(), drawn));
+    let draft = page.state().draft;
+    assert_eq!((draft.text.as_str(), draft.editing), ("later\nab", None));
+    assert!(draft.version > drawn, "it is drawn");
+    page.act(Action::SetDraft(room_id(1), "later!".into(), draft.version - 1));
+    assert_eq!(page.state().draft.text, "later!", "the frame before had the draft already");
+    let draft = page.state().draft;
+    page.act(Action::SetDraft(room_id(1), "ab".into(), draft.version));
+    assert_eq!(page.state().draft.text, "ab", "what was drawn can be deleted");
+}
+
+#[test]
+fn what_is_sent_before_the_end_of_an_edit_is_drawn_leaves_the_draft_that_comes_back() {
+    let mut page = Page::live();
+    page.posted(1, 4, me());
+    page.act(Action::SetDraft(room_id(1), "later".into(), DRAWN));
+    page.act(Action::BeginEdit(room_id(1), POSTED));
+    let drawn = page.state().draft.version;
+    page.act(Action::Send(room_id(1), "hi!".into(), drawn));
+    page.act(Action::SetDraft(room_id(1), "a".into(), drawn));
+    let effects = page.act(Action::Send(room_id(1), "a".into(), drawn));
+    assert_eq!(sent(&effects).unwrap().1, &SendOp::Post { body: "a".into() });
+    assert_eq!(page.state().draft.text, "later");
+    assert_eq!(page.model.draft_to_store(room_id(1)), "later");
+}
+
+#[test]
+fn what_is_sent_before_the_begin_of_an_edit_is_drawn_is_no_edit() {
+    let mut page = Page::live();
+    page.posted(1, 4, me());
+    let drawn = page.state().draft.version;
+    page.act(Action::BeginEdit(room_id(1), POSTED));
+    assert!(sent(&page.act(Action::Send(room_id(1), "news".into(), drawn))).is_none());
+    let draft = page.state().draft;
+    assert_eq!((draft.text.as_str(), draft.editing), ("hi\nnews", Some(POSTED)));
+}
+
+#[test]
+fn what_is_typed_right_after_an_enter_is_all_there_is_of_the_next_post() {
+    let mut page = Page::live();
+    let drawn = page.state().draft.version;
+    page.act(Action::SetDraft(room_id(1), "one".into(), drawn));
+    page.act(Action::Send(room_id(1), "one".into(), drawn));
+    page.act(Action::SetDraft(room_id(1), "t".into(), drawn));
+    page.act(Action::SetDraft(room_id(1), "tw".into(), drawn));
+    assert_eq!(page.state().draft.text, "tw");
+}
+
+#[test]
+fn a_text_taken_back_is_not_lost_to_what_is_typed_before_it_is_drawn() {
+    let mut page = Page::live();
+    let effects = page.act(Action::Send(room_id(1), "öne".into(), DRAWN));
+    let (client_id, _) = sent(&effects).unwrap();
+    page.hear(SessionEvent::Queued(item(client_id, "öne")));
+    let drawn = page.state().draft.version;
+    page.act(Action::SetDraft(room_id(1), "tw".into(), drawn));
+    page.act(Action::CancelAndEdit(client_id));
+    page.act(Action::SetDraft(room_id(1), "two".into(), drawn));
+    assert_eq!(page.state().draft.text, "öne\ntwo");
+}
+
+#[test]
+fn a_refused_edit_is_kept_while_another_is_being_written() {
+    let mut page = Page::live();
+    page.posted(1, 4, me());
+    let refused = refused_edit(&mut page, "ho");
+    page.act(Action::BeginEdit(room_id(1), POSTED));
+    page.act(Action::SetDraft(room_id(1), "half an edit".into(), DRAWN));
+    assert!(page.act(Action::DiscardAndEdit(refused)).is_empty());
+    assert_eq!(page.state().draft.text, "half an edit");
+    page.act(Action::CancelEdit(room_id(1)));
+    assert!(!page.act(Action::DiscardAndEdit(refused)).is_empty());
+    let draft = page.state().draft;
+    assert_eq!((draft.text.as_str(), draft.editing), ("ho", Some(POSTED)));
+}
+
+/// A post of mine that is acknowledged as the fourth and whose event has not come.
+fn landed(page: &mut Page) -> PostRef {
+    let effects = page.act(Action::Send(room_id(1), "mine".into(), DRAWN));
+    let (client_id, _) = sent(&effects).unwrap();
+    page.hear(SessionEvent::Queued(item(client_id, "mine")));
+    page.hear(SessionEvent::Sending(client_id));
+    let (room, ts) = (room_id(1), Timestamp(WALL));
+    page.hear(SessionEvent::Acked(Ack { client_id, room, seq: Seq(4), ts, duplicate: false }));
+    let view = page.state().view.unwrap();
+    let row = view.timeline.rows().last();
+    row.as_ref().and_then(|row| row.as_post()).and_then(|post| post.named()).expect("its row names it")
+}
+
+#[test]
+fn an_acknowledged_post_is_named_by_its_key_also_before_its_event() {
+    let mut page = Page::live();
+    let post = landed(&mut page);
+    assert!(post.client_id.is_some() && post.seq == Seq(4), "{post:?}");
+    let effects = page.act(Action::Delete(room_id(1), post));
+    assert_eq!(sent(&effects).unwrap().1, &SendOp::Delete { post });
+    page.act(Action::BeginEdit(room_id(1), post));
+    let draft = page.state().draft;
+    assert_eq!((draft.text.as_str(), draft.editing), ("mine", Some(post)));
+}
+
+#[test]
+fn what_is_done_to_a_row_means_that_post_also_where_another_has_taken_its_place() {
+    let mut page = Page::live();
+    let post = landed(&mut page);
+    let as_of = Position { epoch: Epoch::from_bytes([1; 16]), seq: Seq(3), check: Check([1; 8]) };
+    let snapshot = Snapshot { as_of, total: 3, posts: Vec::new(), people: Vec::new() };
+    let outcome = OpenOutcome::Reset { reason: shared::model::ResetReason::Forked, snapshot };
+    page.hear(SessionEvent::Opened(Opened { room: room_id(1), outcome, roster: Vec::new(), members: 2 }));
+    page.posted(1, 4, me());
+    let view = page.state().view.unwrap();
+    assert_eq!(view.timeline.post(Seq(4)).unwrap().named(), Some(POSTED));
+    let effects = page.act(Action::React(room_id(1), post, "👍".into(), true));
+    assert_eq!(sent(&effects).unwrap().1, &SendOp::React { post, emoji: "👍".into(), on: true });
+    page.act(Action::BeginEdit(room_id(1), post));
+    assert_eq!(page.state().draft.editing, None, "that post is not here");
 }

@@ -21,6 +21,8 @@ use crate::store::{Action, Dialog, Form, Place, State};
 use crate::words::{Language, Local};
 
 const WALL: u64 = 1_795_000_000_000;
+/// What a composer has drawn that is never behind.
+const DRAWN: u64 = u64::MAX;
 
 fn me() -> Person {
     Person { id: UserId::from_bytes([7; 16]), name: "Robin".into() }

@@ -20,7 +20,7 @@ fn signing_out_asks_first_and_says_what_is_unsent() {
     assert!(page.act(Action::SignOut).is_empty());
     assert_eq!(page.state().dialog, Dialog::SignOut { unsent: 0 });
     page.act(Action::CloseDialog);
-    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let effects = page.act(Action::Send(room_id(1), "one".into(), DRAWN));
     let (client_id, _) = sent(&effects).unwrap();
     page.hear(SessionEvent::Queued(item(client_id, "one")));
     assert!(page.act(Action::SignOut).is_empty());
@@ -31,7 +31,7 @@ fn signing_out_asks_first_and_says_what_is_unsent() {
 #[test]
 fn somebody_elses_sign_in_stops_this_page_and_keeps_its_posts() {
     let mut page = Page::live();
-    let effects = page.act(Action::Send(room_id(1), "one".into()));
+    let effects = page.act(Action::Send(room_id(1), "one".into(), DRAWN));
     page.hear(SessionEvent::Queued(item(sent(&effects).unwrap().0, "one")));
     let effects = page.step(|model, _| model.signed_in_elsewhere(Some(&me())));
     assert!(effects.is_empty(), "the same person in another tab is no news");
@@ -53,13 +53,13 @@ fn an_ended_session_is_forgotten_by_the_browser_but_not_what_is_unsent() {
 fn what_an_ended_session_can_no_longer_send_is_shown_in_order_until_it_is_discarded() {
     let mut page = Page::live();
     for text in ["one", "two"] {
-        let effects = page.act(Action::Send(room_id(1), text.into()));
+        let effects = page.act(Action::Send(room_id(1), text.into(), DRAWN));
         let (client_id, _) = sent(&effects).unwrap();
         page.now += 1;
         page.hear(SessionEvent::Queued(OutboxItem { order: page.now, ..item(client_id, text) }));
     }
-    page.act(Action::React(room_id(1), Seq(1), "👍".into(), true));
-    page.act(Action::SetDraft(room_id(2), "half a thought".into()));
+    page.act(Action::React(room_id(1), Seq(1).into(), "👍".into(), true));
+    page.act(Action::SetDraft(room_id(2), "half a thought".into(), DRAWN));
     page.hear(SessionEvent::State(ConnectionState::Stopped(StopReason::SignedOut)));
     page.act(Action::SignInAgain);
     let Phase::SignIn(form) = page.state().phase else { panic!("no form") };
@@ -128,8 +128,8 @@ fn a_page_that_comes_back_looks_for_a_newer_version_of_itself_at_most_once_a_min
 #[test]
 fn diagnostics_hold_neither_bodies_nor_names() {
     let mut page = Page::live();
-    page.act(Action::SetDraft(room_id(1), "a secret draft".into()));
-    page.act(Action::Send(room_id(1), "a secret post".into()));
+    page.act(Action::SetDraft(room_id(1), "a secret draft".into(), DRAWN));
+    page.act(Action::Send(room_id(1), "a secret post".into(), DRAWN));
     page.hear(SessionEvent::Diagnostic(shared::session::Diagnostic {
         at: Timestamp(0),
         attempt: shared::ids::AttemptId(3),
@@ -141,4 +141,56 @@ fn diagnostics_hold_neither_bodies_nor_names() {
     for secret in ["secret", "Robin", "general"] {
         assert!(!text.contains(secret), "{text}");
     }
+}
+
+#[test]
+fn the_last_write_says_whether_the_device_keeps_what_is_unsent() {
+    use crate::store::StorageState;
+    let mut page = Page::live();
+    page.hear(SessionEvent::State(ConnectionState::Offline));
+    page.step(|model, _| model.storage(false));
+    page.step(|model, _| model.storage(true));
+    let promised = page.state().status;
+    page.step(|model, _| model.storage(false));
+    // What the session tells is of a change, and may be of before the shelf was opened anew.
+    page.hear(SessionEvent::Storage { ok: true });
+    assert_eq!(page.state().storage, StorageState::Failed);
+    assert_ne!(page.state().status, promised);
+}
+
+#[test]
+fn no_refused_text_is_pushed_away_by_other_notices_and_each_has_its_turn() {
+    use crate::store::NoticeKind;
+    let mut page = Page::live();
+    let leave = |page: &mut Page| {
+        let change = UserChange::RoomRemoved(shared::model::RoomRemoved { room: room_id(1) });
+        page.hear(SessionEvent::User(UserEvent { seq: Seq(1), check: Check([0; 8]), ts: Timestamp(WALL), change }));
+    };
+    leave(&mut page);
+    let ids: Vec<ClientId> = (100..108).map(|n| ClientId::from_bytes([n; 16])).collect();
+    for id in &ids {
+        page.hear(SessionEvent::Queued(item(*id, "lost?")));
+        let error = WireError::new(ErrorCode::NotMember, "no member");
+        page.hear(SessionEvent::Refused { client_id: *id, error });
+    }
+    let shown = |page: &mut Page| -> Vec<Option<ClientId>> {
+        page.state().notices.iter().map(|notice| notice.what.refused()).collect()
+    };
+    let told = |ids: &[ClientId]| ids.iter().copied().map(Some).collect::<Vec<_>>();
+    assert_eq!(shown(&mut page), told(&ids[..NOTICES_SHOWN]));
+    for _ in 0..20 {
+        page.step(|model, ctx| model.copied(ctx.now));
+        page.step(|model, ctx| model.sign_out_failed(ctx.now));
+    }
+    let last = page.state().notices.last().unwrap().clone();
+    assert!(matches!(last.what, NoticeKind::Refused(_)), "{last:?}");
+    assert_eq!(shown(&mut page), [told(&ids[..NOTICES_SHOWN]), vec![None]].concat());
+    page.now += NOTICE_SHOWN_MS;
+    page.welcome(vec![summary(1, "general", 3, 3), summary(2, "build", 5, 2)]);
+    leave(&mut page);
+    for at in 0..ids.len() {
+        assert_eq!(shown(&mut page), told(&ids[at..ids.len().min(at + NOTICES_SHOWN)]));
+        page.hear(SessionEvent::Discarded(ids[at]));
+    }
+    assert!(page.state().notices.is_empty());
 }

@@ -216,8 +216,8 @@ fn a_room_joined_again_has_the_draft_it_was_left_with() {
     let mut page = Page::live();
     let found = SortedMap::from_iter([(room_id(1), "old".to_owned()), (room_id(2), "gone".to_owned())]);
     page.step(|model, _| model.drafts_found(found));
-    page.act(Action::SetDraft(room_id(1), "old and new".into()));
-    page.act(Action::SetDraft(room_id(2), String::new()));
+    page.act(Action::SetDraft(room_id(1), "old and new".into(), DRAWN));
+    page.act(Action::SetDraft(room_id(2), String::new(), DRAWN));
     removed(&mut page, 1);
     removed(&mut page, 2);
     page.welcome(vec![summary(1, "general", 3, 3), summary(2, "build", 5, 2)]);
@@ -233,7 +233,7 @@ fn a_room_visited_again_says_of_its_unsent_posts_what_it_said_before() {
     page.act(Action::OpenRoom(room_id(1)));
     page.open(1, 0);
     for (order, body) in ["in memory", "saved", "on its way", "interrupted"].into_iter().enumerate() {
-        let effects = page.act(Action::Send(room_id(1), body.into()));
+        let effects = page.act(Action::Send(room_id(1), body.into(), DRAWN));
         let (client_id, _) = sent(&effects).unwrap();
         page.hear(SessionEvent::Queued(OutboxItem { order: order as u64, ..item(client_id, body) }));
         if order > 0 {
@@ -260,7 +260,7 @@ fn a_room_visited_again_says_of_its_unsent_posts_what_it_said_before() {
 #[test]
 fn a_post_refused_in_a_room_that_is_gone_is_told_of_and_can_be_copied() {
     let mut page = Page::live();
-    let effects = page.act(Action::Send(room_id(1), "lost?".into()));
+    let effects = page.act(Action::Send(room_id(1), "lost?".into(), DRAWN));
     let (client_id, _) = sent(&effects).unwrap();
     page.hear(SessionEvent::Queued(item(client_id, "lost?")));
     removed(&mut page, 1);

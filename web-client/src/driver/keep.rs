@@ -238,8 +238,8 @@ impl Inner {
             Change::Put(_) | Change::Remove(_) => None,
         };
         let drafts: Vec<RoomId> = changes.iter().filter_map(draft_of).collect();
-        // The session hears of every write; no item is kept under this one.
-        let serials = if serials.is_empty() { vec![0] } else { serials };
+        // The session hears of every write; none of its own has this serial.
+        let serials = if serials.is_empty() { vec![u64::MAX] } else { serials };
         let (driver, era) = (self.driver(), self.era);
         spawn_local(async move {
             let ok = match begun {

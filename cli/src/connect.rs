@@ -119,8 +119,10 @@ fn login_name() -> String {
 pub(crate) fn start(common: &Common, state: &ServerState, account: Account) -> Client {
     let folder = state.outbox(&account);
     let outbox = OutboxFile::open(&folder);
-    if let Err(error) = &outbox {
-        note(&format!("Unsent posts cannot be kept in {}: {error}", folder.display()));
+    match &outbox {
+        Ok(outbox) if outbox.unread() == 0 => {}
+        Ok(_) => note("The outbox holds what this version cannot read; see `holdfast outbox`."),
+        Err(error) => note(&format!("Unsent posts cannot be kept in {}: {error}", folder.display())),
     }
     Client::start(common.server.clone(), account, outbox.ok())
 }

@@ -26,29 +26,38 @@ pub(crate) async fn run(common: &Common, args: OutboxArgs) -> Result<(), End> {
     let mut outbox = OutboxFile::open(&folder)
         .map_err(|error| End::Local(format!("cannot read the outbox in {}: {error}", folder.display())))?;
     let items = outbox.items();
-    if items.is_empty() {
-        note("Nothing is waiting to be sent.");
-        return Ok(());
+    let (unread, elsewhere) = (outbox.unread(), outbox.elsewhere());
+    if unread > 0 {
+        note(&format!("Kept by another version of this program, or damaged, and not read: {unread}."));
+    }
+    if elsewhere > 0 {
+        note(&format!("Held by other holdfast programs that run, which send it: {elsewhere}."));
     }
     if args.discard {
         let changes = items.iter().map(|item| Persist::Remove(item.client_id)).collect();
+        outbox.discard_unread();
         outbox.write(changes).map_err(|error| End::Local(format!("cannot discard: {error}")))?;
-        note(&format!("Discarded: {}.", items.len()));
+        note(&format!("Discarded: {}.", items.len() + unread));
         return Ok(());
     }
-    if args.send {
-        let until = connect::deadline(Some(args.timeout));
-        let client = Client::start(common.server.clone(), account, Some(outbox));
-        let unsent: BTreeSet<_> =
-            items.iter().filter(|item| item.refused.is_none()).map(|item| item.client_id).collect();
-        let refused = items.len() - unsent.len();
-        connect::drive(client, async |client| send(client, unsent, until).await).await?;
-        return match refused {
-            0 => Ok(()),
-            n => Err(End::Refused(format!("refused earlier and still here: {n}; --discard deletes what is here"))),
-        };
+    if items.is_empty() && unread + elsewhere == 0 {
+        note("Nothing is waiting to be sent.");
+        return Ok(());
     }
-    items.iter().try_for_each(|item| line(&describe(item)).map_err(End::from))
+    if !args.send {
+        return items.iter().try_for_each(|item| line(&describe(item)).map_err(End::from));
+    }
+    let until = connect::deadline(Some(args.timeout));
+    let client = Client::start(common.server.clone(), account, Some(outbox));
+    let unsent: BTreeSet<_> = items.iter().filter(|item| item.refused.is_none()).map(|item| item.client_id).collect();
+    let refused = items.len() - unsent.len();
+    connect::drive(client, async |client| send(client, unsent, until).await).await?;
+    match (refused, unread, elsewhere) {
+        (0, 0, 0) => Ok(()),
+        (0, 0, n) => Err(End::TimedOut(format!("held by other holdfast programs: {n}"))),
+        (0, n, _) => Err(End::Local(format!("not read and still here: {n}; --discard deletes what is here"))),
+        (n, _, _) => Err(End::Refused(format!("refused earlier and still here: {n}; --discard deletes what is here"))),
+    }
 }
 
 async fn send(client: &mut Client, mut unsent: BTreeSet<ClientId>, until: Instant) -> Result<(), End> {

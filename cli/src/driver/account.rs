@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shared::model::Person;
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::files::write;
 use super::known_rooms::KnownRooms;
@@ -58,11 +59,12 @@ impl ServerState {
         let last = fs::read_to_string(self.folder.join(CURRENT)).ok();
         let last = last.and_then(|id| read(&self.folder.join(id.trim()).with_extension("json")));
         let Some(name) = name else { return last };
-        if last.as_ref().is_some_and(|last| last.user.name == name) {
+        let name = plain(name);
+        if last.as_ref().is_some_and(|last| plain(&last.user.name) == name) {
             return last;
         }
         let files = fs::read_dir(&self.folder).ok()?.filter_map(Result::ok);
-        let named = files.filter_map(|file| read(&file.path())).filter(|account| account.user.name == name);
+        let named = files.filter_map(|file| read(&file.path())).filter(|account| plain(&account.user.name) == name);
         // Ids grow with time.
         named.max_by_key(|account| account.user.id)
     }
@@ -104,6 +106,12 @@ impl ServerState {
     }
 }
 
+/// A name without what the server does not tell names apart by, so whoever asks for either of two asks for one.
+fn plain(name: &str) -> String {
+    let name: String = name.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+    name.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn read(path: &Path) -> Option<Account> {
     if path.extension()? != "json" {
         return None;
@@ -129,6 +137,14 @@ mod tests {
         assert_eq!(here.find(Some("Ada")).unwrap().token, "token-1");
         assert_eq!(here.find(None).unwrap().token, "token-2", "the one used last");
         assert!(here.find(Some("Eve")).is_none());
+        let zoe = Person { id: UserId::from_bytes([3; 16]), name: "Zo\u{eb} B".into() };
+        here.store(&Account { user: zoe, token: "token-3".into() }).unwrap();
+        for name in [" Ada ", "ada"] {
+            assert_eq!(here.find(Some(name)).unwrap().token, "token-1");
+        }
+        assert_eq!(here.find(Some("Zoe\u{308}  B")).unwrap().token, "token-3");
+        let lin = Person { id: UserId::from_bytes([2; 16]), name: "Lin".into() };
+        here.store(&Account { user: lin, token: "token-2".into() }).unwrap();
         let elsewhere = ServerState::open(state.path(), &ServerUrl::parse("http://h:2").unwrap()).unwrap();
         assert!(elsewhere.find(None).is_none());
         assert!(!format!("{:?}", here.find(None)).contains("token-2"));

@@ -26,6 +26,31 @@ enum Line {
     Remove(ClientId),
 }
 
+/// What the lines of a file come to.
+#[derive(Default)]
+struct Read {
+    items: BTreeMap<ClientId, OutboxItem>,
+    lines: usize,
+    unread: Vec<Vec<u8>>,
+}
+
+impl Read {
+    fn new(bytes: &[u8]) -> Self {
+        let mut this = Self::default();
+        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+            this.lines += 1;
+            match serde_json::from_slice(line) {
+                Ok(Line::Put(item)) => drop(this.items.insert(item.client_id, item)),
+                Ok(Line::Remove(client_id)) => drop(this.items.remove(&client_id)),
+                Err(_) if line.ends_with(b"\n") => this.unread.push(line.to_owned()),
+                // A process that died while it wrote leaves half a line. It was never reported as kept.
+                Err(_) => {}
+            }
+        }
+        this
+    }
+}
+
 /// The outbox of this process.
 #[derive(Debug)]
 pub(crate) struct OutboxFile {
@@ -35,6 +60,10 @@ pub(crate) struct OutboxFile {
     _lock: File,
     items: BTreeMap<ClientId, OutboxItem>,
     lines: usize,
+    /// Whole lines this version cannot read, such as a newer one's. They were reported as kept, so they stay.
+    unread: Vec<Vec<u8>>,
+    /// Unsent items of processes that run.
+    elsewhere: usize,
     /// A write failed, so the end of the file may be torn.
     is_torn: bool,
 }
@@ -47,16 +76,23 @@ impl OutboxFile {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let mut mine: Option<Self> = None;
+        let mut elsewhere = 0;
         for slot in 0..SLOTS {
             let path = folder.join(format!("{slot}.jsonl"));
             if mine.is_some() && !path.exists() {
                 continue;
             }
-            let Some(lock) = try_lock(&folder.join(format!("{slot}.lock")))? else { continue };
+            let Some(lock) = try_lock(&folder.join(format!("{slot}.lock")))? else {
+                elsewhere += fs::read(&path).map_or(0, |bytes| Read::new(&bytes).items.len());
+                continue;
+            };
             match &mut mine {
                 None => mine = Some(Self::load(path, lock)?),
                 Some(mine) => mine.adopt(Self::load(path, lock)?)?,
             }
+        }
+        if let Some(mine) = &mut mine {
+            mine.elsewhere = elsewhere;
         }
         mine.ok_or_else(|| io::Error::other(format!("{SLOTS} other processes of this person are running")))
     }
@@ -66,6 +102,22 @@ impl OutboxFile {
         let mut items: Vec<_> = self.items.values().cloned().collect();
         items.sort_by_key(|item| (item.order, item.queued_at, item.client_id));
         items
+    }
+
+    /// Returns how many lines this version cannot read.
+    pub(crate) const fn unread(&self) -> usize {
+        self.unread.len()
+    }
+
+    /// Forgets the lines this version cannot read, with the next write.
+    pub(crate) fn discard_unread(&mut self) {
+        self.is_torn |= !self.unread.is_empty();
+        self.unread.clear();
+    }
+
+    /// Returns how many unsent items processes held that ran when this outbox was opened.
+    pub(crate) const fn elsewhere(&self) -> usize {
+        self.elsewhere
     }
 
     /// Writes changes and waits until they are on the disk.
@@ -89,7 +141,7 @@ impl OutboxFile {
             text.push(b'\n');
             self.lines += 1;
         }
-        if self.is_torn || self.lines > self.items.len() + SPARE_LINES {
+        if self.is_torn || self.lines > self.items.len() + self.unread.len() + SPARE_LINES {
             return self.rewrite();
         }
         self.is_torn = true;
@@ -111,28 +163,22 @@ impl OutboxFile {
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
-        let mut this = Self { path, file, _lock: lock, items: BTreeMap::new(), lines: 0, is_torn: false };
-        // A process that died while it wrote leaves half a line. It was never reported as kept.
-        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-            this.lines += 1;
-            match serde_json::from_slice(line) {
-                Ok(Line::Put(item)) => drop(this.items.insert(item.client_id, item)),
-                Ok(Line::Remove(client_id)) => drop(this.items.remove(&client_id)),
-                Err(_) => this.is_torn = true,
-            }
-        }
-        // Also a line that is whole but for its end: what is written next would become a part of it.
-        this.is_torn |= bytes.last().is_some_and(|&byte| byte != b'\n');
-        if this.is_torn || (this.lines > 0 && this.items.is_empty()) {
+        let Read { items, lines, unread } = Read::new(&bytes);
+        let mut this = Self { path, file, _lock: lock, items, lines, unread, elsewhere: 0, is_torn: false };
+        // What is written next would become a part of a line without an end.
+        this.is_torn = bytes.last().is_some_and(|&byte| byte != b'\n');
+        if this.is_torn || (this.lines > this.unread.len() && this.items.is_empty()) {
             this.rewrite()?;
         }
         Ok(this)
     }
 
     fn adopt(&mut self, mut orphan: Self) -> io::Result<()> {
-        if orphan.items.is_empty() {
+        if orphan.items.is_empty() && orphan.unread.is_empty() {
             return Ok(());
         }
+        self.is_torn |= !orphan.unread.is_empty();
+        self.unread.append(&mut orphan.unread);
         self.write(orphan.items().into_iter().map(Persist::Put).collect())?;
         orphan.items.clear();
         orphan.rewrite()
@@ -141,7 +187,7 @@ impl OutboxFile {
     /// Writes the file anew with what is needed. The old one stays until the new one is safe.
     fn rewrite(&mut self) -> io::Result<()> {
         self.is_torn = true;
-        if self.items.is_empty() {
+        if self.items.is_empty() && self.unread.is_empty() {
             self.file.set_len(0)?;
             self.file.seek(SeekFrom::Start(0))?;
             self.file.sync_data()?;
@@ -152,12 +198,13 @@ impl OutboxFile {
                 serde_json::to_writer(&mut new, &Line::Put(item))?;
                 new.write_all(b"\n")?;
             }
+            self.unread.iter().try_for_each(|line| new.write_all(line))?;
             new.sync_all()?;
             fs::rename(&new_path, &self.path)?;
             sync_folder(&self.path)?;
             self.file = OpenOptions::new().append(true).open(&self.path)?;
         }
-        self.lines = self.items.len();
+        self.lines = self.items.len() + self.unread.len();
         self.is_torn = false;
         Ok(())
     }
@@ -246,6 +293,42 @@ mod tests {
         outbox.write(vec![Persist::Put(item(2))]).unwrap();
         drop(outbox);
         assert_eq!(OutboxFile::open(folder.path()).unwrap().items(), [item(1), item(2)]);
+    }
+
+    #[test]
+    fn a_line_this_version_cannot_read_stays_until_it_is_discarded() {
+        let folder = tempfile::tempdir().unwrap();
+        let newer = b"{\"put_later\":{\"op\":\"poll\"}}\n";
+        for slot in [0, 1] {
+            fs::write(folder.path().join(format!("{slot}.jsonl")), newer).unwrap();
+        }
+        for order in 1..=2 {
+            let mut outbox = OutboxFile::open(folder.path()).unwrap();
+            assert_eq!((outbox.unread(), outbox.items().len()), (2, 0));
+            // Also where the file is written anew.
+            for _ in 0..=SPARE_LINES {
+                outbox.write(vec![Persist::Put(item(order))]).unwrap();
+            }
+            outbox.write(vec![Persist::Remove(item(order).client_id)]).unwrap();
+        }
+        let text = fs::read(folder.path().join("0.jsonl")).unwrap();
+        assert_eq!(text.windows(newer.len()).filter(|window| window == newer).count(), 2);
+        let mut outbox = OutboxFile::open(folder.path()).unwrap();
+        outbox.discard_unread();
+        outbox.write(Vec::new()).unwrap();
+        drop(outbox);
+        assert_eq!(OutboxFile::open(folder.path()).unwrap().unread(), 0);
+    }
+
+    #[test]
+    fn what_running_processes_hold_is_counted_without_what_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut first = OutboxFile::open(folder.path()).unwrap();
+        first.write((1..=3).map(|order| Persist::Put(item(order))).collect()).unwrap();
+        first.write(vec![Persist::Remove(item(2).client_id)]).unwrap();
+        assert_eq!(OutboxFile::open(folder.path()).unwrap().elsewhere(), 2);
+        drop(first);
+        assert_eq!(OutboxFile::open(folder.path()).unwrap().elsewhere(), 0);
     }
 
     #[test]

@@ -283,3 +283,25 @@ fn a_proxy_of_the_environment_is_taken_neither_by_the_sign_in_nor_by_the_socket(
     let done = ada.run_after(proxied, &["post", "general", "x", "--timeout", "5s"], "");
     assert_eq!(done.code, Some(0), "{done:?}");
 }
+
+#[test]
+fn what_another_program_holds_is_no_empty_outbox() {
+    let mut server = server();
+    let ada = Person::at(&server, "Ada");
+    let mut chat = ada.start(&["chat", "general"]);
+    chat.wait_for("live");
+    server.kill();
+    chat.wait_for("Can't reach the server");
+    chat.say("mine\n");
+    chat.wait_for("saved here, waiting to be sent: mine");
+    for (args, code) in [(&["outbox"][..], 0), (&["outbox", "--send"], 3), (&["outbox", "--discard"], 0)] {
+        let done = ada.run(args);
+        assert_eq!(done.code, Some(code), "{done:?}");
+        assert!(done.stderr.contains("other holdfast programs"), "{done:?}");
+        assert!(!done.stderr.contains("Nothing is waiting"), "{done:?}");
+    }
+    server.restart();
+    chat.end_of_input();
+    assert_eq!(chat.done().code, Some(0));
+    assert_eq!(bodies(&ada, 1), ["mine"]);
+}

@@ -64,6 +64,9 @@ pub(crate) enum Command {
     /// Show, send or discard what is not sent yet
     Outbox(OutboxArgs),
     /// Sign in as somebody new on this server, under --name or your login name
+    ///
+    /// A name is given once. Where this is interrupted, or the link breaks, before the server's answer has come, the name
+    /// may be given to nobody: take another.
     SignIn,
     /// Forget the account on this machine; what it has not sent stays, and its name stays taken on the server
     SignOut,

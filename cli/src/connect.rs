@@ -23,6 +23,8 @@ use crate::terminal::{note, tame};
 /// First and longest wait between attempts to sign in.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(15);
+/// How often it is looked whether another process has done signing in.
+const DOOR_AGAIN: Duration = Duration::from_millis(50);
 /// How long the disk may take, when a command gives up, to store what is to be kept.
 pub(crate) const STORED_WITHIN: Duration = Duration::from_secs(10);
 /// A deadline for commands that have none: longer than any of them runs.
@@ -61,7 +63,7 @@ pub(crate) fn state_of(common: &Common) -> Result<ServerState, End> {
 pub(crate) async fn account(common: &Common, state: &ServerState, until: Instant) -> Result<Account, End> {
     match state.find(common.name.as_deref()) {
         Some(account) => Ok(account),
-        None => new_account(common, state, until).await,
+        None => through_the_door(common, state, until, true).await,
     }
 }
 
@@ -70,23 +72,39 @@ pub(crate) async fn account(common: &Common, state: &ServerState, until: Instant
 /// # Errors
 /// As [`account`].
 pub(crate) async fn new_account(common: &Common, state: &ServerState, until: Instant) -> Result<Account, End> {
+    through_the_door(common, state, until, false).await
+}
+
+async fn through_the_door(common: &Common, state: &ServerState, until: Instant, is_any: bool) -> Result<Account, End> {
     tokio::select! {
-        signed_in = timeout_at(until, sign_in_until_it_works(common, state)) => {
+        signed_in = timeout_at(until, sign_in_until_it_works(common, state, is_any)) => {
             signed_in.unwrap_or_else(|_| Err(End::TimedOut(format!("{} cannot be reached; nothing was sent.", common.server))))
         }
         () = interrupted() => Err(End::Interrupted(None)),
     }
 }
 
-async fn sign_in_until_it_works(common: &Common, state: &ServerState) -> Result<Account, End> {
+async fn sign_in_until_it_works(common: &Common, state: &ServerState, is_any: bool) -> Result<Account, End> {
+    let door = loop {
+        match state.door() {
+            Ok(Some(door)) => break door,
+            Ok(None) => sleep(DOOR_AGAIN).await,
+            Err(error) => return Err(End::Local(format!("no account could be kept here: {error}"))),
+        }
+    };
+    // Another process may have signed in while this one waited for the door.
+    if is_any && let Some(account) = state.find(common.name.as_deref()) {
+        return Ok(account);
+    }
     let mut name = common.name.clone().unwrap_or_else(login_name);
     let mut wait = RETRY_FIRST;
     let mut is_told = false;
     loop {
         match sign_in(&common.server, &name).await {
             Ok(account) => {
+                let kept = state.store_in(&door, &account);
+                kept.map_err(|error| End::Local(format!("cannot keep the account: {error}")))?;
                 note(&format!("Signed in as {} on {}.", account.user.name, common.server));
-                state.store(&account).map_err(|error| End::Local(format!("cannot keep the account: {error}")))?;
                 return Ok(account);
             }
             // A name nobody asked for by name may be another one.

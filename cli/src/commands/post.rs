@@ -32,6 +32,8 @@ const IN_OUTBOX: usize = 64;
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Bytes read from standard input, at most, with `--lines`.
 const INPUT_BYTES: u64 = 64 * 1024 * 1024;
+/// Posts of one call, at most.
+const INPUT_LINES: usize = 1_000_000;
 
 /// Runs the command.
 ///
@@ -55,7 +57,11 @@ fn texts(args: &PostArgs) -> Result<VecDeque<String>, End> {
         Some(text) => text.to_owned(),
     };
     let texts: VecDeque<String> = if args.lines {
-        text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
+        let lines = text.lines().filter(|line| !line.trim().is_empty());
+        if lines.clone().nth(INPUT_LINES).is_some() {
+            return Err(End::Usage(format!("there are more than {INPUT_LINES} lines to post")));
+        }
+        lines.map(str::to_owned).collect()
     } else {
         VecDeque::from([text.trim_end_matches(['\r', '\n']).to_owned()])
     };

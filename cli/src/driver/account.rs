@@ -2,8 +2,8 @@
 //!
 //! Must not live here: the outbox. Invariant: a token is in a file only its owner can read, and in no message or log.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,23 @@ pub(crate) struct Account {
 impl std::fmt::Debug for Account {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Account").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Held by the process that signs in; holds space on the disk for what comes of it.
+const DOOR: &str = "sign-in.lock";
+/// More than an account and what names it take, in bytes.
+const ACCOUNT_BYTES: usize = 8 * 1024;
+
+/// The right to sign in, which one process at a time has. A name that was given and could not be kept would be lost, so
+/// the space for it is there before it is asked for.
+#[derive(Debug)]
+pub(crate) struct Door(File);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        // Zeros that stay do no harm.
+        let _ = self.0.set_len(0);
     }
 }
 
@@ -69,11 +86,37 @@ impl ServerState {
         named.max_by_key(|account| account.user.id)
     }
 
+    /// Takes the right to sign in; none while another process has it.
+    ///
+    /// # Errors
+    /// What the system says; also if there is no space for an account.
+    pub(crate) fn door(&self) -> io::Result<Option<Door>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.folder.join(DOOR))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
+        }
+        let mut door = Door(file);
+        door.0.write_all(&[0; ACCOUNT_BYTES])?;
+        door.0.sync_all()?;
+        Ok(Some(door))
+    }
+
+    /// Stores an account that came of a sign-in, in the space that was kept for it, and makes it the one used last.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn store_in(&self, door: &Door, account: &Account) -> io::Result<()> {
+        door.0.set_len(0)?;
+        self.store(account)
+    }
+
     /// Stores an account and makes it the one used last.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn store(&self, account: &Account) -> io::Result<()> {
+    pub(super) fn store(&self, account: &Account) -> io::Result<()> {
         let id = account.user.id.to_string();
         write(&self.folder.join(&id).with_extension("json"), &serde_json::to_vec(account)?)?;
         write(&self.folder.join(CURRENT), id.as_bytes())

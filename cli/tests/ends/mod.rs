@@ -90,7 +90,8 @@ fn an_outbox_is_sent_to_its_end_though_nobody_reads_the_numbers() {
 
 /// The number before some words of what a command said; 0 where it did not say it.
 fn said(done: &Done, words: &str) -> usize {
-    let before = done.stderr.split(words).next().filter(|before| before.len() < done.stderr.len());
+    let stderr = done.stderr.replace("1 post ", "1 posts ");
+    let before = stderr.split(words).next().filter(|before| before.len() < stderr.len());
     before.map_or(0, |before| before.split_whitespace().next_back().expect("a number").parse().expect("a number"))
 }
 
@@ -304,4 +305,34 @@ fn what_another_program_holds_is_no_empty_outbox() {
     chat.end_of_input();
     assert_eq!(chat.done().code, Some(0));
     assert_eq!(bodies(&ada, 1), ["mine"]);
+}
+
+#[test]
+fn first_calls_at_once_are_one_person() {
+    let server = server();
+    let twin = Person::at(&server, "Twin");
+    let posting: Vec<_> = (0..6).map(|n| twin.start(&["post", "general", &format!("post {n}")])).collect();
+    for one in posting {
+        let done = one.done();
+        assert_eq!(done.code, Some(0), "{done:?}");
+    }
+    assert_eq!(bodies(&twin, 6).len(), 6);
+}
+
+#[test]
+fn no_name_is_asked_for_that_could_not_be_kept() {
+    let server = server();
+    let dora = Person::at(&server, "Dora");
+    let done = dora.run_on_a_full_disk(1, &["post", "general", "x"], "");
+    assert_eq!(done.code, Some(5), "{done:?}");
+    assert_eq!(dora.run(&["post", "general", "x"]).code, Some(0));
+}
+
+#[test]
+fn more_lines_than_one_call_posts_are_refused_before_the_first() {
+    let server = server();
+    let ada = Person::at(&server, "Ada");
+    let done = ada.run_with(&["post", "general", "--lines"], &"x\n".repeat(1_000_001));
+    assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{done:?}");
+    assert!(done.stderr.contains("1000000 lines"), "{done:?}");
 }

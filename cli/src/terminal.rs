@@ -71,7 +71,7 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
 /// Prints a value as one line of JSON.
 ///
 /// # Errors
-/// As [`line`], and if the value has no such form.
+/// As [`line()`], and if the value has no such form.
 pub(crate) fn json_line(value: &impl Serialize) -> io::Result<()> {
     line(&escape(serde_json::to_string(value)?))
 }

@@ -57,7 +57,10 @@ impl Person {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        self.within(Command::new(env!("CARGO_BIN_EXE_holdfast")), args)
+        // Which signals are ignored is inherited; whoever starts the tests may ignore some (`nohup`).
+        let mut command = Command::new("/usr/bin/env");
+        command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_holdfast")]);
+        self.within(command, args)
     }
 
     fn within(&self, mut command: Command, args: &[&str]) -> Command {

@@ -422,7 +422,7 @@ impl World {
             | ConnectionState::Stopped(_) => assert_eq!(self.socket, None, "{:?} with a socket", self.state),
         }
         let (ids, orders): (BTreeSet<_>, Vec<_>) =
-            self.session.outbox().map(|item| (item.client_id, item.order)).unzip();
+            self.session.outbox().map(|item| (item.client_id, (item.order, item.client_id))).unzip();
         assert_eq!(ids, self.outbox, "the outbox is not what was told of it after {after}");
         assert_eq!(ids.len(), orders.len());
         assert!(orders.is_sorted_by(|one, next| one < next), "{orders:?} after {after}");

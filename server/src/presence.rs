@@ -38,9 +38,9 @@ struct Inner {
 
 #[derive(Debug)]
 struct Here {
-    name: String,
+    name: Box<str>,
     rooms: RoomSet,
-    connections: usize,
+    connections: u32,
     /// When the last connection went.
     left: Option<Instant>,
     /// Whether others were told that this person is here.
@@ -65,13 +65,13 @@ impl Presence {
     pub fn enter(&self, user: UserId, name: &str, rooms: impl IntoIterator<Item = RoomId>) {
         let mut inner = self.lock();
         let here = inner.here.entry(user).or_insert_with(|| Here {
-            name: String::new(),
+            name: Box::default(),
             rooms: RoomSet::default(),
             connections: 0,
             left: None,
             told: false,
         });
-        here.name = name.to_owned();
+        here.name = name.into();
         here.rooms = rooms.into_iter().collect();
         here.connections += 1;
         here.left = None;
@@ -95,14 +95,14 @@ impl Presence {
     /// A person goes by another name.
     pub fn rename(&self, user: UserId, name: &str) {
         if let Some(here) = self.lock().here.get_mut(&user) {
-            here.name = name.to_owned();
+            here.name = name.into();
         }
     }
 
     /// Returns the name of a person who is here.
     #[must_use]
     pub fn name(&self, user: UserId) -> Option<String> {
-        self.lock().here.get(&user).map(|here| here.name.clone())
+        self.lock().here.get(&user).map(|here| here.name.to_string())
     }
 
     /// A person became a member of a room, or is one no longer.
@@ -176,7 +176,7 @@ impl Presence {
             for user in untold.drain() {
                 if let Some(here) = here.get_mut(&user) {
                     here.told = true;
-                    told.push((Member { id: user, name: here.name.clone(), online: true }, here.rooms.clone()));
+                    told.push((Member { id: user, name: here.name.to_string(), online: true }, here.rooms.clone()));
                 }
             }
             here.retain(|user, here| {
@@ -188,7 +188,10 @@ impl Presence {
                 }
                 if here.told {
                     let rooms = std::mem::take(&mut here.rooms);
-                    told.push((Member { id: *user, name: std::mem::take(&mut here.name), online: false }, rooms));
+                    told.push((
+                        Member { id: *user, name: std::mem::take(&mut here.name).into(), online: false },
+                        rooms,
+                    ));
                 }
                 false
             });

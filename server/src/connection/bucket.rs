@@ -9,18 +9,26 @@ use std::time::{Duration, Instant};
 /// A token bucket.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
-    burst: u64,
-    per_s: u64,
+    burst: u32,
+    per_s: u32,
     /// Tokens, in thousandths.
     milli: u64,
     since: Instant,
 }
 
 impl Bucket {
-    /// Makes a full bucket.
+    /// Makes a full bucket. More than `u32::MAX` of either is as much as that: there is one for every connection.
     #[must_use]
-    pub const fn new(burst: u64, per_s: u64, now: Instant) -> Self {
-        Self { burst, per_s, milli: burst.saturating_mul(1_000), since: now }
+    pub fn new(burst: u64, per_s: u64, now: Instant) -> Self {
+        let most = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
+        let mut bucket = Self { burst: most(burst), per_s: most(per_s), milli: 0, since: now };
+        bucket.milli = bucket.whole();
+        bucket
+    }
+
+    /// Returns the whole burst, in thousandths of a token.
+    const fn whole(&self) -> u64 {
+        self.burst as u64 * 1_000
     }
 
     /// Takes one token.
@@ -37,18 +45,18 @@ impl Bucket {
     /// How long until there are as many, in milliseconds, at least 1.
     pub fn take_many(&mut self, tokens: u64, now: Instant) -> Result<(), u64> {
         self.refill(now);
-        let wanted = tokens.min(self.burst).saturating_mul(1_000);
+        let wanted = tokens.saturating_mul(1_000).min(self.whole());
         if self.milli >= wanted {
             self.milli -= wanted;
             return Ok(());
         }
-        Err((wanted - self.milli).div_ceil(self.per_s.max(1)).max(1))
+        Err((wanted - self.milli).div_ceil(u64::from(self.per_s.max(1))).max(1))
     }
 
     /// Puts tokens back that were taken for nothing.
     pub fn give_back(&mut self, tokens: u64) {
         let tokens = tokens.saturating_mul(1_000);
-        self.milli = self.milli.saturating_add(tokens).min(self.burst.saturating_mul(1_000));
+        self.milli = self.milli.saturating_add(tokens).min(self.whole());
     }
 
     /// Tells whether the whole burst is there.
@@ -56,15 +64,15 @@ impl Bucket {
     pub fn is_full(&self, now: Instant) -> bool {
         let mut later = *self;
         later.refill(now);
-        later.milli >= self.burst.saturating_mul(1_000)
+        later.milli >= later.whole()
     }
 
     fn refill(&mut self, now: Instant) {
         let passed = u64::try_from(now.saturating_duration_since(self.since).as_millis()).unwrap_or(u64::MAX);
         if passed > 0 {
             // A token a second is one thousandth a millisecond.
-            let gained = passed.saturating_mul(self.per_s);
-            self.milli = self.milli.saturating_add(gained).min(self.burst.saturating_mul(1_000));
+            let gained = passed.saturating_mul(self.per_s.into());
+            self.milli = self.milli.saturating_add(gained).min(self.whole());
             self.since += Duration::from_millis(passed);
         }
     }
@@ -135,6 +143,18 @@ mod tests {
         let later = (0..100).filter(|_| bucket.take(at(120_000)).is_ok()).count();
         assert_eq!(later, 10);
         assert!(!bucket.is_full(at(120_000)) && bucket.is_full(at(122_000)));
+    }
+
+    #[test]
+    fn a_bucket_larger_than_it_counts_is_as_large_as_it_counts() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(u64::MAX, u64::MAX, start);
+        assert!(bucket.is_full(start));
+        assert_eq!(bucket.take_many(u64::MAX, start), Ok(()));
+        assert_eq!(bucket.take(start), Err(1));
+        assert!(bucket.take(start + Duration::from_millis(1)).is_ok());
+        bucket.give_back(u64::MAX);
+        assert!(bucket.is_full(start + Duration::from_millis(1)));
     }
 
     #[test]

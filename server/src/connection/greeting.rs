@@ -10,7 +10,7 @@ use shared::message::{Event, Hello, Message, Reply, Welcome};
 use shared::model::ServerInfo;
 use shared::time::Timestamp;
 
-use super::{Announced, Connection, Phase, open};
+use super::{Announced, Connection, Phase, Whose, open};
 use crate::config::ms;
 use crate::drain::Phase as ServerPhase;
 use crate::socket::Socket;
@@ -47,7 +47,7 @@ impl<S: Socket> Connection<S> {
             self.outlet.lock().push(open::frame_with(&message, plan.roster.as_deref()));
             self.follow_from(room, plan.from, plan.head, Some(plan.head));
         }
-        if let Ok(identity) = self.identity {
+        if let Whose::Shown(identity) = std::mem::replace(&mut self.whose, Whose::Known(user)) {
             self.session_lasts_until(identity.expires);
         }
         self.tell_live();

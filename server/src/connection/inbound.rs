@@ -10,7 +10,6 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use shared::close;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{RequestId, StreamId};
@@ -23,7 +22,7 @@ use shared::model::Person;
 use super::bucket::Window;
 use super::follow::{BURST_BYTES, Follows};
 use super::sends::Send;
-use super::{Announced, Catchup, Connection, Entered, FLOOD_WINDOW, Floods, Phase};
+use super::{Announced, Catchup, Connection, Entered, FLOOD_WINDOW, Floods, Phase, Whose};
 use crate::config::ms;
 use crate::delivery::{Mailbox, Order, Peer};
 use crate::drain::Phase as ServerPhase;
@@ -91,7 +90,7 @@ impl<S: Socket> Connection<S> {
     fn decode_slice(&mut self, mut bytes: &[u8], now: Instant) {
         while !bytes.is_empty() {
             if !self.has_room(now) {
-                self.unread = Bytes::copy_from_slice(bytes);
+                self.unread = bytes.into();
                 return;
             }
             match self.decoder.next(&mut bytes) {
@@ -180,7 +179,8 @@ impl<S: Socket> Connection<S> {
     }
 
     fn on_hello(&mut self, id: Option<RequestId>, mut hello: Hello, now: Instant) {
-        let Ok(identity) = self.identity else { return };
+        let Whose::Shown(identity) = &self.whose else { return };
+        let identity = **identity;
         let mut named = HashSet::new();
         hello.rooms.retain(|ask| named.insert(ask.room));
         if hello.protocol < PROTOCOL_OLDEST {

@@ -10,7 +10,7 @@ use shared::message::{BeatAsked, Closing, Event};
 
 use super::liveness::Action;
 use super::sends::Sends;
-use super::{Connection, Phase, requests};
+use super::{Connection, Phase, Whose, requests};
 use crate::config::ms;
 use crate::socket::Socket;
 use crate::ws::frame;
@@ -133,7 +133,11 @@ impl<S: Socket> Connection<S> {
     }
 
     fn user_for_logs(&self) -> String {
-        self.identity.as_ref().map_or_else(|_| String::new(), |identity| identity.user.to_string())
+        match &self.whose {
+            Whose::Shown(identity) => identity.user.to_string(),
+            Whose::Known(user) => user.to_string(),
+            Whose::Refused(_) => String::new(),
+        }
     }
 }
 

@@ -68,6 +68,17 @@ pub struct Identity {
     pub expires: Timestamp,
 }
 
+/// Whose a socket is, as far as that must still be known.
+#[derive(Clone, Debug)]
+enum Whose {
+    /// Who they said they are, until they are welcomed.
+    Shown(Box<Identity>),
+    /// Nobody's that may come in: the code to close it with.
+    Refused(u16),
+    /// This person's. What was shown is with the [`Peer`].
+    Known(UserId),
+}
+
 /// How far a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -113,12 +124,12 @@ pub struct Connection<S = TcpStream> {
     socket: Arc<S>,
     decoder: Decoder,
     /// Bytes that were read and wait until there is room for what they ask.
-    unread: Bytes,
+    unread: Box<[u8]>,
     outlet: Arc<Outlet>,
     /// Nothing more will be written, and the peer was told so.
     is_finished: bool,
     phase: Phase,
-    identity: Result<Identity, u16>,
+    whose: Whose,
     /// Present from the hello on.
     entered: Option<Entered>,
     sends: Sends,
@@ -194,11 +205,11 @@ impl<S: Socket> Connection<S> {
         Self {
             socket,
             decoder: Decoder::new(limits),
-            unread,
+            unread: Box::from(&*unread),
             outlet,
             is_finished: false,
             phase: Phase::Hello { until: now + ms(timing.first_frame_timeout_ms) },
-            identity,
+            whose: identity.map_or_else(Whose::Refused, |identity| Whose::Shown(Box::new(identity))),
             entered: None,
             sends: Sends::default(),
             requests: VecDeque::new(),
@@ -259,7 +270,7 @@ impl<S: Socket> Connection<S> {
 
     /// Does what can be done without waiting. Returns whether there is more, which others have their turn before.
     fn work(&mut self) -> bool {
-        if let (Phase::Hello { .. }, Err(code)) = (self.phase, self.identity) {
+        if let (Phase::Hello { .. }, &Whose::Refused(code)) = (self.phase, &self.whose) {
             self.close_with(code);
         }
         for _ in 0..ROUNDS {

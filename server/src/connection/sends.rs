@@ -115,7 +115,10 @@ impl Sends {
     /// Takes from the queue until the log has one, answering those that do not get that far.
     pub(super) fn start(&mut self, app: &App, peer: &Peer, now: Instant, mut answer: impl FnMut(Message)) {
         while self.in_flight.is_none() {
-            let Some(send) = self.queue.pop_front() else { return };
+            let Some(send) = self.queue.pop_front() else {
+                // What a full window of them takes is not kept by everybody who ever wrote.
+                return self.queue.shrink_to_fit();
+            };
             match self.judge(send, app, peer, now) {
                 Ok(in_flight) => self.in_flight = Some(Box::new(in_flight)),
                 Err((id, n, error)) => {

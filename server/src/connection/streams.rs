@@ -168,7 +168,9 @@ impl<S: Socket> Connection<S> {
             self.tell(Event::Presence(Presence { changes: changes.to_vec() }));
         }
         let heads: Vec<Head> = match &self.entered {
-            Some(entered) => heads.into_values().filter(|head| !entered.follows.is_open(head.room)).collect(),
+            Some(entered) => {
+                heads.into_iter().map(|(_, head)| head).filter(|head| !entered.follows.is_open(head.room)).collect()
+            }
             None => Vec::new(),
         };
         if !heads.is_empty() {

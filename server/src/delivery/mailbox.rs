@@ -3,7 +3,6 @@
 //! Must not live here: durable events, which are found by cursor. Invariant: a mailbox never grows with how long it is
 //! not read; what is dropped is either merged into something newer or ephemeral.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -11,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use shared::ids::{RoomId, UserId};
 use shared::model::{Head, Member};
+use shared::sorted::SortedMap;
 
 /// Most people whose coming or going waits to be told. More are found when the roster is read again.
 const PRESENCE_LETTERS: usize = 1_000;
@@ -34,8 +34,9 @@ struct Inside {
 /// What waits to be told.
 #[derive(Debug, Default, PartialEq)]
 pub struct Letters {
-    /// New heads of rooms that are not followed in full.
-    pub heads: BTreeMap<RoomId, Head>,
+    /// New heads of rooms that are not followed in full, at most of as many as one person is a member of. In one small
+    /// piece: a single one comes to thousands of connections at once, and what memory that takes is not given back.
+    pub heads: SortedMap<RoomId, Head>,
     /// People who came or went.
     pub presence: BTreeMap<UserId, Arc<Member>>,
     /// Finished `typing` frames.
@@ -107,17 +108,16 @@ impl Mailbox {
 
     /// Tells of a new head. One that is older than what waits says nothing.
     pub fn head(&self, head: Head) {
-        self.put(|inside| match inside.letters().heads.entry(head.room) {
-            Entry::Vacant(place) => {
-                place.insert(head);
-                true
-            }
-            Entry::Occupied(mut place) => {
-                if place.get().seq < head.seq {
-                    place.insert(head);
+        self.put(|inside| {
+            let heads = &mut inside.letters().heads;
+            if let Some(waiting) = heads.get_mut(&head.room) {
+                if waiting.seq < head.seq {
+                    *waiting = head;
                 }
-                false
+                return false;
             }
+            heads.insert(head.room, head);
+            true
         });
     }
 
@@ -228,7 +228,10 @@ mod tests {
         mailbox.head(head(2));
         assert_eq!((rings(&one), look(&one)), (1, false));
         mailbox.head(head(1));
-        assert_eq!(mailbox.take(true).0.unwrap().heads.into_values().collect::<Vec<_>>(), [head(2)]);
+        assert_eq!(
+            mailbox.take(true).0.unwrap().heads.into_iter().map(|(_, head)| head).collect::<Vec<_>>(),
+            [head(2)]
+        );
     }
 
     #[test]

@@ -13,8 +13,9 @@ use super::rows::Sql;
 use super::tables::write;
 use crate::log::tables::{MemberRow, RoomRow, StorageError, UserRow};
 
-/// Rows of each kind that are kept; at more, all are forgotten and read again.
-const ROWS_KEPT: usize = 20_000;
+/// Rows of each kind that are kept; at more, all are forgotten and read again. As many as a table of 8,192 places takes:
+/// who wrote lately is far fewer, and whoever only came in must not cost memory for long.
+const ROWS_KEPT: usize = 7_000;
 
 /// See the module.
 #[derive(Default)]

@@ -210,12 +210,17 @@ pub(super) fn prepare_writer(db: &Connection) -> Result<(), OpenError> {
     insist(db, "wal_autocheckpoint", "0", "0")
 }
 
+/// What a reader keeps of the pages it read, in KiB behind a minus: SQLite's own measure. Whatever is written makes it forget
+/// them all, and the system has them in memory anyway; so more would be memory for little.
+const READER_CACHE: &str = "-256";
+
 /// Sets up a reader's connection.
 ///
 /// # Errors
 /// [`OpenError::Pragma`] if SQLite did not take a setting.
 pub(super) fn prepare_reader(db: &Connection) -> Result<(), OpenError> {
     prepare(db)?;
+    insist(db, "cache_size", READER_CACHE, READER_CACHE)?;
     insist(db, "query_only", "1", "1")
 }
 

@@ -78,6 +78,27 @@ async fn the_list_of_rooms_can_be_narrowed_down_by_name_and_topic() {
     .await;
 }
 
+/// Keyboards repeat a key that is held some thirty times a second, and each room is opened, and another left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_held_down_goes_to_the_next_room_and_not_through_all() {
+    Stage::run("room-keys", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        create_room(&ada, "garden").await;
+        let key = |repeat: bool| {
+            let down =
+                format!("{{ key: 'ArrowDown', altKey: true, repeat: {repeat}, bubbles: true, cancelable: true }}");
+            format!(
+                "(() => {{ const key = new KeyboardEvent('keydown', {down}); document.body.dispatchEvent(key);
+                return [key.defaultPrevented, location.pathname]; }})()"
+            )
+        };
+        let pressed = async |repeat| ada.evaluate::<(bool, String)>(&key(repeat)).await.expect("the page answers");
+        assert_eq!(pressed(true).await, (true, "/r/garden".to_owned()));
+        assert_eq!(pressed(false).await, (true, "/r/general".to_owned()));
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_unread_is_counted_in_the_list_and_in_the_title_until_it_is_seen() {
     Stage::run("unread", options(), async |stage| {

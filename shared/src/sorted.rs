@@ -180,6 +180,11 @@ impl<K: Ord> SortedSet<K> {
         self.keys.binary_search(key).is_ok()
     }
 
+    /// Iterates in ascending order.
+    pub fn iter(&self) -> impl Iterator<Item = &K> {
+        self.keys.iter()
+    }
+
     /// Puts it in. Tells whether it was not there.
     pub fn insert(&mut self, key: K) -> bool {
         let place = self.keys.binary_search(&key);

@@ -13,7 +13,7 @@ use shared::message::{
     BeatAnswer, Body, Command as WireCommand, Event, Live, Message, ReadMark, Reply, TYPING_EVERY_MS, Welcome,
 };
 use shared::model::{Empty, Named, OpenOutcome, Opened, UserChange, UserEvent};
-use shared::session::{Command, ConnectionState, Input, Persist, RequestTag, SessionEvent};
+use shared::session::{Command, ConnectionState, Deadline, Input, Persist, RequestTag, SessionEvent};
 use shared::time::Timestamp;
 
 fn commands(messages: &[Message]) -> Vec<WireCommand> {
@@ -190,6 +190,131 @@ fn a_room_is_asked_for_once_and_left_once_and_too_many_push_out_the_one_opened_l
     assert!(matches!(&shut[..], [WireCommand::Shut(shut)] if shut.room == room()), "{shut:?}");
     assert!(device.wish(Command::Shut { room: room() }).is_empty());
     assert_eq!(device.wish(Command::Open { room: room(), cursor: None, replay: false }).len(), 1);
+}
+
+fn too_fast() -> WireError {
+    WireError::new(ErrorCode::RateLimited, "Too fast.").retry_after(300)
+}
+
+fn another() -> RoomId {
+    RoomId::from_bytes([8; 16])
+}
+
+fn open_another() -> Command {
+    Command::Open { room: another(), cursor: None, replay: false }
+}
+
+/// Takes what was told of opened rooms.
+fn opened(device: &mut Device) -> Vec<Opened> {
+    let opened = |event| match event {
+        SessionEvent::Opened(opened) => Some(opened),
+        _ => None,
+    };
+    device.take_told().into_iter().filter_map(opened).collect()
+}
+
+#[test]
+fn a_room_refused_for_now_is_asked_for_again_from_where_it_stands_and_is_not_called_live() {
+    let mut model = Room::default();
+    let mut device = Device::live(&model);
+    (1..=2).for_each(|key| _ = model.post(user(2), client_id(key), "meanwhile"));
+    let mut asked = device.hear(&Message::event(Event::Room(model.event(Seq(2)).clone())));
+    device.take_told();
+    // The first of them is what a read of the server's storage that failed is answered with.
+    for error in [WireError::new(ErrorCode::Internal, "It failed.").retry_after(700), too_fast()] {
+        let wait = error.retry_after_ms.unwrap();
+        assert_eq!(device.refuse(asked[0].id, error), []);
+        assert_eq!(device.session.state(), ConnectionState::CatchingUp { to_go: 0 });
+        assert_eq!(device.session.next_deadline(), Some((Timestamp(device.now + wait), Deadline::Room)));
+        asked = device.wait();
+        let [WireCommand::Open(open)] = &commands(&asked)[..] else { panic!("{asked:?}") };
+        assert_eq!((open.room, open.cursor), (room(), Some(model.position(Seq(0)))));
+    }
+    assert_eq!(opened(&mut device), [], "it is followed all the time");
+    let outcome = OpenOutcome::Recovered { head: Seq(2), missed: 2 };
+    let answer = Opened { room: room(), outcome, roster: Vec::new(), members: 0 };
+    device.hear(&Message::reply(asked[0].id, Reply::Opened(answer)));
+    (1..=2).for_each(|seq| drop(device.hear(&Message::event(Event::Room(model.event(Seq(seq)).clone())))));
+    assert_eq!(device.session.state(), ConnectionState::Live);
+    assert_eq!((device.session.position(room()), device.session.awaited()), (Some(model.position(Seq(2))), 0));
+}
+
+#[test]
+fn many_rooms_refused_for_now_are_asked_for_one_by_one_the_newest_first_and_for_good_is_for_good() {
+    let mut device = Device::live(&Room::default());
+    let rooms: Vec<RoomId> = (100..110).map(|number| RoomId::from_bytes([number; 16])).collect();
+    let open = |room: &RoomId| Command::Open { room: *room, cursor: None, replay: false };
+    let asked: Vec<Message> = rooms.iter().flat_map(|room| device.wish(open(room))).collect();
+    device.take_told();
+    for message in &asked {
+        device.refuse(message.id, too_fast());
+    }
+    assert_eq!(device.session.state(), ConnectionState::Live, "nothing that is shown is stale");
+    let began = device.now;
+    let mut again = Vec::new();
+    for _ in &rooms {
+        let said = device.wait();
+        let [WireCommand::Open(open)] = &commands(&said)[..] else { panic!("{said:?}") };
+        again.push(open.room);
+        device.refuse(said[0].id, WireError::new(ErrorCode::NotMember, "Join it first."));
+    }
+    assert!(again.iter().rev().eq(&rooms), "{again:?}");
+    assert_eq!(device.now - began, 300 + 100 * (rooms.len() as u64 - 1));
+    let told = opened(&mut device);
+    assert!(told.iter().all(|opened| matches!(opened.outcome, OpenOutcome::Refused { .. })), "{told:?}");
+    assert_eq!(told.len(), rooms.len());
+    assert_ne!(device.session.next_deadline().unwrap().1, Deadline::Room);
+}
+
+#[test]
+fn a_room_whose_leaving_was_refused_is_left_again_and_what_it_kept_from_being_opened_is_opened_then() {
+    let mut device = Device::live(&Room::default());
+    let left = device.wish(Command::Shut { room: room() });
+    device.refuse(left[0].id, too_fast());
+    let asked = device.wish(open_another());
+    assert_eq!(commands(&asked).len(), 1, "what is wished now waits for nothing");
+    device.take_told();
+    device.refuse(asked[0].id, WireError::new(ErrorCode::LimitReached, "One that was left counts."));
+    let left = device.wait();
+    assert!(matches!(&commands(&left)[..], [WireCommand::Shut(shut)] if shut.room == room()), "{left:?}");
+    device.hear(&Message::reply(left[0].id, Reply::Done(Empty {})));
+    let asked = commands(&device.wait());
+    assert!(matches!(&asked[..], [WireCommand::Open(open)] if open.room == another()), "{asked:?}");
+    assert_eq!(device.take_told(), []);
+    assert_eq!(device.session.awaited(), 1);
+}
+
+#[test]
+fn what_is_wished_of_rooms_while_a_hello_is_on_its_way_is_said_after_the_welcome() {
+    let mut device = Device::live(&Room::default());
+    device.lose(close::ABNORMAL);
+    while !matches!(device.session.state(), ConnectionState::Trying { .. }) {
+        device.wait();
+    }
+    let hello = device.input(Input::Opened { attempt: device.attempt });
+    assert_eq!(device.wish(Command::Shut { room: room() }), []);
+    assert_eq!(device.wish(open_another()), []);
+    let left = commands(&device.hear(&Message::reply(hello[0].id, Reply::Welcome(Box::new(welcome())))));
+    assert!(matches!(&left[..], [WireCommand::Shut(shut)] if shut.room == room()), "{left:?}");
+    let asked = commands(&device.wait());
+    assert!(matches!(&asked[..], [WireCommand::Open(open)] if open.room == another()), "{asked:?}");
+}
+
+#[test]
+fn an_answer_to_an_older_word_of_a_room_does_not_say_how_it_stands() {
+    let mut device = Device::live(&Room::default());
+    let first = device.wish(open_another());
+    device.wish(Command::Shut { room: another() });
+    let second = device.wish(open_another());
+    device.take_told();
+    // Refused at once, past the two that wait for their turn: the server ends with the room left.
+    device.refuse(second[0].id, too_fast());
+    let outcome = OpenOutcome::Fresh { snapshot: Room::default().snapshot(10) };
+    let answer = Opened { room: another(), outcome, roster: Vec::new(), members: 0 };
+    device.hear(&Message::reply(first[0].id, Reply::Opened(answer)));
+    assert_eq!(opened(&mut device), []);
+    let asked = commands(&device.wait());
+    assert!(matches!(&asked[..], [WireCommand::Open(open)] if open.room == another()), "{asked:?}");
 }
 
 #[test]

@@ -75,10 +75,10 @@ impl Session {
                     self.requeued(client_id);
                 }
             }
-            Command::Open { room, cursor, replay } => self.open_room(room, cursor, replay),
+            Command::Open { room, cursor, replay } => self.open_room(room, cursor, replay, now),
             Command::Shut { room } => {
                 if self.resume.shut(room) {
-                    self.send_unanswered(WireCommand::Shut(RoomRef { room }));
+                    self.tell_of_room(room, now);
                 }
             }
             Command::Request { tag, command } => self.request(tag, command),
@@ -132,21 +132,36 @@ impl Session {
         self.emit(SessionEvent::Discarded(client_id));
     }
 
-    pub(super) fn open_room(&mut self, room: RoomId, cursor: Option<Position>, replay: bool) {
+    pub(super) fn open_room(&mut self, room: RoomId, cursor: Option<Position>, replay: bool, now: Timestamp) {
         let again = self.resume.is_open(room);
         if let Some(evicted) = self.resume.open(room, cursor, replay) {
-            self.send_unanswered(WireCommand::Shut(RoomRef { room: evicted }));
+            self.tell_of_room(evicted, now);
         }
         if !again {
-            self.ask_for_room(room);
+            self.tell_of_room(room, now);
         }
     }
 
-    pub(super) fn ask_for_room(&mut self, room: RoomId) {
+    /// Asks for a room, if it is followed, or leaves it. A hello that is on its way does not say so any more: it is said
+    /// after the welcome.
+    pub(super) fn tell_of_room(&mut self, room: RoomId, now: Timestamp) {
+        let ask = self.resume.ask(room);
+        if !matches!(self.link, Link::Up(_)) {
+            return self.resume.tell_later(room, 0, now);
+        }
+        self.resume.told(room);
+        // What is answered to an older word of it does not say how it stands after this one.
+        self.pending.retain(|_, pending| !matches!(pending, Pending::Room(other) if *other == room));
+        let command = ask.map_or(WireCommand::Shut(RoomRef { room }), WireCommand::Open);
+        self.send_request(command, Pending::Room(room));
+    }
+
+    /// Says again of a room what was refused for now.
+    pub(super) fn say_again(&mut self, now: Timestamp) {
         if matches!(self.link, Link::Up(_))
-            && let Some(open) = self.resume.ask(room)
+            && let Some(room) = self.resume.next_again(now)
         {
-            self.send_request(WireCommand::Open(open), Pending::Open(room));
+            self.tell_of_room(room, now);
         }
     }
 

@@ -4,8 +4,8 @@
 //! no place here, is noted and changes nothing.
 
 use crate::close;
-use crate::error::WireError;
-use crate::ids::{AttemptId, RequestId};
+use crate::error::{ErrorCode, WireError};
+use crate::ids::{AttemptId, RequestId, RoomId};
 use crate::message::{Ack, Body, Event, Message, Reply, Welcome};
 use crate::model::{OpenOutcome, Opened, RoomChange, RoomEvent};
 use crate::planted::{Bug, is_planted};
@@ -69,10 +69,11 @@ impl Session {
                 }
                 self.settle(ack);
             }
-            (Some(Pending::Open(_)), Reply::Opened(opened)) => self.room_opened(opened, now),
+            (Some(Pending::Room(_)), Reply::Opened(opened)) => self.room_opened(opened, now),
+            (Some(Pending::Room(room)), Reply::Done(_)) if !self.resume.is_open(room) => {}
             (Some(Pending::Caller(tag)), reply) => self.emit(SessionEvent::Answer { tag, result: Ok(reply) }),
             (None, _) => {}
-            (Some(Pending::Beat | Pending::Send(..) | Pending::Open(_)), reply) => {
+            (Some(Pending::Beat | Pending::Send(..) | Pending::Room(_)), reply) => {
                 self.note(Happened::Unreadable { why: format!("an answer of the wrong kind: {}", reply.tag()) }, now);
             }
         }
@@ -130,10 +131,7 @@ impl Session {
                 }
                 AfterRefusal::Again | AfterRefusal::Unknown => {}
             },
-            Some(Pending::Open(room)) => {
-                let outcome = OpenOutcome::Refused { error };
-                self.room_opened(Opened { room, outcome, roster: Vec::new(), members: 0 }, now);
-            }
+            Some(Pending::Room(room)) => self.room_refused(room, error, now),
             Some(Pending::Caller(tag)) => self.emit(SessionEvent::Answer { tag, result: Err(error) }),
             // A refused beat is an answer all the same: the way up works.
             Some(Pending::Beat) => self.beat_answered(id, now),
@@ -232,16 +230,22 @@ impl Session {
             Verdict::Drop => {}
             Verdict::Gap { expected } => {
                 self.note(Happened::Gap { room: event.room, expected, got: event.seq }, now);
-                self.ask_for_room(event.room);
+                self.tell_of_room(event.room, now);
             }
         }
     }
 
     pub(super) fn room_opened(&mut self, opened: Opened, now: Timestamp) {
         let room = opened.room;
+        if let OpenOutcome::Refused { error } = opened.outcome {
+            if self.resume.is_open(room) {
+                self.room_refused(room, error, now);
+            }
+            return;
+        }
         match self.resume.opened(opened) {
             Heard::NotFollowed => {}
-            Heard::Lost => self.ask_for_room(room),
+            Heard::Lost => self.tell_of_room(room, now),
             Heard::Goes(opened, missed) => {
                 if missed > 0 {
                     self.note(Happened::Resumed { missed }, now);
@@ -251,6 +255,20 @@ impl Session {
                 }
                 self.emit(SessionEvent::Opened(opened));
             }
+        }
+    }
+
+    /// A refusal that passes is waited out: what is shown of a room that is followed may be stale until it goes on, and one
+    /// that was left still counts as open there.
+    fn room_refused(&mut self, room: RoomId, error: WireError, now: Timestamp) {
+        // No more are followed than the server takes: it counts one that was left and does not know it yet.
+        let counts_left =
+            error.code == ErrorCode::LimitReached && self.resume.followed() as u64 <= self.limits.open_rooms;
+        if error.retryable || counts_left {
+            self.resume.refused(room, error.retry_after_ms, now);
+        } else if self.resume.shut(room) {
+            let outcome = OpenOutcome::Refused { error };
+            self.emit(SessionEvent::Opened(Opened { room, outcome, roster: Vec::new(), members: 0 }));
         }
     }
 

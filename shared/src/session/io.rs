@@ -341,4 +341,6 @@ pub enum Deadline {
     Reconnect,
     /// The outbox may go on after a retryable refusal.
     Resend,
+    /// A room is asked for again, or left, after a retryable refusal.
+    Room,
 }

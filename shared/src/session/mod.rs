@@ -62,7 +62,8 @@ enum Pending {
     Beat,
     /// And the number it was sent under.
     Send(ClientId, u64),
-    Open(RoomId),
+    /// The newest word about a room: that it is followed, or left.
+    Room(RoomId),
     Caller(RequestTag),
 }
 
@@ -172,6 +173,7 @@ impl Session {
             Input::Erased => self.handle_erased(),
         }
         self.pump(now);
+        self.say_again(now);
         self.settle_sync(now);
         self.flush_puts();
         let state = self.state();
@@ -197,7 +199,8 @@ impl Session {
                 };
                 let late = self.outbox.late_at().filter(|_| up.pace == Pace::Good).map(|at| (at, Deadline::AckLate));
                 let resend = self.outbox.resend_at().map(|at| (at, Deadline::Resend));
-                [Some((up.heartbeat.deadline(), beat)), late, resend].into_iter().flatten().min()
+                let again = self.resume.again_at().map(|at| (at, Deadline::Room));
+                [Some((up.heartbeat.deadline(), beat)), late, resend, again].into_iter().flatten().min()
             }
         }
     }

@@ -3,14 +3,22 @@
 //! Must not live here: sockets, or what an event means. Invariant: what is delivered from one stream is dense and in
 //! order, across any number of connections; a hole appears only with an explicit snapshot.
 
+use std::cmp::Reverse;
+
 use crate::planted::{Bug, is_planted};
-use crate::sorted::SortedMap;
+use crate::sorted::{SortedMap, SortedSet};
 
 use crate::cursor::{Cursor, Offer, Position};
 use crate::ids::{Lsn, RoomId, Seq};
 use crate::limits::OPEN_ROOMS;
 use crate::message::{Hello, OpenRoom, Welcome};
 use crate::model::{OpenOutcome, Opened, ResetReason, RoomEvent, UserEvent};
+use crate::time::Timestamp;
+
+use super::outbox::{RESEND_CAP_MS, RESEND_MS};
+
+/// What is said again of rooms is said at least this far apart, in milliseconds: a server counts every message.
+const AGAIN_EVERY_MS: u64 = 100;
 
 /// One followed room.
 #[derive(Clone, Debug)]
@@ -73,6 +81,11 @@ pub(super) struct Resume {
     acknowledged: SortedMap<RoomId, Seq>,
     /// The same of earlier connections: a log that ends before it is not the one it was.
     owed: SortedMap<RoomId, Seq>,
+    /// Rooms of which the server has yet to be told on this connection: to be asked for where they are followed, else left.
+    /// At most those that were opened on it.
+    again: SortedSet<RoomId>,
+    /// When the next of them may be said.
+    again_at: Timestamp,
     /// Events that came twice since last asked.
     pub(super) duplicates: u64,
 }
@@ -107,6 +120,43 @@ impl Resume {
         self.rooms.remove(&room).is_some()
     }
 
+    pub(super) fn followed(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Notes that the server is to be told of a room, as it then is, once `wait` milliseconds are over.
+    pub(super) fn tell_later(&mut self, room: RoomId, wait: u64, now: Timestamp) {
+        self.again.insert(room);
+        self.again_at = self.again_at.max(now.plus(wait));
+    }
+
+    /// Notes that what was said of a room was refused for now.
+    pub(super) fn refused(&mut self, room: RoomId, retry_after_ms: Option<u64>, now: Timestamp) {
+        self.tell_later(room, retry_after_ms.unwrap_or(RESEND_MS).clamp(AGAIN_EVERY_MS, RESEND_CAP_MS), now);
+    }
+
+    /// Notes that the server is told of a room.
+    pub(super) fn told(&mut self, room: RoomId) {
+        self.again.remove(&room);
+    }
+
+    /// Returns when something is said again of a room.
+    pub(super) fn again_at(&self) -> Option<Timestamp> {
+        self.again.iter().next().map(|_| self.again_at)
+    }
+
+    /// Chooses the room that is told of next. Those that were left first, since the server counts them as open, then the
+    /// one opened last: it is what the person looks at.
+    pub(super) fn next_again(&mut self, now: Timestamp) -> Option<RoomId> {
+        if now < self.again_at {
+            return None;
+        }
+        let rank = |room: &&RoomId| self.rooms.get(room).map(|followed| Reverse(followed.opened));
+        let room = self.again.iter().min_by_key(rank).copied()?;
+        self.again_at = now.plus(AGAIN_EVERY_MS);
+        Some(room)
+    }
+
     /// Says how to ask for a followed room, and notes that it was asked for.
     pub(super) fn ask(&mut self, room: RoomId) -> Option<OpenRoom> {
         let followed = self.rooms.get_mut(&room)?;
@@ -119,6 +169,7 @@ impl Resume {
     pub(super) fn fill_hello(&mut self, hello: &mut Hello) {
         hello.user = self.user.as_ref().map(Cursor::position);
         hello.since = self.since;
+        (self.again, self.again_at) = Default::default();
         let rooms: Vec<RoomId> = self.rooms.keys().copied().collect();
         hello.rooms = rooms.into_iter().filter_map(|room| self.ask(room)).collect();
     }
@@ -165,10 +216,7 @@ impl Resume {
                 let missed = *missed;
                 return Heard::Goes(opened, missed);
             }
-            OpenOutcome::Refused { .. } => {
-                self.rooms.remove(&room);
-                return Heard::Goes(opened, 0);
-            }
+            OpenOutcome::Refused { .. } => return Heard::NotFollowed,
             OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => (snapshot, false),
             OpenOutcome::Reset { snapshot, .. } => (snapshot, true),
         };

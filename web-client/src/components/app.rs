@@ -101,6 +101,8 @@ fn handle_key(state: &State, actions: &Actions, event: &KeyboardEvent) -> bool {
         "F6" => cycle_regions(event.shift_key()),
         "/" if command => actions.act(Action::Open(Dialog::Help)),
         "k" | "K" if command && !event.shift_key() => actions.act(Action::Open(Dialog::Switcher)),
+        // A key that is held down would run through more rooms than a server answers for.
+        "ArrowUp" | "ArrowDown" if event.alt_key() && !command && event.repeat() => {}
         key @ ("ArrowUp" | "ArrowDown") if event.alt_key() && !command => {
             let Some(room) = neighbour(state, key == "ArrowDown", event.shift_key()) else { return false };
             actions.act(Action::OpenRoom(room.summary.room));

@@ -147,11 +147,20 @@ impl Model {
             self.wanted = Some(super::Wanted { name: name.clone(), by_default: false });
         }
         self.resolve(ctx);
+        if let Place::Room(id) = self.place {
+            self.follow(id);
+        }
     }
 
     fn opened(&mut self, opened: &Opened, ctx: &mut Ctx<'_>) {
         if let OpenOutcome::Refused { error } = &opened.outcome {
             let error = error.clone();
+            // The session follows it no longer: what asks for it next is to be heard.
+            self.followed.retain(|followed| *followed != opened.room);
+            self.empty_room(opened.room);
+            if let Some(room) = self.rooms.get_mut(&opened.room) {
+                room.load_failed = Some(error.clone());
+            }
             if matches!(error.code, ErrorCode::NotMember | ErrorCode::NotFound | ErrorCode::Forbidden) {
                 self.drop_room(opened.room, ctx);
             }

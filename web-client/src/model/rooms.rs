@@ -1,7 +1,7 @@
 //! One room as the page holds it, and how an address becomes a room.
 //!
 //! Must not live here: rows and people (`shared::timeline`, `shared::roster`). Invariant: a room followed has been asked
-//! for exactly once; the session asks again after every reconnect.
+//! for exactly once; the session asks again after every reconnect and every refusal that passes.
 
 use shared::ids::{RoomId, Seq, UserId};
 use shared::message::{Command as WireCommand, FindRoom};
@@ -260,7 +260,7 @@ impl Model {
     }
 
     /// Follows a room in full, and the one not visited for longest no longer.
-    fn follow(&mut self, id: RoomId) {
+    pub(super) fn follow(&mut self, id: RoomId) {
         if let Some(at) = self.followed.iter().position(|followed| *followed == id) {
             self.followed.remove(at);
             self.followed.push(id);
@@ -284,7 +284,7 @@ impl Model {
     }
 
     /// Lets go of a room's rows: without events they would grow stale unnoticed.
-    fn empty_room(&mut self, id: RoomId) {
+    pub(super) fn empty_room(&mut self, id: RoomId) {
         self.await_no_page(id);
         let Some(me) = self.me.clone() else { return };
         let Some(room) = self.rooms.get_mut(&id) else { return };

@@ -106,7 +106,11 @@ fn missing(frame: &Frame, props: &TimelineProps, count: u64, before: Seq) -> Htm
 pub(super) fn draw_head(frame: &Frame, props: &TimelineProps) -> Html {
     let (view, timeline) = (&props.view, &props.view.timeline);
     if !view.loaded {
-        return html! { <div class="beginning"><p>{ frame.word(Word::Loading) }</p></div> };
+        let words = match &view.load_failed {
+            Some(error) => error_words(frame.language, error).into(),
+            None => frame.word(Word::Loading),
+        };
+        return html! { <div class="beginning"><p>{ words }</p></div> };
     }
     let earlier = timeline.earlier();
     if earlier > 0 {

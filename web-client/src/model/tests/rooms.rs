@@ -98,6 +98,25 @@ fn the_room_not_visited_for_longest_is_followed_no_longer() {
 }
 
 #[test]
+fn a_room_that_may_not_be_followed_says_so_and_is_asked_for_again_by_a_click_and_by_the_next_welcome() {
+    let mut page = Page::live();
+    let refuse = |page: &mut Page| {
+        let outcome = OpenOutcome::Refused { error: WireError::new(ErrorCode::LimitReached, "too many") };
+        page.hear(SessionEvent::Opened(Opened { room: room_id(1), outcome, roster: Vec::new(), members: 0 }));
+        let view = page.state().view.unwrap();
+        assert!(!view.loaded && view.load_failed.is_some(), "its rows would grow stale unnoticed");
+    };
+    refuse(&mut page);
+    assert_eq!(opened(&page.act(Action::OpenRoom(room_id(1)))), Some(room_id(1)));
+    refuse(&mut page);
+    let rooms = vec![summary(1, "general", 3, 3), summary(2, "build", 5, 2)];
+    assert_eq!(opened(&page.welcome(rooms.clone())), Some(room_id(1)));
+    assert_eq!(opened(&page.welcome(rooms)), None, "the session does it");
+    page.open(1, 3);
+    assert!(page.state().view.unwrap().load_failed.is_none());
+}
+
+#[test]
 fn leaving_the_room_on_screen_shows_another_one() {
     let mut page = Page::live();
     page.act(Action::OpenRoom(room_id(2)));

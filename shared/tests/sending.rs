@@ -8,7 +8,7 @@ use shared::error::{ErrorCode, WireError};
 use shared::ids::{ClientId, RoomId, Seq};
 use shared::message::{Body, Command as WireCommand, Event, Message};
 use shared::model::{OpenOutcome, Opened};
-use shared::session::{Command, ConnectionState, Deadline, Input};
+use shared::session::{Command, ConnectionState, Deadline, Input, SessionEvent};
 
 fn numbers(messages: &[Message]) -> Vec<(u64, ClientId)> {
     let post = |message: &Message| match &message.body {
@@ -116,6 +116,24 @@ fn a_post_set_aside_after_passing_refusals_leaves_its_number_to_the_next() {
     }
     let next = device.refuse(first.id, WireError::new(ErrorCode::Internal, "A bug."));
     assert_eq!(numbers(&next), [(1, client_id(2))]);
+}
+
+#[test]
+fn what_was_refused_for_now_is_not_on_its_way_once_the_link_is_lost() {
+    let mut device = Device::live(&Room::default());
+    let (first, second, third) = (device.write(1), device.write(2), device.write(3));
+    device.refuse(first.id, too_fast());
+    device.refuse(second.id, behind());
+    device.refuse(third.id, WireError::new(ErrorCode::Forbidden, "Not here."));
+    assert_eq!(numbers(&device.queue(4)), []);
+    device.take_told();
+    device.lose(shared::close::ABNORMAL);
+    let interrupted = |event| match event {
+        SessionEvent::Interrupted(client_id) => Some(client_id),
+        _ => None,
+    };
+    let told: Vec<ClientId> = device.take_told().into_iter().filter_map(interrupted).collect();
+    assert_eq!(told, [client_id(1), client_id(2)], "not what is refused for good, nor what was never written");
 }
 
 #[test]

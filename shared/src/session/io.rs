@@ -285,7 +285,8 @@ pub enum SessionEvent {
     Saved(ClientId),
     /// An item was written to a socket; its outcome is unknown until it is acknowledged or refused.
     Sending(ClientId),
-    /// An item's connection was lost before its answer came. It waits and is sent again, under the same key.
+    /// The connection that an item was written to was lost before it was taken, or refused for good. It waits and is sent
+    /// again, under the same key.
     Interrupted(ClientId),
     /// An item is committed.
     Acked(Ack),

@@ -305,8 +305,8 @@ impl Outbox {
     }
 
     /// Notes that the connection is gone: everything in flight waits again. `blamed` says that the close was for what
-    /// was sent; the oldest in flight is then struck, and parked after [`POISON_TRIES`]. Returns what was in flight and
-    /// waits now, and what was parked.
+    /// was sent; the oldest in flight is then struck, and parked after [`POISON_TRIES`]. Returns what was sent on it and
+    /// waits now, also after a refusal that passes, and what was parked.
     pub(super) fn lost(&mut self, blamed: Option<WireError>) -> (Vec<ClientId>, Option<(ClientId, WireError)>) {
         if is_planted(Bug::DroppedOnLoss) || is_planted(Bug::ChangeDropped) {
             let is_kept = |item: &OutboxItem| is_planted(Bug::ChangeDropped) && matches!(item.op, SendOp::Post { .. });
@@ -317,20 +317,19 @@ impl Outbox {
         let mut interrupted = Vec::new();
         let mut blamed = blamed;
         for entry in self.entries.values_mut() {
-            entry.n = None;
-            if !matches!(entry.flight, Flight::Sent { .. }) {
-                continue;
-            }
-            entry.flight = Flight::Waiting;
-            if let Some(error) = blamed.take() {
-                entry.strikes += 1;
-                if entry.strikes >= POISON_TRIES {
-                    entry.flight = Flight::Parked;
-                    entry.item.refused = Some(error.clone());
-                    parked = Some((entry.item.client_id, error));
+            let was_sent = entry.n.take().is_some();
+            if matches!(entry.flight, Flight::Sent { .. }) {
+                entry.flight = Flight::Waiting;
+                if let Some(error) = blamed.take() {
+                    entry.strikes += 1;
+                    if entry.strikes >= POISON_TRIES {
+                        entry.flight = Flight::Parked;
+                        entry.item.refused = Some(error.clone());
+                        parked = Some((entry.item.client_id, error));
+                    }
                 }
             }
-            if entry.flight == Flight::Waiting {
+            if was_sent && entry.flight == Flight::Waiting {
                 interrupted.push(entry.item.client_id);
             }
         }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::Seq;
 use shared::message::Ack;
-use shared::model::{HistoryPage, OpenOutcome, Opened, ResetReason, Snapshot};
+use shared::model::{HistoryPage, OpenOutcome, Opened, PostRef, ResetReason, Snapshot};
 use shared::session::SendOp;
 use shared::timeline::{Row, RowKey, Status, Timeline};
 
@@ -248,6 +248,50 @@ fn a_change_of_mine_is_marked_while_it_is_saved_and_reverts_by_doing_nothing() {
     assert_eq!(row(&timeline).pending[0].status, Status::Sent, "committed, and its event is on its way");
     timeline.event(model.event(seq));
     assert_eq!((row(&timeline).body.as_deref(), row(&timeline).pending.len()), (Some("as it will be"), 0));
+}
+
+#[test]
+fn a_change_is_shown_on_the_post_it_is_meant_for_and_on_no_other_in_its_place() {
+    let edit = |number, key| {
+        let post = PostRef { seq: Seq(1), client_id: key };
+        item(number, SendOp::Edit { post, body: format!("edit {number}") })
+    };
+    let pending = |timeline: &Timeline| -> Vec<_> {
+        timeline.post(Seq(1)).unwrap().pending.iter().map(|change| change.client_id).collect()
+    };
+    let mut timeline = Timeline::new(user(ME));
+    let mut model = Room::default();
+    model.post(user(ME), client_id(7), "mine");
+    timeline.opened(&fresh(model.snapshot(PAGE)));
+    timeline.queued(&edit(20, Some(client_id(7))));
+    timeline.refused(client_id(20), &WireError::new(ErrorCode::Forbidden, "no"));
+    timeline.queued(&edit(21, Some(client_id(7))));
+    // An older version of the page did not say which post it meant.
+    timeline.queued(&edit(22, None));
+    assert_eq!(pending(&timeline), [20, 21, 22].map(client_id));
+
+    let mut restored = Room::default();
+    restored.post(user(ME), client_id(77), "mine, too");
+    let snapshot = restored.snapshot(PAGE);
+    timeline.opened(&opened(OpenOutcome::Reset { reason: ResetReason::Forked, snapshot }));
+    assert_eq!(pending(&timeline), [client_id(22)]);
+    timeline.sending(client_id(21));
+    assert_eq!(pending(&timeline), [client_id(22)], "nor when it comes further");
+    let history = restored.history(Seq(2), PAGE);
+    timeline.history(&history, Seq(2));
+    timeline.queued(&edit(23, Some(client_id(77))));
+    assert_eq!(pending(&timeline), [22, 23].map(client_id));
+
+    // The same of a post of mine that is acknowledged and whose event has not come.
+    let mut timeline = Timeline::new(user(ME));
+    timeline.opened(&fresh(Room::default().snapshot(PAGE)));
+    timeline.queued(&edit(20, Some(client_id(7))));
+    timeline.queued(&my_post(1));
+    timeline.acked(&ack(1, Seq(1)));
+    assert_eq!(pending(&timeline), []);
+    timeline.queued(&edit(21, Some(client_id(1))));
+    timeline.sending(client_id(20));
+    assert_eq!(pending(&timeline), [client_id(21)]);
 }
 
 #[test]

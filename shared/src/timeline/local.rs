@@ -9,6 +9,7 @@ use super::row::{PendingChange, PostRow, RowKey, Status};
 use crate::error::WireError;
 use crate::ids::{ClientId, Seq, UserId};
 use crate::message::Ack;
+use crate::model::PostRef;
 use crate::planted::{Bug, is_planted};
 use crate::session::{OutboxItem, SendOp};
 use crate::time::Timestamp;
@@ -28,7 +29,7 @@ pub(super) struct Local {
 #[derive(Clone, Debug)]
 struct LocalChange {
     order: u64,
-    post: Seq,
+    post: PostRef,
     committed: Option<Seq>,
     shown: PendingChange,
 }
@@ -65,9 +66,11 @@ impl Local {
         (0..self.len()).find(|index| self.row(*index).is_some_and(|row| row.key == key))
     }
 
-    /// Returns the changes of mine that the row of a post shows.
-    pub(super) fn pending(&self, post: Seq) -> Vec<PendingChange> {
-        self.changes.iter().filter(|change| change.post == post).map(|change| change.shown.clone()).collect()
+    /// Returns the changes of mine that the row of a post shows. A change of a post that another one has taken the place of
+    /// is shown on no row.
+    pub(super) fn pending(&self, seq: Seq, client_id: ClientId) -> Vec<PendingChange> {
+        let is_meant = |post: PostRef| post.seq == seq && post.client_id.is_none_or(|key| key == client_id);
+        self.changes.iter().filter(|change| is_meant(change.post)).map(|change| change.shown.clone()).collect()
     }
 
     /// Takes an item in, or takes its newer state over.
@@ -93,7 +96,7 @@ impl Local {
                 self.changes.retain(|change| change.shown.client_id != item.client_id);
                 let at = self.changes.partition_point(|change| change.order <= item.order);
                 let shown = PendingChange { client_id: item.client_id, op: item.op.clone(), status };
-                self.changes.insert(at, LocalChange { order: item.order, post: post.seq, committed: None, shown });
+                self.changes.insert(at, LocalChange { order: item.order, post: *post, committed: None, shown });
                 self.show_on_landed(post.seq);
                 Touched::Post(post.seq)
             }
@@ -153,7 +156,7 @@ impl Local {
             return Touched::Nothing;
         };
         set(&mut change.shown.status);
-        let post = change.post;
+        let post = change.post.seq;
         self.show_on_landed(post);
         Touched::Post(post)
     }
@@ -169,7 +172,7 @@ impl Local {
                 landed.seq = Some(ack.seq);
                 landed.ts = ack.ts;
                 landed.status = Status::Sent;
-                landed.pending = self.pending(ack.seq);
+                landed.pending = self.pending(ack.seq, ack.client_id);
                 let at = self.landed.partition_point(|other| other.seq < row.seq);
                 self.landed.insert(at, row);
             }
@@ -178,7 +181,7 @@ impl Local {
         let Some(at) = self.changes.iter().position(|change| change.shown.client_id == ack.client_id) else {
             return Touched::Nothing;
         };
-        let post = self.changes[at].post;
+        let post = self.changes[at].post.seq;
         if ack.seq > head {
             self.changes[at].committed = Some(ack.seq);
             self.changes[at].shown.status = Status::Sent;
@@ -198,7 +201,7 @@ impl Local {
         let Some(at) = self.changes.iter().position(|change| change.shown.client_id == client_id) else {
             return Touched::Nothing;
         };
-        let post = self.changes.remove(at).post;
+        let post = self.changes.remove(at).post.seq;
         self.show_on_landed(post);
         Touched::Post(post)
     }
@@ -216,7 +219,7 @@ impl Local {
         self.changes.retain(|change| {
             let passed = change.committed.is_some_and(|seq| seq <= head);
             if passed {
-                settled.push(change.post);
+                settled.push(change.post.seq);
             }
             !passed
         });
@@ -242,9 +245,9 @@ impl Local {
     }
 
     fn show_on_landed(&mut self, post: Seq) {
-        let pending = self.pending(post);
-        if let Some(row) = self.landed.iter_mut().find(|row| row.seq == Some(post)) {
-            Arc::make_mut(row).pending = pending;
+        if let Some(at) = self.landed.iter().position(|row| row.seq == Some(post)) {
+            let pending = self.pending(post, self.landed[at].client_id);
+            Arc::make_mut(&mut self.landed[at]).pending = pending;
         }
     }
 }

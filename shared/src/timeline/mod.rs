@@ -374,9 +374,8 @@ impl Timeline {
     }
 
     fn show_pending(&mut self, seq: Seq) {
-        let pending = self.local.pending(seq);
         if let Some(row) = self.confirmed.post_mut(seq) {
-            row.pending = pending;
+            row.pending = self.local.pending(seq, row.client_id);
         }
     }
 
@@ -393,7 +392,7 @@ impl Timeline {
         for change in self.changes.iter().filter(|change| change.post == post.seq) {
             row.apply(change);
         }
-        row.pending = self.local.pending(post.seq);
+        row.pending = self.local.pending(post.seq, post.client_id);
         self.local.came_back(row.key);
         self.confirmed.put(post.seq, post.ordinal, Row::Post(Arc::new(row)));
     }

@@ -13,7 +13,7 @@ use shared::error::{ErrorCode, WireError};
 use shared::ids::Seq;
 use shared::message::Ack;
 use shared::model::{HistoryPage, OpenOutcome, Opened, PostRef, ResetReason, Snapshot};
-use shared::session::SendOp;
+use shared::session::{OutboxItem, SendOp};
 use shared::timeline::{Row, RowKey, Status, Timeline};
 
 fn fresh(snapshot: Snapshot) -> Opened {
@@ -292,6 +292,23 @@ fn a_change_is_shown_on_the_post_it_is_meant_for_and_on_no_other_in_its_place() 
     timeline.queued(&edit(21, Some(client_id(1))));
     timeline.sending(client_id(20));
     assert_eq!(pending(&timeline), [client_id(21)]);
+}
+
+#[test]
+fn what_two_lives_wrote_under_one_order_is_shown_in_the_order_in_which_it_is_sent() {
+    let edit = |number| item(number, SendOp::Edit { post: Seq(1).into(), body: format!("edit {number}") });
+    let mut timeline = Timeline::new(user(ME));
+    let mut model = Room::default();
+    model.post(user(ME), client_id(90), "mine");
+    timeline.opened(&fresh(model.snapshot(PAGE)));
+    for (order, number) in [(0, 9), (0, 1), (1, 3), (0, 5)] {
+        timeline.queued(&OutboxItem { order, ..my_post(number) });
+        timeline.queued(&OutboxItem { order, ..edit(10 + number) });
+    }
+    assert_eq!(bodies(&timeline), ["mine", "mine 1", "mine 5", "mine 9", "mine 3"]);
+    let row = timeline.post(Seq(1)).unwrap();
+    let pending: Vec<_> = row.pending.iter().map(|change| change.client_id).collect();
+    assert_eq!(pending, [11, 15, 19, 13].map(client_id));
 }
 
 #[test]

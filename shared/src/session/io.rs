@@ -71,8 +71,8 @@ pub enum Input {
         /// It is on the device for good.
         ok: bool,
     },
-    /// Unsent items found on the device, this tab's or an orphan's. Sent without a click, in order, after those that
-    /// are already queued.
+    /// Unsent items found on the device, this tab's or an orphan's. Sent without a click, by the orders they were stored
+    /// with, among those that are already queued; where two have the same one, by their keys.
     Restored {
         /// In any order.
         items: Vec<OutboxItem>,

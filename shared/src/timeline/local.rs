@@ -80,6 +80,8 @@ impl Local {
             (None, true) => Status::Interrupted,
             (None, false) => Status::Queued,
         };
+        // As the outbox has it: two lives may have used one order.
+        let place = (item.order, item.client_id);
         match &item.op {
             SendOp::Post { body } => {
                 let key = RowKey::Post { by: me, client_id: item.client_id };
@@ -87,14 +89,14 @@ impl Local {
                     return Touched::Nothing;
                 }
                 self.unsent.retain(|(_, row)| row.key != key);
-                let at = self.unsent.partition_point(|(order, _)| *order <= item.order);
+                let at = self.unsent.partition_point(|(order, row)| (*order, row.client_id) < place);
                 let row = fresh_row(item, body, key, me, name, status);
                 self.unsent.insert(at, (item.order, Arc::new(row)));
                 Touched::Own
             }
             SendOp::Edit { post, .. } | SendOp::Delete { post } | SendOp::React { post, .. } => {
                 self.changes.retain(|change| change.shown.client_id != item.client_id);
-                let at = self.changes.partition_point(|change| change.order <= item.order);
+                let at = self.changes.partition_point(|change| (change.order, change.shown.client_id) < place);
                 let shown = PendingChange { client_id: item.client_id, op: item.op.clone(), status };
                 self.changes.insert(at, LocalChange { order: item.order, post: *post, committed: None, shown });
                 self.show_on_landed(post.seq);

@@ -12,7 +12,7 @@ use shared::limits::{OPEN_ROOMS, PENDING_REQUESTS};
 use shared::message::{
     BeatAnswer, Body, Command as WireCommand, Event, Live, Message, ReadMark, Reply, TYPING_EVERY_MS, Welcome,
 };
-use shared::model::{Empty, Named, OpenOutcome, Opened, UserChange, UserEvent};
+use shared::model::{Empty, Named, OpenOutcome, Opened, ResetReason, RoomSummary, UserChange, UserEvent};
 use shared::session::{Command, ConnectionState, Deadline, Input, Persist, RequestTag, SessionEvent};
 use shared::time::Timestamp;
 
@@ -72,15 +72,48 @@ fn every_request_is_answered_once_and_at_most_so_many_wait() {
     assert!(lost.iter().all(|(_, result)| *result == Err(ErrorCode::Unavailable)));
 }
 
+/// The read positions that were said.
+fn reads(messages: &[Message]) -> Vec<(RoomId, u64)> {
+    let read = |command| match command {
+        WireCommand::Read(mark) => Some((mark.room, mark.posts)),
+        _ => None,
+    };
+    commands(messages).into_iter().filter_map(read).collect()
+}
+
+#[test]
+fn after_a_reset_no_more_is_said_to_be_read_than_there_is_and_what_was_read_since_is_said() {
+    let mut model = Room::default();
+    (1..=5).for_each(|key| _ = model.post(user(2), client_id(key), "restored"));
+    let mark = |device: &mut Device, posts| device.wish(Command::MarkRead { room: room(), posts });
+    let mut device = Device::live(&Room::default());
+    mark(&mut device, 9);
+    device.open_room(OpenOutcome::Reset { reason: ResetReason::Ahead, snapshot: model.snapshot(10) });
+    assert_eq!(reads(&mark(&mut device, 6)), [(room(), 6)]);
+
+    // The server may have forgotten a position that it had said to know, and says how many posts there are in a room that
+    // is not followed.
+    let mut device = Device::live(&Room::default());
+    mark(&mut device, 9);
+    device.hear(&Message::event(Event::Read(ReadMark { room: room(), posts: 9 })));
+    let summary = |posts, read| RoomSummary {
+        room: room(),
+        name: "general".to_owned(),
+        title: String::new(),
+        joined: true,
+        members: 1,
+        head: Seq(posts),
+        posts,
+        read,
+    };
+    for (posts, read, said) in [(9, 9, None), (9, 3, Some(9)), (5, 3, Some(5)), (5, 5, None)] {
+        let (_, after) = return_to(&mut device, &Welcome { rooms: vec![summary(posts, read)], ..welcome() });
+        assert_eq!(reads(&after), Vec::from_iter(said.map(|posts| (room(), posts))));
+    }
+}
+
 #[test]
 fn what_was_read_is_said_when_it_grows_and_again_on_every_new_connection() {
-    let reads = |messages: &[Message]| {
-        let read = |command| match command {
-            WireCommand::Read(mark) => Some((mark.room, mark.posts)),
-            _ => None,
-        };
-        commands(messages).into_iter().filter_map(read).collect::<Vec<_>>()
-    };
     let mut device = Device::live(&Room::default());
     let mark = |device: &mut Device, posts| device.wish(Command::MarkRead { room: room(), posts });
     assert_eq!(reads(&mark(&mut device, 5)), [(room(), 5)]);

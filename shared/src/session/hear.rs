@@ -17,7 +17,7 @@ use super::io::SessionEvent;
 use super::link::{Link, Pace, Sync, Up};
 use super::outbox::AfterRefusal;
 use super::resume::{Heard, Verdict};
-use super::{Pending, Session};
+use super::{Pending, ReadTo, Session, Told};
 
 impl Session {
     pub(super) fn handle_received(&mut self, attempt: AttemptId, text: &str, now: Timestamp) {
@@ -98,7 +98,11 @@ impl Session {
             pace: Pace::Good,
         }));
         for room in &welcome.rooms {
-            self.read_taken(room.room, room.read);
+            if let Some(read) = self.reads.get_mut(&room.room) {
+                // A server that was set back has fewer posts, and has forgotten what it was told.
+                read.posts = read.posts.min(room.posts);
+                read.told = if read.posts <= room.read { Told::Taken } else { Told::No };
+            }
         }
         self.emit(SessionEvent::Welcomed {
             you: welcome.you,
@@ -250,8 +254,11 @@ impl Session {
                 if missed > 0 {
                     self.note(Happened::Resumed { missed }, now);
                 }
-                if let OpenOutcome::Reset { reason, .. } = opened.outcome {
-                    self.note(Happened::ResetRoom { room, reason }, now);
+                if let OpenOutcome::Reset { reason, snapshot } = &opened.outcome {
+                    self.note(Happened::ResetRoom { room, reason: *reason }, now);
+                    if let Some(read) = self.reads.get_mut(&room) {
+                        *read = ReadTo { posts: read.posts.min(snapshot.total), told: Told::No };
+                    }
                 }
                 self.emit(SessionEvent::Opened(opened));
             }

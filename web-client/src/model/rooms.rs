@@ -178,7 +178,8 @@ impl Model {
     pub(super) fn put_room(&mut self, summary: RoomSummary) {
         let Some(me) = &self.me else { return };
         if let Some(room) = self.rooms.get_mut(&summary.room) {
-            let read = room.summary.read.max(summary.read);
+            // A server that was set back has fewer posts than were read.
+            let read = room.summary.read.max(summary.read).min(summary.posts);
             room.summary = RoomSummary { read, ..summary };
             return;
         }

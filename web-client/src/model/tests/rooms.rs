@@ -70,6 +70,15 @@ fn unread_counts_what_others_wrote_and_shows_in_the_title() {
 }
 
 #[test]
+fn after_the_server_was_set_back_what_comes_is_unread_also_in_a_room_that_was_not_open() {
+    let mut page = Page::live();
+    page.act(Action::MarkRead(room_id(2), 5));
+    page.welcome(vec![summary(1, "general", 3, 3), summary(2, "build", 2, 2)]);
+    page.hear(SessionEvent::Heads(vec![shared::model::Head { room: room_id(2), seq: Seq(4), posts: 4 }]));
+    assert_eq!(page.state().unread(), 2);
+}
+
+#[test]
 fn the_new_divider_is_frozen_while_the_room_is_shown() {
     let mut page = Page::live();
     page.act(Action::OpenRoom(room_id(2)));

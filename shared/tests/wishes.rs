@@ -151,6 +151,22 @@ fn what_the_server_knows_to_be_read_is_not_said_again_and_the_rest_not_all_at_on
     );
 }
 
+#[test]
+fn a_read_position_refused_for_now_is_said_again_after_the_next_beat() {
+    let mut device = Device::live(&Room::default());
+    let (refused, forbidden) = (another(), RoomId::from_bytes([7; 16]));
+    let mark = |device: &mut Device, room| device.wish(Command::MarkRead { room, posts: 3 })[0].id;
+    let (first, second) = (mark(&mut device, refused), mark(&mut device, forbidden));
+    device.refuse(first, too_fast());
+    device.refuse(second, WireError::new(ErrorCode::NotMember, "Join it first."));
+    let answer =
+        |beat: &Message| Message::reply(beat.id, Reply::Beat(BeatAnswer { now: Timestamp(0), reconnect_spread_ms: 0 }));
+    let beat = device.wait();
+    assert_eq!(reads(&device.hear(&answer(&beat[0]))), [(refused, 3)]);
+    let beat = device.wait();
+    assert_eq!(reads(&device.hear(&answer(&beat[0]))), [], "once, if it is taken");
+}
+
 /// What a person took back is found by no later life, though the device would not take its removal at once.
 #[test]
 fn what_was_taken_back_is_removed_from_the_device_when_it_takes_something_again() {

@@ -6,7 +6,7 @@
 use crate::close;
 use crate::cursor::Position;
 use crate::error::{ErrorCode, WireError};
-use crate::ids::{ClientId, RoomId};
+use crate::ids::{ClientId, RequestId, RoomId};
 use crate::limits::{OUTBOX_ITEMS, PENDING_REQUESTS};
 use crate::message::{Command as WireCommand, MarkRead, RoomRef, TYPING_EVERY_MS};
 use crate::time::Timestamp;
@@ -192,12 +192,13 @@ impl Session {
         let mut marks = Vec::new();
         for (room, read) in self.reads.iter_mut().filter(|(_, read)| read.told == Told::No && read.posts > 0).take(left)
         {
-            read.told = Told::Said;
-            marks.push(MarkRead { room: *room, posts: read.posts });
+            self.request = RequestId(self.request.0 + 1);
+            read.told = Told::Said(self.request);
+            marks.push((self.request, MarkRead { room: *room, posts: read.posts }));
         }
         self.reads_due = self.reads_due.plus(READ_EVERY_MS * marks.len() as u64);
-        for mark in marks {
-            self.send_unanswered(WireCommand::Read(mark));
+        for (id, mark) in marks {
+            self.write(id, &WireCommand::Read(mark));
         }
     }
 

@@ -139,6 +139,12 @@ impl Session {
             Some(Pending::Caller(tag)) => self.emit(SessionEvent::Answer { tag, result: Err(error) }),
             // A refused beat is an answer all the same: the way up works.
             Some(Pending::Beat) => self.beat_answered(id, now),
+            // A read position is answered only so. It is said again with the next one, or after a beat.
+            None if error.retryable => {
+                for read in self.reads.values_mut().filter(|read| read.told == Told::Said(id)) {
+                    read.told = Told::No;
+                }
+            }
             None => {}
         }
     }

@@ -190,7 +190,7 @@ impl Session {
             self.dirty.insert(client_id);
             self.emit(SessionEvent::Refused { client_id, error });
         }
-        for read in self.reads.values_mut().filter(|read| read.told == Told::Said) {
+        for read in self.reads.values_mut().filter(|read| matches!(read.told, Told::Said(_))) {
             read.told = Told::No;
         }
         for (_, pending) in std::mem::take(&mut self.pending) {

@@ -79,8 +79,8 @@ struct ReadTo {
 enum Told {
     #[default]
     No,
-    /// It was said on this connection.
-    Said,
+    /// It was said on this connection, in this request.
+    Said(RequestId),
     /// It has said so itself.
     Taken,
 }

@@ -23,8 +23,12 @@ impl Model {
         self.items.values().any(|item| !item.saved && item.stage != Stage::Refused)
     }
 
-    /// Takes in the drafts found on the device. What is being written meanwhile is newer.
+    /// Takes in the drafts found on the device, once for each person. What is being written meanwhile is newer, and so is all
+    /// the page knows from then on: a draft that is still there when the device is asked again may have been sent.
     pub fn drafts_found(&mut self, drafts: SortedMap<RoomId, String>) {
+        if std::mem::replace(&mut self.drafts_known, true) {
+            return;
+        }
         for (id, text) in drafts.iter() {
             if let Some(room) = self.rooms.get_mut(id)
                 && room.own_draft().is_empty()

@@ -182,6 +182,8 @@ pub struct Model {
     version_checked: Option<Timestamp>,
     hidden: bool,
     drafts: SortedMap<RoomId, String>,
+    /// The device has told of the drafts of whoever is signed in.
+    drafts_known: bool,
     draft_version: u64,
     effects: Vec<Effect>,
     shown_rooms: Rc<Vec<RoomRow>>,
@@ -238,6 +240,7 @@ impl Model {
             version_checked: None,
             hidden: birth.hidden,
             drafts: SortedMap::default(),
+            drafts_known: false,
             draft_version: 0,
             effects: Vec::new(),
             shown_rooms: Rc::default(),
@@ -408,6 +411,7 @@ impl Model {
         self.items.clear();
         self.asked.clear();
         self.drafts.clear();
+        self.drafts_known = false;
         self.dialog = Dialog::None;
         self.notices.clear();
         if let Place::Room(_) | Place::Door { .. } = self.place {

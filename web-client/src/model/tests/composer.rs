@@ -127,6 +127,22 @@ fn drafts_found_on_the_device_do_not_overwrite_what_is_being_written() {
 }
 
 #[test]
+fn a_text_that_was_sent_does_not_come_back_as_a_draft_when_the_device_is_opened_again() {
+    let found = || SortedMap::from_iter([(room_id(1), "hello".to_owned())]);
+    let mut page = Page::live();
+    page.step(|model, _| model.drafts_found(found()));
+    assert_eq!(page.state().draft.text, "hello");
+    page.act(Action::Send(room_id(1), "hello".into(), DRAWN));
+    page.step(|model, _| model.drafts_found(found()));
+    assert_eq!((page.state().draft.text.as_str(), page.model.draft_to_store(room_id(1))), ("", ""));
+    page.step(|model, _| model.signed_out());
+    page.step(|model, ctx| model.signed_in(me(), ctx));
+    page.step(|model, _| model.drafts_found(found()));
+    page.welcome(vec![summary(1, "general", 3, 3)]);
+    assert_eq!(page.state().draft.text, "hello", "of another person, nothing is known yet");
+}
+
+#[test]
 fn a_draft_found_while_a_post_is_edited_waits_for_the_end_of_the_edit() {
     let mut page = Page::live();
     page.posted(1, 4, me());

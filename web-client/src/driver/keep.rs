@@ -98,7 +98,7 @@ impl Inner {
                 let driver = driver.clone();
                 Box::new(move || driver.call(move |inner| inner.shelf_lost(era)))
             };
-            let opened = open_in_time(user, &tab, lost).await;
+            let opened = open_in_time(user, tab, lost).await;
             driver.call(move |inner| {
                 inner.keeper.lock = inner.keeper.lock.take().or(lock);
                 if inner.era == era {
@@ -330,15 +330,27 @@ impl Inner {
 }
 
 /// Opens a shelf and reads its drafts, or gives up.
-async fn open_in_time(user: UserId, tab: &str, lost: Box<dyn FnOnce()>) -> Option<(Shelf, SortedMap<RoomId, String>)> {
-    let open = Box::pin(async {
-        let shelf = Shelf::open(user, tab, lost).await.ok()?;
+async fn open_in_time(
+    user: UserId,
+    tab: String,
+    lost: Box<dyn FnOnce()>,
+) -> Option<(Shelf, SortedMap<RoomId, String>)> {
+    let open = Box::pin(async move {
+        let shelf = Shelf::open(user, &tab, lost).await.ok()?;
         let drafts = shelf.drafts().await.ok()?;
         Some((shelf, drafts))
     });
     match futures_util::future::select(open, TimeoutFuture::new(OPEN_TIMEOUT_MS)).await {
         futures_util::future::Either::Left((opened, _)) => opened,
-        futures_util::future::Either::Right(_) => None,
+        futures_util::future::Either::Right((_, late)) => {
+            // The browser goes on opening it, and what is open and never closed keeps a newer page from changing its shape.
+            spawn_local(async {
+                if let Some((shelf, _)) = late.await {
+                    shelf.close();
+                }
+            });
+            None
+        }
     }
 }
 

@@ -110,6 +110,11 @@ impl Shelf {
         Ok(Self { db, user: user.to_string(), tab: tab.to_owned() })
     }
 
+    /// Closes it; `lost` is not called any more.
+    pub fn close(&self) {
+        self.db.close();
+    }
+
     fn transaction(&self, writes: bool) -> Result<IdbTransaction, JsValue> {
         let names: Array = [OUTBOX, DRAFTS].into_iter().map(JsValue::from_str).collect();
         let options = js_sys::Object::new();

@@ -405,6 +405,10 @@ impl Model {
 
     /// Forgets everything that belongs to a person.
     fn forget(&mut self) {
+        // Whoever comes next is where this one was. A room is known by its name only as long as it is known.
+        let by_default = matches!(self.place, Place::Room(_) | Place::Door { .. });
+        let here = self.place_name().map(|name| Wanted { name, by_default });
+        self.wanted = self.wanted.take().or(here);
         self.rooms.clear();
         self.rooms_known = false;
         self.followed.clear();
@@ -414,10 +418,6 @@ impl Model {
         self.drafts_known = false;
         self.dialog = Dialog::None;
         self.notices.clear();
-        if let Place::Room(_) | Place::Door { .. } = self.place {
-            self.wanted =
-                self.wanted.take().or_else(|| self.place_name().map(|name| Wanted { name, by_default: true }));
-        }
         self.place = Place::Nowhere;
         self.facts.state = ConnectionState::Idle;
         self.facts.back = None;

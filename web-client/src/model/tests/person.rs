@@ -5,6 +5,16 @@
 use super::*;
 
 #[test]
+fn whoever_signs_in_after_somebody_signed_out_is_shown_the_same_room() {
+    let mut page = Page::live();
+    page.act(Action::OpenRoom(room_id(2)));
+    page.step(|model, _| model.signed_out());
+    page.step(|model, ctx| model.signed_in(me(), ctx));
+    let effects = page.welcome(vec![summary(1, "general", 3, 3), summary(2, "build", 5, 2)]);
+    assert_eq!((page.state().place.clone(), opened(&effects)), (Place::Room(room_id(2)), Some(room_id(2))));
+}
+
+#[test]
 fn a_refused_name_stays_in_its_dialog_with_a_suggestion() {
     let mut page = Page::live();
     let effects = page.act(Action::Rename("Kim".into()));

@@ -12,7 +12,8 @@ use shared::cursor::{Check, Position};
 use shared::error::ErrorCode;
 use shared::ids::{Epoch, Seq};
 use shared::message::{
-    Body, Command, CreateRoom, Event, EventsAfter, History, Membership, OpenRoom, Reply, RoomRef, SendPost,
+    Body, Command, CreateRoom, Event, EventsAfter, History, Membership, OpenRoom, Reply, RoomRef, SendDelete, SendEdit,
+    SendPost,
 };
 use shared::model::{OpenOutcome, ResetReason, UserChange};
 
@@ -72,6 +73,39 @@ async fn a_client_that_comes_back_gets_exactly_what_it_missed_and_is_told_when_i
     let events = b.events_to(last.seq).await;
     assert_eq!(texts(&events), (0..100).map(|n| format!("missed {n}")).collect::<Vec<_>>());
     b.live().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_text_that_was_deleted_comes_to_nobody_who_was_away() {
+    // What is handed to whoever comes back was published while somebody followed, or read from the log by somebody else.
+    for (storage, was_followed) in
+        [(Storage::Memory, true), (Storage::Memory, false), (Storage::Sqlite, true), (Storage::Sqlite, false)]
+    {
+        let server = start_with(storage, FAST).await;
+        let (ann, bob, cora) = (server.sign_in("Ann").await, server.sign_in("Bob").await, server.sign_in("Cora").await);
+        let (b, at) = bob.enter().await;
+        drop(b);
+        eventually("Bob is gone", || server.app.registry.is_empty()).await;
+        let ((mut a, _), (mut c, _)) = (ann.connect(&[]).await, cora.connect(&[]).await);
+        if was_followed {
+            c.open(from(GENERAL, at)).await;
+        }
+        a.post(post("kept")).await.unwrap();
+        let secret = a.post(post("secret")).await.unwrap().seq;
+        let (n, room, post, post_client_id) = (None, GENERAL, secret, None);
+        let edit = SendEdit { n, client_id: key(), room, post, post_client_id, body: "secret still".into() };
+        a.ask(Command::Edit(edit)).await.unwrap();
+        if !was_followed {
+            c.open(from(GENERAL, at)).await;
+        }
+        let seen = c.events_to(secret.next()).await;
+        assert!(format!("{seen:?}").contains("secret still"), "it was not there to be seen: {seen:?}");
+        a.ask(Command::Delete(SendDelete { n, client_id: key(), room, post, post_client_id })).await.unwrap();
+        let (mut b, _) = bob.connect(&[from(GENERAL, at)]).await;
+        let events = b.events_to(Seq(secret.0 + 2)).await;
+        assert_eq!(texts(&events), ["kept"]);
+        assert!(!format!("{events:?}").contains("secret"), "followed: {was_followed}: {events:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

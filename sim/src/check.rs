@@ -67,6 +67,12 @@ pub(crate) fn event(world: &World, number: usize, event: &RoomEvent) -> Result<u
     if event.room == ASIDE && history.left_at(ASIDE, device.user).is_some_and(|left| event.seq > left) {
         return broken(format!("device {number} was given seq {} of a room its person had left", event.seq));
     }
+    // Where the room was opened after the deletion; what was on its way before may still come.
+    let opened_at = device.rooms.get(&event.room).filter(|shown| shown.history == link.history).map(|shown| shown.goal);
+    let deleted = post_of_text(event).and_then(|post| history.deleted_at(event.room, post));
+    if deleted.is_some_and(|deleted| opened_at >= Some(deleted)) {
+        return broken(format!("device {number} was given a text that had been deleted: {event:?}"));
+    }
     Ok(link.history)
 }
 
@@ -136,6 +142,15 @@ pub(crate) fn newest_rows(world: &World, number: usize, room: RoomId) -> Held {
 /// Tells whether a row is that of the post an event made.
 fn is_of(event: &RoomEvent, row: &PostRow) -> bool {
     matches!(&event.change, RoomChange::Posted(posted) if posted.client_id == row.client_id) && event.by.id == row.by
+}
+
+/// Returns which post an event holds a text of.
+fn post_of_text(event: &RoomEvent) -> Option<Seq> {
+    match &event.change {
+        RoomChange::Posted(posted) => posted.body.is_some().then_some(event.seq),
+        RoomChange::Edited(edited) => edited.body.is_some().then_some(edited.post),
+        _ => None,
+    }
 }
 
 /// Tells whether an event is the stored one without its text, which a deletion has erased since.

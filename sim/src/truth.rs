@@ -16,6 +16,8 @@ pub(crate) struct History {
     rooms: BTreeMap<RoomId, Vec<Arc<RoomEvent>>>,
     /// Where the event of each send is, by who sent it and its key. A reaction that changed nothing has none.
     sends: BTreeMap<(UserId, ClientId), (RoomId, Seq)>,
+    /// Where posts were deleted.
+    deletions: BTreeMap<(RoomId, Seq), Seq>,
     /// The heads that it began with: those of the backup that was restored.
     inherited: BTreeMap<RoomId, Seq>,
 }
@@ -33,6 +35,11 @@ impl History {
     /// Returns where the event of a send is.
     pub(crate) fn place(&self, by: UserId, key: ClientId) -> Option<(RoomId, Seq)> {
         self.sends.get(&(by, key)).copied()
+    }
+
+    /// Returns where a post was deleted, if it was.
+    pub(crate) fn deleted_at(&self, room: RoomId, post: Seq) -> Option<Seq> {
+        self.deletions.get(&(room, post)).copied()
     }
 
     /// Returns how many posts it holds.
@@ -81,6 +88,9 @@ impl History {
                 if let Some(before) = self.sends.insert((entry.by, entry.key), place) {
                     return Err(format!("a send was stored twice, at {before:?} and at {place:?}"));
                 }
+            }
+            if let RoomChange::Deleted(deleted) = &event.change {
+                self.deletions.insert((event.room, deleted.post), event.seq);
             }
             events.push(Arc::new(event.clone()));
         }

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 use super::followers::{Follower, GROUP};
-use super::stream::{Ends, Held};
+use super::stream::{Does, Held};
 use super::walk::Walk;
 use super::{Peer, Stream};
 use crate::log::{LogHandle, Published};
@@ -72,7 +72,7 @@ impl Hub {
         for event in &published.effects.room_events {
             if let Some(stream) = self.find(StreamId::Room(event.room)) {
                 let frame = stream.is_followed().then(|| room_frame(event));
-                stream.append(event.seq, event.posts, frame, ends(event));
+                stream.append(event.seq, event.posts, frame, does(event));
                 self.mark(stream);
             }
         }
@@ -322,20 +322,20 @@ fn lock(shard: &Mutex<HashMap<StreamId, Arc<Stream>>>) -> MutexGuard<'_, HashMap
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns whose membership an event ends.
-fn ends(event: &RoomEvent) -> Ends {
+/// Returns what an event does to its stream.
+fn does(event: &RoomEvent) -> Does {
     match &event.change {
-        RoomChange::Left(_) => Ends::Membership(event.by.id),
-        RoomChange::Kicked(kicked) => Ends::Membership(kicked.user.id),
-        RoomChange::Ended(_) => Ends::Everybody,
+        RoomChange::Edited(edited) => Does::Edit(edited.post),
+        RoomChange::Deleted(deleted) => Does::Delete(deleted.post),
+        RoomChange::Left(_) => Does::EndMembership(event.by.id),
+        RoomChange::Kicked(kicked) => Does::EndMembership(kicked.user.id),
+        RoomChange::Ended(_) => Does::EndRoom,
         RoomChange::Posted(_)
-        | RoomChange::Edited(_)
-        | RoomChange::Deleted(_)
         | RoomChange::Reacted(_)
         | RoomChange::Created(_)
         | RoomChange::Set(_)
         | RoomChange::Joined(_)
         | RoomChange::Renamed(_)
-        | RoomChange::Unknown(_) => Ends::Nobody,
+        | RoomChange::Unknown(_) => Does::Nothing,
     }
 }

@@ -1,6 +1,6 @@
 //! One stream in memory: its tail, who follows it in full, and who only watches its head.
 //!
-//! Must not live here: what is in the events, but for membership. Invariant: a follower never gets an event past its
+//! Must not live here: what is in the events, but for membership and deletions. Invariant: a follower never gets an event past its
 //! `until`, which is set at the very seq that ends its membership, before any later event is in the tail.
 
 use shared::planted::{Bug, is_planted};
@@ -43,11 +43,28 @@ impl Inner {
     fn unfollow(&mut self, connection: ConnectionId) -> usize {
         self.followers.remove(connection);
         let left = self.followers.len();
-        if let Some(room) = self.room.as_mut().filter(|_| left == 0) {
+        let Some(room) = &mut self.room else { return left };
+        if left == 0 {
             // A room that is only watched costs its head; whoever comes finds the rest in the log.
             (room.tail, room.kept) = (Tail::default(), None);
         }
         left
+    }
+
+    /// Ends what a user follows of it, or what everybody does.
+    fn end(&mut self, seq: Seq, of: Option<UserId>) {
+        if is_planted(Bug::MembershipKept) {
+            return;
+        }
+        // Published late: the log was read by then, and held a later membership.
+        let is_over =
+            |follower: &&Arc<Follower>| seq > follower.since() && of.is_none_or(|user| follower.peer.user == user);
+        let over: Vec<_> = self.followers.iter().filter(is_over).cloned().collect();
+        for follower in over {
+            follower.end_at(seq);
+            follower.peer.mailbox.wake();
+            self.followers.remove(follower.peer.connection);
+        }
     }
 }
 
@@ -106,7 +123,7 @@ impl Stream {
 
     /// Adds a committed event; without a frame where nobody followed it a moment ago. Whoever began since has read, or
     /// reads, a log that holds it.
-    pub(super) fn append(&self, seq: Seq, posts: u64, frame: Option<Bytes>, ends: Ends) {
+    pub(super) fn append(&self, seq: Seq, posts: u64, frame: Option<Bytes>, does: Does) {
         let mut inner = self.lock();
         let room = inner.room();
         // What was read from the log is no news. Unless it was read before it came this way: then it comes now.
@@ -119,22 +136,12 @@ impl Stream {
         }
         room.posts = posts;
         self.saw_head(seq);
-        let is_over = |follower: &&Arc<Follower>| match ends {
-            _ if is_planted(Bug::MembershipKept) => false,
-            Ends::Nobody => false,
-            // Published late: the log was read by then, and held a later one.
-            _ if seq <= follower.since() => false,
-            Ends::Membership(user) => follower.peer.user == user,
-            Ends::Everybody => true,
-        };
-        if ends == Ends::Nobody {
-            return;
-        }
-        let over: Vec<_> = inner.followers.iter().filter(is_over).cloned().collect();
-        for follower in over {
-            follower.end_at(seq);
-            follower.peer.mailbox.wake();
-            inner.followers.remove(follower.peer.connection);
+        match does {
+            Does::Nothing => {}
+            Does::Edit(post) => room.tail.note_edit(Some(post)),
+            Does::Delete(post) => room.tail.drop_texts(post),
+            Does::EndMembership(user) => inner.end(seq, Some(user)),
+            Does::EndRoom => inner.end(seq, None),
         }
     }
 
@@ -146,6 +153,7 @@ impl Stream {
         let room = inner.room();
         if room.tail.is_empty() {
             page.iter().for_each(|(seq, frame)| room.tail.push(*seq, frame.clone()));
+            room.tail.note_edit(None);
             room.kept = Some(last);
         }
     }
@@ -266,13 +274,17 @@ pub struct Held {
     pub tail_bytes: usize,
 }
 
-/// Whose membership an event ends.
+/// What an event does besides being the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ends {
-    /// Nobody's.
-    Nobody,
-    /// This user's.
-    Membership(UserId),
-    /// The room is over.
-    Everybody,
+pub(super) enum Does {
+    /// Nothing that matters here.
+    Nothing,
+    /// Gives the post at this seq another text.
+    Edit(Seq),
+    /// Takes the texts of the post at this seq back.
+    Delete(Seq),
+    /// Ends this user's membership.
+    EndMembership(UserId),
+    /// Ends the room, and everybody's membership.
+    EndRoom,
 }

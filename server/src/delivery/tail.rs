@@ -1,6 +1,7 @@
 //! The newest events of a stream as finished frames, shared by everybody who follows it.
 //!
-//! Must not live here: cursors. Invariant: what is kept is dense; a push that would leave a hole starts the tail anew.
+//! Must not live here: cursors. Invariants: what is kept is dense; a push that would leave a hole starts the tail anew. A
+//! text that was taken back is in none of the frames.
 
 use std::collections::VecDeque;
 
@@ -17,6 +18,8 @@ pub const TAIL_BYTES: usize = 256 * 1024;
 pub struct Tail {
     frames: VecDeque<(Seq, Bytes)>,
     bytes: usize,
+    /// Where a post got another text, and which; `None` where any may have, up to there.
+    edits: Vec<(Seq, Option<Seq>)>,
 }
 
 /// What a tail has for a cursor.
@@ -40,9 +43,29 @@ impl Tail {
         self.bytes += frame.len();
         self.frames.push_back((seq, frame));
         while self.frames.len() > TAIL_EVENTS || (self.bytes > TAIL_BYTES && self.frames.len() > 1) {
-            if let Some((_, old)) = self.frames.pop_front() {
-                self.bytes -= old.len();
-            }
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, old)) = self.frames.pop_front() {
+            self.bytes -= old.len();
+        }
+    }
+
+    /// The newest event gives a post another text; `None` where any up to it may, of whichever post.
+    pub fn note_edit(&mut self, post: Option<Seq>) {
+        let (Some(first), Some(last)) = (self.first(), self.last()) else { return };
+        self.edits.retain(|(at, _)| *at >= first);
+        self.edits.push((last, post));
+    }
+
+    /// Drops every frame with a text of a post, and all before it: whoever stands there reads the log, where it is blank.
+    pub fn drop_texts(&mut self, post: Seq) {
+        let newest = self.edits.iter().rev().find(|(_, of)| of.is_none_or(|of| of == post));
+        let last = newest.map_or(post, |(at, _)| post.max(*at));
+        while self.first().is_some_and(|first| first <= last) {
+            self.drop_oldest();
         }
     }
 
@@ -145,5 +168,38 @@ mod tests {
             heavy.push(Seq(seq), Bytes::from(vec![0; TAIL_BYTES / 2]));
         }
         assert_eq!(heavy.frames.len(), 2);
+    }
+
+    #[test]
+    fn a_text_that_was_taken_back_is_dropped_wherever_it_is() {
+        let kept = |tail: &Tail| tail.first().map(|first| (first.0, tail.len(), tail.bytes()));
+        let mut tail = tail(5..=9);
+        tail.drop_texts(Seq(4));
+        assert_eq!(kept(&tail), Some((5, 5, 50)), "older than the tail");
+        tail.drop_texts(Seq(6));
+        assert_eq!(kept(&tail), Some((7, 3, 30)));
+        // The text of an old post, and of another one.
+        tail.note_edit(Some(Seq(2)));
+        for (seq, post) in [(10, 2), (11, 8)] {
+            tail.push(Seq(seq), Bytes::from_static(b"ten bytes!"));
+            tail.note_edit(Some(Seq(post)));
+        }
+        tail.push(Seq(12), Bytes::from_static(b"ten bytes!"));
+        tail.drop_texts(Seq(3));
+        assert_eq!(kept(&tail), Some((7, 6, 60)));
+        tail.drop_texts(Seq(2));
+        assert_eq!(kept(&tail), Some((11, 2, 20)));
+        // What was read from the log may hold any.
+        tail.note_edit(None);
+        tail.push(Seq(13), Bytes::from_static(b"ten bytes!"));
+        tail.drop_texts(Seq(3));
+        assert_eq!(kept(&tail), Some((13, 1, 10)));
+        tail.drop_texts(Seq(13));
+        assert_eq!(kept(&tail), None);
+        for seq in 20..1_000 {
+            tail.push(Seq(seq), Bytes::from_static(b"x"));
+            tail.note_edit(Some(Seq(1)));
+        }
+        assert!(tail.edits.len() <= TAIL_EVENTS, "what is known of edits grows");
     }
 }

@@ -88,7 +88,7 @@ mod tests {
     use shared::ids::{ConnectionId, RoomId, SessionId, StreamId, UserId};
 
     use super::*;
-    use crate::delivery::stream::Ends;
+    use crate::delivery::stream::Does;
     use crate::delivery::{Mailbox, Outlet, Peer, Stream};
     use crate::socket::Socket;
 
@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn append(stream: &Stream, seq: u64, frame: &'static str) {
-        stream.append(Seq(seq), seq, Some(Bytes::from_static(frame.as_bytes())), Ends::Nobody);
+        stream.append(Seq(seq), seq, Some(Bytes::from_static(frame.as_bytes())), Does::Nothing);
     }
 
     fn walk(stream: &Stream) {
@@ -231,13 +231,13 @@ mod tests {
             held.tail_frames
         };
         assert!(!stream.is_followed());
-        stream.append(Seq(1), 1, None, Ends::Nobody);
+        stream.append(Seq(1), 1, None, Does::Nothing);
         let reader = Reader::new(&stream, 1, 1, 100);
         assert!(stream.is_followed());
         append(&stream, 2, "two.");
         // Whoever began to follow before an event that came without its frame finds it in the log.
         let late = Reader::new(&stream, 2, 1, 100);
-        stream.append(Seq(3), 3, None, Ends::Nobody);
+        stream.append(Seq(3), 3, None, Does::Nothing);
         assert_eq!(stream.take(Seq(1), Seq(9), 100, |_| {}), crate::delivery::tail::Found::Below);
         append(&stream, 4, "four.");
         walk(&stream);
@@ -286,7 +286,7 @@ mod tests {
         let (stays, leaves, gone) =
             (Reader::new(&stream, 1, 0, 100), Reader::new(&stream, 2, 0, 100), Reader::new(&stream, 3, 0, 100));
         append(&stream, 1, "one.");
-        stream.append(Seq(2), 2, Some(Bytes::from_static(b"left.")), Ends::Membership(UserId::from_bytes([2; 16])));
+        stream.append(Seq(2), 2, Some(Bytes::from_static(b"left.")), Does::EndMembership(UserId::from_bytes([2; 16])));
         append(&stream, 3, "secret.");
         stream.begin_walk();
         let walk = stream.next_walk().unwrap();

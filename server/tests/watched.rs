@@ -15,6 +15,7 @@ use shared::error::ErrorCode;
 use shared::ids::{RoomId, Seq, StreamId};
 use shared::message::{Command, CreateRoom, Membership, Reply, RoomRef, SendPost};
 use shared::time::Timestamp;
+use tokio::task::JoinHandle;
 
 const QUIET: &[&str] = &["--coalesce-ms=1", "--sweep-ms=600000", "--slow-timeout-ms=600000", "--dead-peer-ms=600000"];
 
@@ -149,17 +150,8 @@ async fn whoever_opens_a_room_that_was_left_and_joined_again_in_one_record_follo
     let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
     let (mut a, _) = ann.connect(&[]).await;
     let (seen, held_up) = (room(&mut a, &mut [], "seen").await, room(&mut a, &mut [], "held-up").await);
-    let mut peer = None;
-    server.app.registry.for_user(ann.person.id, |connection| peer = Some(Arc::clone(connection)));
-    let peer = peer.unwrap();
     for is_published_late in [false, true] {
-        let (stream, _) = server.app.hub.follow(StreamId::Room(seen), &peer);
-        server.app.hub.follow(StreamId::Room(held_up), &peer);
-        let before = stream.head();
-        let holds = holds_up(&server, held_up).await;
-        let (log, entries) = (server.app.log.clone(), leaves_and_joins(&ann, &bob, seen, held_up));
-        let record = tokio::spawn(async move { log.propose_all(entries).await.unwrap() });
-        eventually("the record is committed", || stream.head() > before).await;
+        let (holds, record) = left_and_back(&server, (&ann, &bob), seen, held_up).await;
         // The room is followed and the log asked for it while the rest of the record waits to be published.
         let mut reader = Reader::begin(&server, &bob, fresh(GENERAL));
         reader.step();
@@ -173,6 +165,50 @@ async fn whoever_opens_a_room_that_was_left_and_joined_again_in_one_record_follo
         let last = says_in(&mut a, GENERAL, "seen").await;
         eventually("the post has come", || reader.step().posts.iter().any(|event| event.seq == last)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_leaves_once_more_before_the_answer_to_their_opening_hears_no_more() {
+    let server = quiet().await;
+    let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
+    let ((mut a, _), (mut follower, _)) = (ann.connect(&[]).await, ann.enter().await);
+    let (seen, held_up) = (room(&mut a, &mut [], "seen").await, room(&mut a, &mut [], "held-up").await);
+    let (holds, record) = left_and_back(&server, (&ann, &bob), seen, held_up).await;
+    let mut reader = Reader::begin(&server, &bob, fresh(GENERAL));
+    reader.step();
+    all_is_read(&server).await;
+    // The first leaving comes this way, then the second; and only then is it looked at what the log answered.
+    drop(holds);
+    record.await.unwrap();
+    let leaves = entry(&bob, Op::Leave { room: GENERAL });
+    let Applied::Committed(left) = server.app.log.propose(leaves).await.unwrap() else { panic!("not committed") };
+    eventually("the reader is live", || reader.step().live).await;
+    let last = says_in(&mut a, GENERAL, "secret").await;
+    is_walked(&mut follower, GENERAL, last).await;
+    server.app.hub.wake_late();
+    eventually("the reader has heard of it", || reader.step().posts.iter().any(|event| event.seq == left.seq)).await;
+    assert!(reader.step().posts.iter().all(|event| event.seq <= left.seq), "who left is told of what came after");
+}
+
+/// Somebody leaves the room everybody is in and is back at once, in a record that is committed and of which nothing about
+/// that room is published until the first of what is returned is dropped.
+async fn left_and_back(
+    server: &Running,
+    (ann, bob): (&User, &User),
+    seen: RoomId,
+    held_up: RoomId,
+) -> (mpsc::Sender<()>, JoinHandle<Vec<Applied>>) {
+    let mut peer = None;
+    server.app.registry.for_user(ann.person.id, |connection| peer = Some(Arc::clone(connection)));
+    let peer = peer.unwrap();
+    let (stream, _) = server.app.hub.follow(StreamId::Room(seen), &peer);
+    server.app.hub.follow(StreamId::Room(held_up), &peer);
+    let before = stream.head();
+    let holds = holds_up(server, held_up).await;
+    let (log, entries) = (server.app.log.clone(), leaves_and_joins(ann, bob, seen, held_up));
+    let record = tokio::spawn(async move { log.propose_all(entries).await.unwrap() });
+    eventually("the record is committed", || stream.head() > before).await;
+    (holds, record)
 }
 
 /// Lets nothing of a room be published until what is returned is dropped.
@@ -193,11 +229,14 @@ async fn holds_up(server: &Running, room: RoomId) -> mpsc::Sender<()> {
 
 /// What is published first, what can be held up, and somebody who leaves the room everybody is in and is back at once.
 fn leaves_and_joins(ann: &User, bob: &User, seen: RoomId, held_up: RoomId) -> Vec<Entry> {
-    let entry = |by: &User, op| Entry { ts: Timestamp(1), by: by.person.id, key: key(), op };
     vec![
         entry(ann, Op::Post { room: seen, body: "one".to_owned() }),
         entry(ann, Op::Post { room: held_up, body: "other".to_owned() }),
         entry(bob, Op::Leave { room: GENERAL }),
         entry(bob, Op::Join { room: GENERAL }),
     ]
+}
+
+fn entry(by: &User, op: Op) -> Entry {
+    Entry { ts: Timestamp(1), by: by.person.id, key: key(), op }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use shared::ids::{ConnectionId, Seq, StreamId, UserId};
 use shared::model::Head;
+use shared::sorted::SortedMap;
 
 use super::Peer;
 use super::followers::{Follower, Followers};
@@ -39,16 +40,17 @@ impl Inner {
         self.room.get_or_insert_default()
     }
 
-    /// Removes a follower. Returns how many are left.
+    /// Removes a follower, or one that was. Returns how many are left.
     fn unfollow(&mut self, connection: ConnectionId) -> usize {
         self.followers.remove(connection);
         let left = self.followers.len();
         let Some(room) = &mut self.room else { return left };
+        room.ended.remove(&connection);
         if left == 0 {
             // A room that is only watched costs its head; whoever comes finds the rest in the log.
             (room.tail, room.kept) = (Tail::default(), None);
         }
-        left
+        left + room.ended.len()
     }
 
     /// Ends what a user follows of it, or what everybody does.
@@ -61,9 +63,14 @@ impl Inner {
             |follower: &&Arc<Follower>| seq > follower.since() && of.is_none_or(|user| follower.peer.user == user);
         let over: Vec<_> = self.followers.iter().filter(is_over).cloned().collect();
         for follower in over {
+            let connection = follower.peer.connection;
             follower.end_at(seq);
             follower.peer.mailbox.wake();
-            self.followers.remove(follower.peer.connection);
+            self.followers.remove(connection);
+            // Nobody is a member of a room that is over once more.
+            if let Some(user) = of {
+                self.room().ended.insert(connection, (user, seq));
+            }
         }
     }
 }
@@ -75,6 +82,9 @@ struct RoomSide {
     /// Posts as of the newest event that came this way.
     posts: u64,
     watchers: HashMap<ConnectionId, Arc<Peer>>,
+    /// Connections whose following ended with a membership and which have not heard of it: when a membership of that user
+    /// ended last.
+    ended: SortedMap<ConnectionId, (UserId, Seq)>,
     /// Up to where the news have been walked around.
     walked: Seq,
     /// The last seq of a page that was kept, until something comes this way.
@@ -140,8 +150,15 @@ impl Stream {
             Does::Nothing => {}
             Does::Edit(post) => room.tail.note_edit(Some(post)),
             Does::Delete(post) => room.tail.drop_texts(post),
-            Does::EndMembership(user) => inner.end(seq, Some(user)),
-            Does::EndRoom => inner.end(seq, None),
+            Does::EndMembership(user) => {
+                let ended = room.ended.iter_mut().filter(|(_, (of, _))| *of == user);
+                ended.for_each(|(_, (_, last))| *last = seq);
+                inner.end(seq, Some(user));
+            }
+            Does::EndRoom => {
+                room.ended.iter_mut().for_each(|(_, (_, last))| *last = seq);
+                inner.end(seq, None);
+            }
         }
     }
 
@@ -200,10 +217,17 @@ impl Stream {
 
     pub(super) fn follow(&self, peer: Arc<Peer>, since: Seq) -> Arc<Follower> {
         let mut inner = self.lock();
+        let mut ended = None;
         if let Some(room) = &mut inner.room {
             room.watchers.remove(&peer.connection);
+            ended = room.ended.remove(&peer.connection).map(|(_, last)| last);
         }
-        inner.followers.add(peer, since)
+        let follower = inner.followers.add(peer, since);
+        // The membership that the log was seen to hold has ended, too, before anybody followed because of it.
+        if let Some(last) = ended.filter(|last| since > Seq(0) && *last > since) {
+            follower.end_at(last);
+        }
+        follower
     }
 
     /// The log was seen to hold a follower's membership at `seq`. Returns whether they still follow: not where the end of

@@ -79,8 +79,8 @@ impl Inner {
 #[derive(Debug, Default)]
 struct RoomSide {
     tail: Tail,
-    /// Posts as of the newest event that came this way.
-    posts: u64,
+    /// The newest event that came this way, and how many posts there were as of it.
+    newest: (Seq, u64),
     watchers: HashMap<ConnectionId, Arc<Peer>>,
     /// Connections whose following ended with a membership and which have not heard of it: when a membership of that user
     /// ended last.
@@ -144,7 +144,7 @@ impl Stream {
             Some(frame) => room.tail.push(seq, frame),
             None => room.tail = Tail::default(),
         }
-        room.posts = posts;
+        room.newest = (seq, posts);
         self.saw_head(seq);
         match does {
             Does::Nothing => {}
@@ -185,7 +185,9 @@ impl Stream {
             return None;
         };
         let room = inner.room();
-        let head = Head { room: id, seq: self.head(), posts: room.posts };
+        // Not the head as somebody may have read it: how many posts there are as of that is not known here yet.
+        let (seq, posts) = room.newest;
+        let head = Head { room: id, seq, posts };
         room.watchers.values().for_each(|watcher| watcher.mailbox.head(head.clone()));
         let begins = !std::mem::replace(&mut room.is_walked, true);
         begins.then(|| inner.followers.len())

@@ -281,6 +281,28 @@ mod tests {
     }
 
     #[test]
+    fn a_watcher_is_told_how_many_posts_there_were_as_of_the_seq_that_is_told() {
+        for is_taken in [false, true] {
+            let stream = stream();
+            let watcher = Reader::new(&stream, 1, 0, 0).follower.peer.clone();
+            stream.watch_only(Arc::clone(&watcher));
+            let told = || watcher.mailbox.take(true).0.map(|letters| letters.heads.into_iter().next().unwrap().1);
+            append(&stream, 4, "four.");
+            // The fifth is committed, and somebody has read of it.
+            stream.saw_head(Seq(5));
+            stream.begin_walk();
+            if is_taken {
+                let head = told().unwrap();
+                assert_eq!((head.seq, head.posts), (Seq(4), 4));
+            }
+            append(&stream, 5, "five.");
+            stream.begin_walk();
+            let head = told().unwrap();
+            assert_eq!((head.seq, head.posts), (Seq(5), 5), "taken: {is_taken}");
+        }
+    }
+
+    #[test]
     fn whoever_left_is_handed_nothing_by_a_walk_that_had_begun() {
         let stream = stream();
         let (stays, leaves, gone) =

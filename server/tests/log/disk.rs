@@ -1,6 +1,8 @@
 //! What only a log on a disk can be asked.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use server::log::{Applied, Health, LogError, LogOptions, Op, OpenError, SYSTEM, verify};
@@ -309,6 +311,47 @@ async fn a_killed_process_leaves_a_log_that_starts() {
     let wal = std::fs::OpenOptions::new().write(true).open(cut.path().join("holdfast.db-wal")).unwrap();
     wal.set_len(wal.metadata().unwrap().len() - 4_096).unwrap();
     assert!(matches!(reopen(cut.path()), Err(OpenError::Behind { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_ahead_log_stays_small_however_much_is_read() {
+    /// How long a slow page takes to read.
+    const READ: Duration = Duration::from_millis(5);
+    const POSTS: usize = 500;
+    let options = LogOptions { checkpoint_pages: 20, ..LogOptions::default() };
+    let world = World::sqlite_with(&options);
+    let (ann, _, room) = fill(&world).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..options.readers)
+        .map(|_| {
+            let (log, stop) = (world.log.clone(), Arc::clone(&stop));
+            tokio::spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    let read = log.read(|reads| {
+                        let lsn = reads.lsn()?;
+                        std::thread::sleep(READ);
+                        Ok(lsn)
+                    });
+                    read.await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let (file, mut most) = (world.path().join("holdfast.db-wal"), 0);
+    for n in 0..POSTS {
+        world.post(ann, room, &format!("{n}")).await;
+        most = most.max(std::fs::metadata(&file).unwrap().len());
+    }
+    stop.store(true, Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    // From 16 times as many pages on readers are waited for, and here and there that may take too long.
+    let bound = u64::from(options.checkpoint_pages) * 16 * (4_096 + 24);
+    assert!(most < 3 * bound, "the file grew to {most} bytes, where it should begin anew at {bound}");
+    assert_eq!(world.snapshot(room).await.total, 2 + POSTS as u64);
+    let dir = world.close().unwrap();
+    assert_eq!(verify(dir.path()).unwrap().damages, []);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, params};
 use shared::cursor::Check;
@@ -53,6 +54,14 @@ const PROBE: &str = "holdfast.probe";
 const PROBE_BYTES: usize = 64 * 1024;
 /// Moves pages without waiting for anybody.
 const MOVE: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+/// Moves all pages, waiting for who reads older ones, so that the next record is written to the beginning of the write-ahead
+/// log again.
+const RESTART: &str = "PRAGMA wal_checkpoint(RESTART)";
+/// From so many times [`LogOptions::checkpoint_pages`] on, and after as many more each time that did not help, readers are
+/// waited for. Without that the file grows for as long as there is always somebody who began to read before the last record.
+const RESTART_TIMES: u32 = 16;
+/// How long they are waited for at most, in milliseconds: some times the longest page. Nothing is written meanwhile.
+const RESTART_WAIT_MS: u64 = 250;
 /// Moves all pages and gives the room of the write-ahead log back.
 const SQUEEZE: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
@@ -97,6 +106,7 @@ pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<
         check,
         head: Some(head),
         checkpoint_pages: options.checkpoint_pages,
+        restart_pages: options.checkpoint_pages.saturating_mul(RESTART_TIMES),
         _lock: lock,
     };
     let health = first_look(&mut backend)?;
@@ -243,6 +253,8 @@ struct Sqlite {
     check: Check,
     head: Option<HeadFile>,
     checkpoint_pages: u32,
+    /// Pages in the write-ahead log from which readers are waited for.
+    restart_pages: u32,
     _lock: File,
 }
 
@@ -322,20 +334,30 @@ impl Sqlite {
         Ok(done)
     }
 
-    /// Moves pages from the write-ahead log into the database, as far as readers let it.
+    /// Moves pages from the write-ahead log into the database, as far as readers let it. Returns whether they let it do all
+    /// that was asked.
     ///
     /// A sync that fails here must never be tried again: the kernel forgets what it could not write, a second sync
     /// succeeds, and the write-ahead log that still has it would be dropped.
-    fn checkpoint(&self, sql: &str) -> Result<(), StorageError> {
+    fn checkpoint(&self, sql: &str) -> Result<bool, StorageError> {
         let mut statement = self.db.prepare_cached(sql).map_err(storage)?;
-        let moved = statement.query_row([], |_| Ok(())).map_err(storage);
+        let moved = statement.query_row([], |row| row.get::<_, bool>(0)).map_err(storage);
         match moved {
-            Ok(()) => Ok(()),
+            Ok(was_in_the_way) => Ok(!was_in_the_way),
             Err(error) => match error.kind {
-                StorageErrorKind::Full | StorageErrorKind::Busy => Ok(()),
+                StorageErrorKind::Full | StorageErrorKind::Busy => Ok(false),
                 StorageErrorKind::Failed => Err(error),
             },
         }
+    }
+
+    /// Waits for who reads, but not for long, and has the write-ahead log begin anew. Returns whether it does.
+    fn restart(&self) -> Result<bool, StorageError> {
+        let wait = |ms| self.db.busy_timeout(Duration::from_millis(ms)).map_err(storage);
+        wait(RESTART_WAIT_MS)?;
+        let begins = self.checkpoint(RESTART)?;
+        wait(schema::BUSY_WAIT_MS)?;
+        Ok(begins)
     }
 }
 
@@ -375,13 +397,24 @@ impl Backend for Sqlite {
         if WAL_PAGES.get() < self.checkpoint_pages {
             return Ok(());
         }
-        WAL_PAGES.set(0);
-        self.checkpoint(MOVE)
+        let pages = WAL_PAGES.replace(0);
+        let most = self.checkpoint_pages.saturating_mul(RESTART_TIMES);
+        if pages < most {
+            self.restart_pages = most;
+        }
+        if pages < self.restart_pages {
+            return self.checkpoint(MOVE).map(drop);
+        }
+        if !self.restart()? {
+            // Somebody reads for longer than that, such as a tool that makes a copy. Not every record waits for them.
+            self.restart_pages = pages.saturating_add(most);
+        }
+        Ok(())
     }
 
     fn close(&mut self) -> Result<(), StorageError> {
         self.head = None;
-        self.checkpoint(SQUEEZE)
+        self.checkpoint(SQUEEZE).map(drop)
     }
 }
 

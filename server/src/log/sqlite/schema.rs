@@ -20,7 +20,7 @@ use crate::log::tables::StorageError;
 /// Marks the file as ours: "hold".
 const APPLICATION_ID: i32 = 0x686f_6c64;
 /// How long a reader or the writer waits for whoever else holds the file, such as a backup tool, in milliseconds.
-const BUSY_WAIT_MS: u64 = 2_000;
+pub(super) const BUSY_WAIT_MS: u64 = 2_000;
 /// Statements each connection keeps prepared.
 const STATEMENTS_KEPT: usize = 96;
 

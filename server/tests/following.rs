@@ -170,6 +170,42 @@ async fn what_is_kept_of_streams_is_counted_and_goes_with_the_last_who_follow_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_only_asked_to_open_a_room_neither_hears_nor_is_heard_to_write_there() {
+    let server = quiet(Storage::Sqlite).await;
+    let (ann, eve) = (server.sign_in("Ann").await, server.sign_in("Eve").await);
+    let (mut a, _) = ann.connect(&[]).await;
+    let tea = room(&mut a, "tea").await;
+    let typing = || Command::Typing(RoomRef { room: tea });
+    let mut inside = Reader::enter_with(&server, &ann, fresh(tea)).await;
+    let mut reader = Reader::enter(&server, &eve).await;
+    let held = Held::hold(&server).await;
+    reader.say(Command::Open(fresh(tea)));
+    reader.step();
+    reader.say(typing());
+    inside.say(typing());
+    inside.step();
+    reader.step();
+    inside.step();
+    assert_eq!((reader.typing, inside.typing), (0, 0), "told before anybody looked whether she is a member");
+    drop(held);
+    eventually("it is refused", || !reader.step().refusals.is_empty()).await;
+    assert_eq!(reader.refusals[0].code, ErrorCode::NotMember);
+    assert_eq!((reader.typing, inside.step().typing), (0, 0));
+
+    let (mut e, _) = eve.connect(&[]).await;
+    e.ask(Command::Join(Membership { client_id: key(), room: tea })).await.unwrap();
+    reader.answers.clear();
+    open(&mut reader, fresh(tea)).await;
+    reader.say(typing());
+    reader.step();
+    assert_eq!(inside.step().typing, 1, "a member is not heard");
+    let mut other = Reader::enter_with(&server, &ann, fresh(tea)).await;
+    other.say(typing());
+    other.step();
+    assert_eq!(reader.step().typing, 1, "a member does not hear");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_more_rooms_are_open_at_once_than_allowed() {
     let server = quiet(Storage::Memory).await;
     let ann = server.sign_in("Ann").await;

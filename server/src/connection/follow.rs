@@ -209,6 +209,12 @@ impl Follows {
         self.list.iter().any(|follow| follow.stream.id == StreamId::Room(room))
     }
 
+    /// Tells whether a room is followed in full by somebody who was seen to be a member, not by who has only asked to.
+    pub(super) fn is_open_to_member(&self, room: RoomId) -> bool {
+        let id = StreamId::Room(room);
+        self.list.iter().any(|follow| follow.stream.id == id && follow.follower.is_member())
+    }
+
     /// Returns how many rooms are followed in full.
     pub(super) fn open_rooms(&self) -> usize {
         self.list.iter().filter(|follow| matches!(follow.stream.id, StreamId::Room(_))).count()

@@ -290,8 +290,8 @@ impl<S: Socket> Connection<S> {
 
     fn on_typing(&mut self, id: Option<RequestId>, typing: RoomRef, now: Instant) {
         let Some(entered) = &self.entered else { return };
-        if !entered.follows.is_open(typing.room) {
-            // Told to those who follow a room by those who follow it; anybody else may be owed a refusal.
+        if !entered.follows.is_open_to_member(typing.room) {
+            // Told to members who follow a room by members who follow it; anybody else may be owed a refusal.
             return self.requests.push_back((id, Command::Typing(typing)));
         }
         if self.typed.is_some_and(|last| now < last + ms(TYPING_EVERY_MS)) {
@@ -301,7 +301,7 @@ impl<S: Socket> Connection<S> {
         let Some(name) = self.app.presence.name(entered.peer.user) else { return };
         let user = Person { id: entered.peer.user, name };
         let frame = frame::text(&Message::event(Event::Typing(TypingNow { room: typing.room, user })).to_json());
-        self.app.hub.for_followers(typing.room, |peer| {
+        self.app.hub.for_members(typing.room, |peer| {
             if peer.user != entered.peer.user {
                 peer.mailbox.typing(frame.clone());
             }

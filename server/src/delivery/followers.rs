@@ -48,6 +48,11 @@ impl Follower {
         self.since.store(seq.0, Ordering::Relaxed);
     }
 
+    /// Tells whether the log was seen to hold the membership, and no end of it has come this way.
+    pub(crate) fn is_member(&self) -> bool {
+        self.since() > Seq(0) && self.until() == Seq(u64::MAX)
+    }
+
     /// Returns the last seq that may be delivered.
     #[must_use]
     pub fn until(&self) -> Seq {

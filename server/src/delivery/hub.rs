@@ -140,9 +140,20 @@ impl Hub {
     }
 
     /// Calls `tell` for every connection that follows a room in full, unless there are too many for ephemera.
-    pub fn for_followers(&self, room: RoomId, tell: impl FnMut(&Peer)) {
+    pub fn for_followers(&self, room: RoomId, mut tell: impl FnMut(&Peer)) {
         if let Some(stream) = self.find(StreamId::Room(room)) {
-            stream.for_followers(EPHEMERAL_FOLLOWERS, tell);
+            stream.for_followers(EPHEMERAL_FOLLOWERS, |follower| tell(&follower.peer));
+        }
+    }
+
+    /// The same for those of whom the log was seen to hold the membership: not for who has only asked to follow.
+    pub fn for_members(&self, room: RoomId, mut tell: impl FnMut(&Peer)) {
+        if let Some(stream) = self.find(StreamId::Room(room)) {
+            stream.for_followers(EPHEMERAL_FOLLOWERS, |follower| {
+                if follower.is_member() {
+                    tell(&follower.peer);
+                }
+            });
         }
     }
 

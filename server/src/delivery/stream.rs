@@ -273,10 +273,10 @@ impl Stream {
     }
 
     /// Calls `tell` for every connection that follows in full, unless there are more than `limit`.
-    pub(super) fn for_followers(&self, limit: usize, mut tell: impl FnMut(&Peer)) {
+    pub(super) fn for_followers(&self, limit: usize, mut tell: impl FnMut(&Follower)) {
         let inner = self.lock();
         if inner.followers.len() <= limit {
-            inner.followers.iter().for_each(|follower| tell(&follower.peer));
+            inner.followers.iter().for_each(|follower| tell(follower));
         }
     }
 

@@ -105,6 +105,12 @@ impl Presence {
         self.lock().here.get(&user).map(|here| here.name.to_string())
     }
 
+    /// Returns in how many rooms a person is who is here.
+    #[must_use]
+    pub fn room_count(&self, user: UserId) -> usize {
+        self.lock().here.get(&user).map_or(0, |here| here.rooms.len())
+    }
+
     /// A person became a member of a room, or is one no longer.
     pub fn set_member(&self, user: UserId, room: RoomId, member: bool) {
         if let Some(here) = self.lock().here.get_mut(&user) {

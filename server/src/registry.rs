@@ -14,6 +14,11 @@ use crate::connection::bucket::Bucket;
 use crate::delivery::{Order, Peer};
 use crate::people::tokens::TokenHash;
 
+/// In how many rooms one person may tell a new name at once, and a second after that. Those are told in one change of the
+/// log, during which nobody else's is made.
+const RENAMED_ROOMS_BURST: u64 = shared::limits::JOINED_ROOMS as u64;
+const RENAMED_ROOMS_PER_S: u64 = 5;
+
 /// The index of connections.
 #[derive(Debug, Default)]
 pub struct Registry {
@@ -31,6 +36,14 @@ struct Inner {
 struct User {
     connections: Vec<Arc<Peer>>,
     sends: Bucket,
+    /// Rooms in which a new name is told; made with the first, for most people never have one.
+    renamed: Option<Box<Bucket>>,
+}
+
+impl User {
+    fn is_rested(&self, now: Instant) -> bool {
+        self.sends.is_full(now) && self.renamed.as_ref().is_none_or(|renamed| renamed.is_full(now))
+    }
 }
 
 /// Too many connections of one person.
@@ -48,6 +61,7 @@ impl Registry {
         let user = inner.users.entry(peer.user).or_insert_with(|| User {
             connections: Vec::new(),
             sends: Bucket::new(rates.posts_burst, rates.posts_per_s, now),
+            renamed: None,
         });
         let mut others = 0;
         for other in &user.connections {
@@ -79,7 +93,7 @@ impl Registry {
 
     /// Forgets the rates of people who are gone and whose burst is whole again.
     pub fn tidy(&self, now: Instant) {
-        self.lock().users.retain(|_, user| !user.connections.is_empty() || !user.sends.is_full(now));
+        self.lock().users.retain(|_, user| !user.connections.is_empty() || !user.is_rested(now));
     }
 
     /// Takes so many sends from a person's rate, whichever of their connections they came by.
@@ -94,6 +108,24 @@ impl Registry {
     pub fn give_sends_back(&self, user: UserId, sends: u64) {
         if let Some(user) = self.lock().users.get_mut(&user) {
             user.sends.give_back(sends);
+        }
+    }
+
+    /// Takes so many rooms from those in which a person may tell a new name.
+    ///
+    /// # Errors
+    /// How long to wait, in milliseconds.
+    pub fn take_renamed(&self, user: UserId, rooms: u64, now: Instant) -> Result<(), u64> {
+        let mut inner = self.lock();
+        let Some(user) = inner.users.get_mut(&user) else { return Ok(()) };
+        let full = || Box::new(Bucket::new(RENAMED_ROOMS_BURST, RENAMED_ROOMS_PER_S, now));
+        user.renamed.get_or_insert_with(full).take_many(rooms, now)
+    }
+
+    /// Gives back what was taken for a name that was then not told.
+    pub fn give_renamed_back(&self, user: UserId, rooms: u64) {
+        if let Some(renamed) = self.lock().users.get_mut(&user).and_then(|user| user.renamed.as_mut()) {
+            renamed.give_back(rooms);
         }
     }
 

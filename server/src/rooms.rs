@@ -34,6 +34,18 @@ impl RoomSet {
         self.0.binary_search(&room).is_ok()
     }
 
+    /// Returns how many there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Tells whether there is none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns the rooms in order.
     pub fn iter(&self) -> impl Iterator<Item = RoomId> + '_ {
         self.0.iter().copied()

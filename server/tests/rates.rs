@@ -8,8 +8,10 @@ mod common;
 use std::time::Instant;
 
 use common::*;
+use server::log::{Applied, Entry, Op};
 use shared::error::{ErrorCode, WireError};
 use shared::message::{Command, CreateRoom, Membership, Rename, Reply};
+use shared::time::Timestamp;
 
 const BURST: usize = 10;
 const FLAGS: &[&str] = &["--posts-burst=10", "--posts-per-s=1"];
@@ -65,4 +67,26 @@ async fn a_new_name_counts_as_many_for_every_room_is_told() {
     server.sign_in("Cora").await;
     let taken = bob.ask(rename("CORA")).await.unwrap_err();
     bob.ask(rename(&taken.suggestion.expect("a name that is free"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_name_counts_for_each_room_it_is_told_in() {
+    const ROOMS: usize = 600;
+    let server = start(FAST).await;
+    let (ann, _bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
+    let room =
+        |n| Op::RoomCreate { room: server.app.ambient.mint_room(), name: format!("room-{n}"), title: String::new() };
+    let entry = |n| Entry { ts: Timestamp(1), by: ann.person.id, key: key(), op: room(n) };
+    let made = server.app.log.propose_all((1..ROOMS).map(entry).collect()).await.unwrap();
+    assert!(made.iter().all(|applied| matches!(applied, Applied::Committed(_))));
+    let (mut a, _) = ann.enter().await;
+    let rename = |name: &str| Command::Rename(Rename { client_id: key(), name: name.to_owned() });
+    // What is not told anywhere costs nothing.
+    for _ in 0..3 {
+        assert_eq!(a.ask(rename("Bob")).await.unwrap_err().code, ErrorCode::NameTaken);
+    }
+    a.ask(rename("Anna")).await.unwrap();
+    let error = a.ask(rename("Ann")).await.unwrap_err();
+    assert_eq!(error.code, ErrorCode::RateLimited, "1,200 events within a moment");
+    assert!(error.retry_after_ms.is_some_and(|ms| (30_000..=40_000).contains(&ms)), "{error:?}");
 }

@@ -138,9 +138,11 @@ async fn propose(app: &App, peer: &Peer, key: ClientId, op: Op) -> Outcome<Recei
 
 /// Takes what others will be told of from a person's rate.
 fn charge(app: &App, peer: &Peer, sends: u64) -> Result<(), WireError> {
-    app.registry.take_sends(peer.user, sends, app.ambient.now()).map_err(|wait| {
-        WireError::new(ErrorCode::RateLimited, "Too many changes at once. Wait, then ask again.").retry_after(wait)
-    })
+    app.registry.take_sends(peer.user, sends, app.ambient.now()).map_err(too_much)
+}
+
+fn too_much(wait: u64) -> WireError {
+    WireError::new(ErrorCode::RateLimited, "Too many changes at once. Wait, then ask again.").retry_after(wait)
 }
 
 async fn greet(app: Arc<App>, peer: Arc<Peer>, hello: Hello) -> Done {
@@ -300,6 +302,11 @@ async fn people(app: Arc<App>, peer: &Peer, ask: ListPeople) -> Outcome<Reply> {
 async fn rename(app: &App, peer: &Peer, ask: Rename) -> Outcome<Reply> {
     let name = names::person(&ask.name)?;
     charge(app, peer, RENAME_SENDS)?;
+    let rooms = app.presence.room_count(peer.user) as u64;
+    if let Err(wait) = app.registry.take_renamed(peer.user, rooms, app.ambient.now()) {
+        app.registry.give_sends_back(peer.user, RENAME_SENDS);
+        return Err(too_much(wait).into());
+    }
     let asked = match name.must_not_be_the_servers() {
         Ok(()) => {
             let op = Op::UserSet { user: peer.user, name: name.shown.clone(), skeleton: name.skeleton };
@@ -312,6 +319,7 @@ async fn rename(app: &App, peer: &Peer, ask: Rename) -> Outcome<Reply> {
         Err(Failure::Refused(error)) if error.code == ErrorCode::NameTaken => {
             // Nobody was told of it, and whoever takes the name that is offered shall not have to wait.
             app.registry.give_sends_back(peer.user, RENAME_SENDS);
+            app.registry.give_renamed_back(peer.user, rooms);
             let (shown, ambient) = (name.shown, Arc::clone(&app.ambient));
             let free = read(app, move |reads| free_name(reads, &shown, &*ambient)).await?;
             Err(free.map_or(error.clone(), |free| error.suggest(free)).into())

@@ -80,6 +80,8 @@ bugs! {
     ResumedAtHead,
     /// The text of an edited post stays what it was.
     EditIgnored,
+    /// The text of a deleted post is told to whoever comes back.
+    DeletedTextTold,
     /// What somebody wrote is still shown as on its way when it is stored, beside what is stored.
     EchoKept,
     /// An edit, a deletion or a reaction that was on its way when the link broke is forgotten.

@@ -71,7 +71,7 @@ fn what_gathers_is_told() {
         ("watchers", |hour| hour.watchers += 1),
         ("unsent", |hour| hour.unsent += 1),
         ("awaited", |hour| hour.awaited = 5),
-        ("frames in full tails", |hour| hour.tail_frames += 1),
+        ("frames in tails", |hour| hour.tail_frames += 1),
         ("bytes in tails", |hour| hour.tail_bytes += 500_000),
         ("rows", |hour| hour.longest_rows = 5_251),
         ("connections at once", |hour| hour.most_connections = 33),

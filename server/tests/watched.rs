@@ -144,7 +144,8 @@ async fn a_room_that_could_not_be_opened_is_watched_as_before() {
     is_told(&mut reader, tea, last).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+// More threads than there are who may want the room that is held up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
 async fn whoever_opens_a_room_that_was_left_and_joined_again_in_one_record_follows_it() {
     let server = quiet().await;
     let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
@@ -167,11 +168,12 @@ async fn whoever_opens_a_room_that_was_left_and_joined_again_in_one_record_follo
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+// More threads than there are who may want the room that is held up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
 async fn whoever_leaves_once_more_before_the_answer_to_their_opening_hears_no_more() {
     let server = quiet().await;
-    let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
-    let ((mut a, _), (mut follower, _)) = (ann.connect(&[]).await, ann.enter().await);
+    let (ann, bob, cora) = (server.sign_in("Ann").await, server.sign_in("Bob").await, server.sign_in("Cora").await);
+    let ((mut a, _), (mut follower, _)) = (ann.connect(&[]).await, cora.enter().await);
     let (seen, held_up) = (room(&mut a, &mut [], "seen").await, room(&mut a, &mut [], "held-up").await);
     let (holds, record) = left_and_back(&server, (&ann, &bob), seen, held_up).await;
     let mut reader = Reader::begin(&server, &bob, fresh(GENERAL));

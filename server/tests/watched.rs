@@ -168,30 +168,6 @@ async fn whoever_opens_a_room_that_was_left_and_joined_again_in_one_record_follo
     }
 }
 
-// More threads than there are who may want the room that is held up.
-#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
-async fn whoever_leaves_once_more_before_the_answer_to_their_opening_hears_no_more() {
-    let server = quiet().await;
-    let (ann, bob, cora) = (server.sign_in("Ann").await, server.sign_in("Bob").await, server.sign_in("Cora").await);
-    let ((mut a, _), (mut follower, _)) = (ann.connect(&[]).await, cora.enter().await);
-    let (seen, held_up) = (room(&mut a, &mut [], "seen").await, room(&mut a, &mut [], "held-up").await);
-    let (holds, record) = left_and_back(&server, (&ann, &bob), seen, held_up).await;
-    let mut reader = Reader::begin(&server, &bob, fresh(GENERAL));
-    reader.step();
-    all_is_read(&server).await;
-    // The first leaving comes this way, then the second; and only then is it looked at what the log answered.
-    drop(holds);
-    record.await.unwrap();
-    let leaves = entry(&bob, Op::Leave { room: GENERAL });
-    let Applied::Committed(left) = server.app.log.propose(leaves).await.unwrap() else { panic!("not committed") };
-    eventually("the reader is live", || reader.step().live).await;
-    let last = says_in(&mut a, GENERAL, "secret").await;
-    is_walked(&mut follower, GENERAL, last).await;
-    server.app.hub.wake_late();
-    eventually("the reader has heard of it", || reader.step().posts.iter().any(|event| event.seq == left.seq)).await;
-    assert!(reader.step().posts.iter().all(|event| event.seq <= left.seq), "who left is told of what came after");
-}
-
 /// Somebody leaves the room everybody is in and is back at once, in a record that is committed and of which nothing about
 /// that room is published until the first of what is returned is dropped.
 async fn left_and_back(

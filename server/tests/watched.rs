@@ -144,15 +144,15 @@ async fn a_room_that_could_not_be_opened_is_watched_as_before() {
     is_told(&mut reader, tea, last).await;
 }
 
-// More threads than there are who may want the room that is held up.
-#[tokio::test(flavor = "multi_thread", worker_threads = 6)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_opens_a_room_that_was_left_and_joined_again_in_one_record_follows_it() {
     let server = quiet().await;
     let (ann, bob) = (server.sign_in("Ann").await, server.sign_in("Bob").await);
+    let dora = server.sign_in("Dora").await;
     let (mut a, _) = ann.connect(&[]).await;
-    let (seen, held_up) = (room(&mut a, &mut [], "seen").await, room(&mut a, &mut [], "held-up").await);
+    let rooms = rooms_of(&server, &dora).await;
     for is_published_late in [false, true] {
-        let (holds, record) = left_and_back(&server, (&ann, &bob), seen, held_up).await;
+        let (holds, record) = left_and_back(&server, (&dora, &bob), rooms, &ann).await;
         // The room is followed and the log asked for it while the rest of the record waits to be published.
         let mut reader = Reader::begin(&server, &bob, fresh(GENERAL));
         reader.step();
@@ -168,22 +168,58 @@ async fn whoever_opens_a_room_that_was_left_and_joined_again_in_one_record_follo
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_leaves_once_more_before_the_answer_to_their_opening_hears_no_more() {
+    let server = quiet().await;
+    let (ann, bob, cora) = (server.sign_in("Ann").await, server.sign_in("Bob").await, server.sign_in("Cora").await);
+    let ((mut a, _), (mut follower, _)) = (ann.connect(&[]).await, cora.enter().await);
+    let dora = server.sign_in("Dora").await;
+    let rooms = rooms_of(&server, &dora).await;
+    let (holds, record) = left_and_back(&server, (&dora, &bob), rooms, &ann).await;
+    let mut reader = Reader::begin(&server, &bob, fresh(GENERAL));
+    reader.step();
+    all_is_read(&server).await;
+    // The first leaving comes this way, then the second; and only then is it looked at what the log answered.
+    drop(holds);
+    record.await.unwrap();
+    let leaves = entry(&bob, Op::Leave { room: GENERAL });
+    let Applied::Committed(left) = server.app.log.propose(leaves).await.unwrap() else { panic!("not committed") };
+    eventually("the reader is live", || reader.step().live).await;
+    let last = says_in(&mut a, GENERAL, "secret").await;
+    is_walked(&mut follower, GENERAL, last).await;
+    server.app.hub.wake_late();
+    eventually("the reader has heard of it", || reader.step().posts.iter().any(|event| event.seq == left.seq)).await;
+    assert!(reader.step().posts.iter().all(|event| event.seq <= left.seq), "who left is told of what came after");
+}
+
+/// Two rooms of somebody who is not connected: whoever holds one up is in nobody's way but the publisher's.
+async fn rooms_of(server: &Running, maker: &User) -> [RoomId; 2] {
+    let rooms = [(); 2].map(|()| server.app.ambient.mint_room());
+    for (room, name) in rooms.into_iter().zip(["seen", "held-up"]) {
+        let make = Op::RoomCreate { room, name: name.to_owned(), title: String::new() };
+        let made = server.app.log.propose(entry(maker, make)).await.unwrap();
+        assert!(matches!(made, Applied::Committed(_)), "{made:?}");
+    }
+    rooms
+}
+
 /// Somebody leaves the room everybody is in and is back at once, in a record that is committed and of which nothing about
-/// that room is published until the first of what is returned is dropped.
+/// that room is published until the first of what is returned is dropped. A connection of `follower` is said to follow the
+/// rooms of `maker` that are written to before.
 async fn left_and_back(
     server: &Running,
-    (ann, bob): (&User, &User),
-    seen: RoomId,
-    held_up: RoomId,
+    (maker, leaver): (&User, &User),
+    [seen, held_up]: [RoomId; 2],
+    follower: &User,
 ) -> (mpsc::Sender<()>, JoinHandle<Vec<Applied>>) {
     let mut peer = None;
-    server.app.registry.for_user(ann.person.id, |connection| peer = Some(Arc::clone(connection)));
+    server.app.registry.for_user(follower.person.id, |connection| peer = Some(Arc::clone(connection)));
     let peer = peer.unwrap();
     let (stream, _) = server.app.hub.follow(StreamId::Room(seen), &peer);
     server.app.hub.follow(StreamId::Room(held_up), &peer);
     let before = stream.head();
     let holds = holds_up(server, held_up).await;
-    let (log, entries) = (server.app.log.clone(), leaves_and_joins(ann, bob, seen, held_up));
+    let (log, entries) = (server.app.log.clone(), leaves_and_joins(maker, leaver, seen, held_up));
     let record = tokio::spawn(async move { log.propose_all(entries).await.unwrap() });
     eventually("the record is committed", || stream.head() > before).await;
     (holds, record)
@@ -206,12 +242,12 @@ async fn holds_up(server: &Running, room: RoomId) -> mpsc::Sender<()> {
 }
 
 /// What is published first, what can be held up, and somebody who leaves the room everybody is in and is back at once.
-fn leaves_and_joins(ann: &User, bob: &User, seen: RoomId, held_up: RoomId) -> Vec<Entry> {
+fn leaves_and_joins(maker: &User, leaver: &User, seen: RoomId, held_up: RoomId) -> Vec<Entry> {
     vec![
-        entry(ann, Op::Post { room: seen, body: "one".to_owned() }),
-        entry(ann, Op::Post { room: held_up, body: "other".to_owned() }),
-        entry(bob, Op::Leave { room: GENERAL }),
-        entry(bob, Op::Join { room: GENERAL }),
+        entry(maker, Op::Post { room: seen, body: "one".to_owned() }),
+        entry(maker, Op::Post { room: held_up, body: "other".to_owned() }),
+        entry(leaver, Op::Leave { room: GENERAL }),
+        entry(leaver, Op::Join { room: GENERAL }),
     ]
 }
 

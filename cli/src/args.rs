@@ -68,7 +68,9 @@ pub(crate) enum Command {
     /// A name is given once. Where this is interrupted, or the link breaks, before the server's answer has come, the name
     /// may be given to nobody: take another.
     SignIn,
-    /// Forget the account on this machine; what it has not sent stays, and its name stays taken on the server
+    /// End the session, also on the server, and forget the account on this machine; not while something is unsent
+    ///
+    /// The name stays taken on the server. Where the server is away, only this machine forgets.
     SignOut,
     /// Measure a server of your own with many clients
     Bench(Box<BenchArgs>),

@@ -133,6 +133,16 @@ fn login_name() -> String {
         .unwrap_or_else(|| "guest".into())
 }
 
+/// Opens the outbox of an account, for a command that is of no use without.
+///
+/// # Errors
+/// [`End::Local`] if it cannot be opened.
+pub(crate) fn outbox(state: &ServerState, account: &Account) -> Result<OutboxFile, End> {
+    let folder = state.outbox(account);
+    OutboxFile::open(&folder)
+        .map_err(|error| End::Local(format!("cannot read the outbox in {}: {error}", folder.display())))
+}
+
 /// Starts the session of an account, with its outbox; without one, and says so, where it cannot be opened.
 pub(crate) fn start(common: &Common, state: &ServerState, account: Account) -> Client {
     let folder = state.outbox(&account);

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
                     Command::Rooms(args) => commands::rooms::run(&common, args).await,
                     Command::Outbox(args) => commands::outbox::run(&common, args).await,
                     Command::SignIn => commands::sign_in::sign_in(&common).await,
-                    Command::SignOut => commands::sign_in::sign_out(&common),
+                    Command::SignOut => commands::sign_in::sign_out(&common).await,
                     Command::Bench(args) => bench::run(&common, &args),
                 }
             });

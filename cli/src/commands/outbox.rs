@@ -11,7 +11,6 @@ use tokio::time::{Instant, timeout_at};
 use crate::args::{Common, OutboxArgs};
 use crate::connect::{self, Trouble};
 use crate::driver::Client;
-use crate::driver::outbox::OutboxFile;
 use crate::exit::{Early, End};
 use crate::terminal::{line, note, tame, time_of_day};
 
@@ -22,9 +21,7 @@ use crate::terminal::{line, note, tame, time_of_day};
 pub(crate) async fn run(common: &Common, args: OutboxArgs) -> Result<(), End> {
     let state = connect::state_of(common)?;
     let account = state.find(common.name.as_deref()).ok_or_else(|| End::Refused("nobody is signed in here".into()))?;
-    let folder = state.outbox(&account);
-    let mut outbox = OutboxFile::open(&folder)
-        .map_err(|error| End::Local(format!("cannot read the outbox in {}: {error}", folder.display())))?;
+    let mut outbox = connect::outbox(&state, &account)?;
     let items = outbox.items();
     let (unread, elsewhere) = (outbox.unread(), outbox.elsewhere());
     if unread > 0 {

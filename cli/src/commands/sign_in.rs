@@ -1,11 +1,13 @@
 //! `holdfast sign-in` and `holdfast sign-out`.
 //!
-//! Must not live here: how a token is kept. Invariant: signing out never deletes what is unsent.
+//! Must not live here: how a token is kept. Invariant: nobody is forgotten who has something unsent here,
+//! since nothing would find it any more.
 
 use std::time::Duration;
 
 use crate::args::Common;
 use crate::connect;
+use crate::driver;
 use crate::exit::End;
 use crate::terminal::note;
 
@@ -21,14 +23,31 @@ pub(crate) async fn sign_in(common: &Common) -> Result<(), End> {
     connect::new_account(common, &state, connect::deadline(Some(LIMIT))).await.map(drop)
 }
 
-/// Forgets the account on this machine.
+/// Ends the session on the server, and forgets the account on this machine.
 ///
 /// # Errors
-/// [`End::Refused`] if there is none.
-pub(crate) fn sign_out(common: &Common) -> Result<(), End> {
+/// [`End::Refused`] if there is none, or something of it is unsent.
+pub(crate) async fn sign_out(common: &Common) -> Result<(), End> {
     let state = connect::state_of(common)?;
     let account = state.find(common.name.as_deref()).ok_or_else(|| End::Refused("nobody is signed in here".into()))?;
+    let outbox = connect::outbox(&state, &account)?;
+    let here = outbox.items().len() + outbox.unread();
+    if here > 0 {
+        let words =
+            format!("{here} unsent, so still signed in; `holdfast outbox --send` sends it, --discard deletes it");
+        return Err(End::Refused(words));
+    }
+    if outbox.elsewhere() > 0 {
+        let words = "unsent and held by other holdfast programs that run, so still signed in";
+        return Err(End::Refused(format!("{} {words}: end them first", outbox.elsewhere())));
+    }
+    let ended = driver::sign_in::sign_out(&common.server, &account).await;
     state.forget(&account).map_err(|error| End::Local(format!("cannot forget the account: {error}")))?;
-    note(&format!("Signed out {} from {}.", account.user.name, common.server));
+    note(&match ended {
+        Ok(()) => format!("Signed out {} from {}.", account.user.name, common.server),
+        Err(why) => {
+            format!("{} is forgotten here; the session on the server lasts until it expires: {why}", account.user.name)
+        }
+    });
     Ok(())
 }

@@ -122,7 +122,7 @@ impl ServerState {
         write(&self.folder.join(CURRENT), id.as_bytes())
     }
 
-    /// Forgets an account's token and rooms; what it has not sent stays.
+    /// Forgets an account's token and rooms; what it has not sent stays, and is found no more.
     ///
     /// # Errors
     /// What the system says.

@@ -1,4 +1,4 @@
-//! Signing in over HTTP: `POST /api/session`.
+//! Signing in and out over HTTP: `POST` and `DELETE /api/session`.
 //!
 //! Must not live here: where the token is kept. Invariant: one call is one request; whether to try again is the
 //! caller's to decide, by [`SignInError`].
@@ -13,8 +13,8 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use super::account::Account;
 use super::server_url::ServerUrl;
 
-/// The whole request, name look-up included.
-const SIGN_IN_LIMIT: Duration = Duration::from_secs(10);
+/// A whole request, name look-up included.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES: u64 = 64 * 1024;
 
@@ -54,11 +54,25 @@ pub(crate) async fn sign_in(server: &ServerUrl, name: &str) -> Result<Account, S
     asked.unwrap_or_else(|error| Err(SignInError::Strange(error.to_string())))
 }
 
-fn ask(server: &ServerUrl, name: &str) -> Result<Account, SignInError> {
-    // A server without a proxy before it answers a TLS greeting with something that rustls names, but nobody recognises.
-    let hint = if server.is_secure() { " (the server itself speaks only http; https needs a proxy)" } else { "" };
-    let unreachable = |error: ureq::Error| SignInError::Unreachable(format!("{server}: {error}{hint}"));
-    let mut config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(SIGN_IN_LIMIT));
+/// Ends the session of an account on its server, and with it every connection it has.
+///
+/// # Errors
+/// Why nobody knows whether it has ended.
+pub(crate) async fn sign_out(server: &ServerUrl, account: &Account) -> Result<(), String> {
+    let (server, bearer) = (server.clone(), format!("Bearer {}", account.token));
+    let asked = tokio::task::spawn_blocking(move || {
+        let response = agent(&server).delete(server.api("session")).header("Authorization", bearer).call();
+        match response.map_err(|error| format!("{server}: {error}"))?.status() {
+            // That the session is over already is as good.
+            status if status.is_success() || status == 401 => Ok(()),
+            status => Err(format!("{server}: HTTP {status}")),
+        }
+    });
+    asked.await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
+fn agent(server: &ServerUrl) -> ureq::Agent {
+    let mut config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(REQUEST_LIMIT));
     // The socket takes no proxy either, so one of the environment could only let somebody in who then stays outside.
     config = config.proxy(None);
     if server.is_secure() {
@@ -67,9 +81,15 @@ fn ask(server: &ServerUrl, name: &str) -> Result<Account, SignInError> {
         let roots: Vec<_> = found.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
         config = config.tls_config(TlsConfig::builder().root_certs(RootCerts::new_with_certs(&roots)).build());
     }
-    let agent = config.build().new_agent();
-    let mut response =
-        agent.post(server.api("session")).send_json(serde_json::json!({ "name": name })).map_err(unreachable)?;
+    config.build().new_agent()
+}
+
+fn ask(server: &ServerUrl, name: &str) -> Result<Account, SignInError> {
+    // A server without a proxy before it answers a TLS greeting with something that rustls names, but nobody recognises.
+    let hint = if server.is_secure() { " (the server itself speaks only http; https needs a proxy)" } else { "" };
+    let unreachable = |error: ureq::Error| SignInError::Unreachable(format!("{server}: {error}{hint}"));
+    let sent = agent(server).post(server.api("session")).send_json(serde_json::json!({ "name": name }));
+    let mut response = sent.map_err(unreachable)?;
     let status = response.status();
     let text = response.body_mut().with_config().limit(ANSWER_BYTES).read_to_string().map_err(unreachable)?;
     if status.is_success() {

@@ -203,6 +203,45 @@ fn a_post_kept_for_a_room_that_was_left_meanwhile_is_refused_and_stays_to_be_see
     assert_eq!(bodies(&ada, 2), ["before", "too late"]);
 }
 
+#[test]
+fn nobody_is_signed_out_who_has_something_unsent_and_then_also_by_the_server() {
+    let (mut server, ada) = away();
+    let thief = ada.copy();
+    let chat = ada.start(&["chat", "garden"]);
+    chat.wait_for("Can't reach");
+    assert!(post(&ada, &["kept"]).stderr.contains("1 post kept"));
+    let done = ada.run(&["sign-out"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("1 unsent") && done.stderr.contains("--discard"), "{done:?}");
+    assert_eq!(ada.listed(), ["kept"]);
+    // Held by a program that runs: not to be discarded either.
+    let holder = ada.start(&["tail", "garden"]);
+    holder.wait_for("Not connected");
+    let done = ada.run(&["sign-out"]);
+    assert_eq!(done.code, Some(1), "{done:?}");
+    assert!(done.stderr.contains("1 unsent and held by other"), "{done:?}");
+    holder.kill();
+    ada.ok(&["outbox", "--discard"]);
+    server.restart();
+    chat.wait_for("live");
+    thief.ok(&["rooms"]);
+    let done = ada.run(&["sign-out"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stderr.contains("Signed out Ada"), "{done:?}");
+    assert_eq!(chat.done().code, Some(4), "what ran as Ada ends");
+    assert_eq!(thief.run(&["rooms"]).code, Some(4), "the token is good for nothing");
+    assert_eq!(ada.run(&["sign-out"]).code, Some(1));
+}
+
+#[test]
+fn who_signs_out_while_the_server_is_away_is_told_that_its_session_lasts() {
+    let (_server, ada) = away();
+    let done = ada.run(&["sign-out"]);
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert!(done.stderr.contains("forgotten here; the session on the server lasts until it expires"), "{done:?}");
+    assert_eq!(ada.run(&["outbox"]).code, Some(1));
+}
+
 /// Leaves a room as another device of the same person would.
 fn leave(server: &ServerProcess, ada: &Person, name: &str) {
     let account = fs::read_to_string(ada.state_file(|name| name.ends_with(".json"))).expect("an account");

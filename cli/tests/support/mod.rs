@@ -52,6 +52,16 @@ impl Person {
         Self::new(&server.origin(), name)
     }
 
+    /// The same person with a copy of the account as it is now, and nothing else.
+    pub(crate) fn copy(&self) -> Self {
+        let copy = Self::new(&self.server, &self.name);
+        let account = self.state_file(|name| name.ends_with(".json"));
+        let to = copy.state().join(account.strip_prefix(self.state()).expect("within the state"));
+        std::fs::create_dir(to.parent().expect("a folder")).expect("made");
+        std::fs::copy(account, to).expect("copied");
+        copy
+    }
+
     pub(crate) fn state(&self) -> &Path {
         self.state.path()
     }

@@ -109,6 +109,12 @@ fn a_reader_that_takes_nothing_is_closed_and_costs_the_others_nothing() {
         scene.bystander.read_what_is_there();
     }
     assert!(slowest < Duration::from_secs(3), "a post waited {slowest:?} for somebody else's reading");
+    // Whoever reads before it is closed is a reader again, and is not closed.
+    wait::until("whoever takes nothing is closed", SOON, || {
+        scene.bystander.read_what_is_there();
+        poster.read_what_is_there();
+        (scene.http.get("/api/info", &[]).json()["connections"] == 2).then_some(())
+    });
     let ending = slow.ending(Duration::from_secs(20));
     assert!(matches!(ending.name(), "slow" | "dropped"), "{ending:?}");
     poster.assert_alive();

@@ -4,15 +4,18 @@
 //! holds more than its share of them; whoever is refused is told so with 503 and when to come back, but for an address
 //! that keeps sending what nobody can read.
 
-use std::collections::HashMap;
+mod addresses;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, HeaderValue};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioTimer;
@@ -23,10 +26,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use crate::app::App;
-use crate::config::{SocketLimits, ms};
-use crate::connection::bucket::Window;
+pub use self::addresses::{Addresses, Share};
+use crate::app::{App, RequestCount};
+use crate::config::ms;
 use crate::connection::{Connection, Identity};
+use crate::drain::Phase;
 use crate::http::patience::Patient;
 
 /// How long to wait before accepting again when the process has run out of descriptors.
@@ -37,10 +41,6 @@ const FAREWELLS: usize = 64;
 const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 /// What is read of somebody who is seen off, in bytes; more is a flood, and its sender may miss the words.
 const FAREWELL_BYTES: usize = 32 * 1_024;
-/// In which failed handshakes and sign-ins of an address are counted.
-const ADDRESS_WINDOW: Duration = Duration::from_secs(10);
-/// Addresses remembered at most. Beyond, the idle are forgotten first.
-const ADDRESSES: usize = 100_000;
 
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -56,127 +56,36 @@ pub fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     socket.listen(backlog)
 }
 
-/// Whose share a socket is counted against: an IPv4 address, or the /64 an IPv6 address lies in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Share(IpAddr);
-
-impl Share {
-    /// Returns whose share an address is part of.
-    #[must_use]
-    pub fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(IpAddr::V4(address)),
-            IpAddr::V6(address) => {
-                let mut segments = address.segments();
-                segments[4..].fill(0);
-                Self(IpAddr::V6(segments.into()))
-            }
-        }
-    }
-}
-
-/// What addresses have done lately.
-pub struct Addresses {
-    pending_limit: usize,
-    failed_limit: u32,
-    sign_in_limit: u32,
-    inner: Mutex<HashMap<Share, Address>>,
-}
-
-struct Address {
-    pending: usize,
-    failed: Window,
-    broken: Window,
-    sign_ins: Window,
-}
-
-impl Addresses {
-    /// Nothing has been done yet.
-    #[must_use]
-    pub fn new(limits: &SocketLimits) -> Self {
-        Self {
-            pending_limit: limits.pending_per_address,
-            failed_limit: limits.failed_handshakes,
-            sign_in_limit: limits.sign_ins,
-            inner: Mutex::default(),
-        }
-    }
-
-    fn with<T>(&self, share: Share, f: impl FnOnce(&mut Address) -> T) -> T {
-        let mut inner = self.lock();
-        if inner.len() >= ADDRESSES && !inner.contains_key(&share) {
-            let now = Instant::now();
-            inner.retain(|_, address| !address.is_idle(now));
-        }
-        f(inner.entry(share).or_insert_with(|| Address {
-            pending: 0,
-            failed: Window::new(self.failed_limit.into(), ADDRESS_WINDOW),
-            broken: Window::new(self.failed_limit.into(), ADDRESS_WINDOW),
-            sign_ins: Window::new(self.sign_in_limit.into(), ADDRESS_WINDOW),
-        }))
-    }
-
-    /// Counts a socket that has not upgraded, unless its address has too many.
-    fn enter(&self, share: Share) -> bool {
-        self.with(share, |address| {
-            let fits = address.pending < self.pending_limit;
-            address.pending += usize::from(fits);
-            fits
-        })
-    }
-
-    fn leave(&self, share: Share, now: Instant) {
-        let mut inner = self.lock();
-        if let Some(address) = inner.get_mut(&share) {
-            address.pending = address.pending.saturating_sub(1);
-            if address.is_idle(now) {
-                inner.remove(&share);
-            }
-        }
-    }
-
-    /// Tells whether an address has failed at too many upgrades lately.
-    #[must_use]
-    pub fn is_failing(&self, address: IpAddr, now: Instant) -> bool {
-        self.lock().get(&Share::of(address)).is_some_and(|address| address.failed.is_exhausted(now))
-    }
-
-    /// Counts a failed upgrade.
-    pub fn failed(&self, address: IpAddr, now: Instant) {
-        self.with(Share::of(address), |address| address.failed.is_over(now));
-    }
-
-    /// Tells whether an address has sent too many heads lately that nobody could read.
-    fn is_babbling(&self, share: Share, now: Instant) -> bool {
-        self.lock().get(&share).is_some_and(|address| address.broken.is_exhausted(now))
-    }
-
-    /// Counts a head that nobody could read. No browser and no client of ours ever sends one.
-    fn babbled(&self, share: Share, now: Instant) {
-        self.with(share, |address| address.broken.is_over(now));
-    }
-
-    /// Counts a new session. Returns whether there were too many.
-    pub fn is_signing_in_too_often(&self, address: IpAddr, now: Instant) -> bool {
-        self.with(Share::of(address), |address| address.sign_ins.is_over(now))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<Share, Address>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Address {
-    fn is_idle(&self, now: Instant) -> bool {
-        self.pending == 0 && self.failed.is_empty(now) && self.broken.is_empty(now) && self.sign_ins.is_empty(now)
-    }
-}
-
 /// A socket counted as not upgraded, for as long as this lives.
 struct Pending {
     app: Arc<App>,
     share: Option<Share>,
+    /// From its first request on; not where that came after the drain had begun.
+    asked: OnceLock<RequestCount>,
     _slot: OwnedSemaphorePermit,
+}
+
+impl Pending {
+    /// Counts the socket as one that a drain waits for.
+    fn ask(&self) {
+        if self.app.drain.phase() == Phase::Serving {
+            self.asked.get_or_init(|| self.app.count_request());
+        }
+    }
+
+    /// Waits until the drain has begun, if it waits for this socket. One that has asked for nothing may still be told that
+    /// the server stops.
+    async fn must_end(&self) {
+        self.app.drain.begun().await;
+        if self.asked.get().is_none() {
+            std::future::pending().await
+        }
+    }
+
+    /// Tells whether what is answered now is the last.
+    fn is_last(&self) -> bool {
+        self.app.drain.phase() != Phase::Serving
+    }
 }
 
 impl Drop for Pending {
@@ -209,6 +118,19 @@ impl HandoverSlot {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
+
+/// Marks an answer that is not to be given, because nobody knows whether what was asked for is stored. The socket is
+/// closed without a word instead, as one of a connection is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unanswered;
+
+impl std::fmt::Display for Unanswered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("what became of the request is not known")
+    }
+}
+
+impl std::error::Error for Unanswered {}
 
 /// The address a request came from, as far as proxies are believed.
 #[derive(Clone, Copy, Debug)]
@@ -280,14 +202,17 @@ where
             see_off(&mut tasks, &farewells, socket);
             continue;
         }
-        let pending = Pending { app: Arc::clone(&app), share, _slot: waiting };
+        let pending = Pending { app: Arc::clone(&app), share, asked: OnceLock::new(), _slot: waiting };
         let (app, router, takeover) = (Arc::clone(&app), router.clone(), takeover.clone());
         // Both boxed, and neither made inside: a task keeps the space of all that it ever held for as long as it lives, and
         // a connection outlives the request that it began as.
         let begun = Box::pin(until_upgrade(app, socket, address, router, pending));
         let takeover = move |upgraded| Box::pin(takeover(upgraded));
         tasks.spawn(async move {
-            if let Some(connection) = begun.await.map(takeover) {
+            if let Some((upgraded, pending)) = begun.await {
+                let connection = takeover(upgraded);
+                // Only now, when the connection is counted: a drain waits for the one or for the other.
+                drop(pending);
                 connection.await;
             }
             drop(slot);
@@ -343,10 +268,10 @@ async fn until_upgrade(
     address: SocketAddr,
     router: Router,
     pending: Pending,
-) -> Option<Upgraded> {
+) -> Option<(Upgraded, Pending)> {
     prepare(&app, &socket);
     let slot = HandoverSlot::default();
-    let served = serve_requests(&app, socket, address, router, &slot).await;
+    let served = serve_requests(&app, socket, address, router, &slot, &pending).await;
     if let (Err(error), Some(share)) = (&served, pending.share)
         && error.is_parse()
     {
@@ -356,10 +281,9 @@ async fn until_upgrade(
     let upgraded = handover.upgrade.await.ok()?;
     // This is the type that was put in.
     let parts = upgraded.downcast::<Patient>().ok()?;
-    drop(pending);
     // Copied, mostly nothing: even an empty piece would keep the buffer for requests in memory as long as the connection.
     let unread = Bytes::copy_from_slice(&parts.read_buf);
-    Some(Upgraded { app, socket: parts.io.into_inner(), unread, identity: handover.identity })
+    Some((Upgraded { app, socket: parts.io.into_inner(), unread, identity: handover.identity }, pending))
 }
 
 fn prepare(app: &App, socket: &TcpStream) {
@@ -377,13 +301,22 @@ async fn serve_requests(
     address: SocketAddr,
     router: Router,
     slot: &HandoverSlot,
+    pending: &Pending,
 ) -> hyper::Result<()> {
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
+        pending.ask();
         let mut request = request.map(Body::new);
         let peer = client_address(&app.config.trusted_proxy, address.ip(), request.headers());
         request.extensions_mut().insert(PeerAddress(peer));
         request.extensions_mut().insert(slot.clone());
-        router.clone().oneshot(request)
+        let answered = router.clone().oneshot(request);
+        async move {
+            let mut response = answered.await.unwrap_or_else(|never| match never {});
+            if pending.is_last() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if response.extensions().get::<Unanswered>().is_some() { Err(Unanswered) } else { Ok(response) }
+        }
     });
     let serving = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -393,7 +326,17 @@ async fn serve_requests(
         .serve_connection(Patient::new(socket, ms(app.config.timing.slow_timeout_ms)), service)
         .with_upgrades();
     // Boxed, so that an upgraded connection does not carry the space for requests along.
-    Box::pin(serving).await.inspect_err(|error| tracing::debug!(%error, "a request was not served"))
+    let mut serving = Box::pin(serving);
+    let served = tokio::select! {
+        biased;
+        served = &mut serving => served,
+        // Closes at once whoever asks for nothing now, and after its answer whoever does.
+        () = pending.must_end() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    served.inspect_err(|error| tracing::debug!(%error, "a request was not served"))
 }
 
 /// Returns who a request came from: the rightmost hop that is not one of our proxies.
@@ -420,15 +363,6 @@ pub fn client_address(proxies: &[IpNet], socket: IpAddr, headers: &axum::http::H
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_ipv6_network_is_one_share() {
-        let share = |text: &str| Share::of(text.parse().unwrap());
-        assert_eq!(share("2001:db8:1:2:3:4:5:6"), share("2001:db8:1:2::1"));
-        assert_ne!(share("2001:db8:1:2::1"), share("2001:db8:1:3::1"));
-        assert_eq!(share("::ffff:192.0.2.1"), share("192.0.2.1"));
-        assert_ne!(share("192.0.2.1"), share("192.0.2.2"));
-    }
 
     #[test]
     fn only_our_own_proxies_are_believed_and_only_about_the_last_hop() {

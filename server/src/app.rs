@@ -43,9 +43,10 @@ pub struct App {
     pub origins: Vec<String>,
     /// Reports of pages that broke their Content-Security-Policy.
     pub csp_reports: AtomicU64,
-    /// Told when a connection has gone, so that a drain can wait for the last.
+    /// Told when a connection or a request has gone, so that a drain can wait for the last.
     pub gone: Notify,
     sockets: AtomicUsize,
+    requests: AtomicUsize,
     connections: AtomicU64,
 }
 
@@ -55,6 +56,16 @@ pub struct SocketCount(Arc<App>);
 impl Drop for SocketCount {
     fn drop(&mut self) {
         self.0.sockets.fetch_sub(1, Ordering::AcqRel);
+        self.0.gone.notify_one();
+    }
+}
+
+/// One socket that has asked for something over HTTP, counted for as long as this lives.
+pub struct RequestCount(Arc<App>);
+
+impl Drop for RequestCount {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::AcqRel);
         self.0.gone.notify_one();
     }
 }
@@ -96,6 +107,7 @@ impl App {
             csp_reports: AtomicU64::new(0),
             gone: Notify::new(),
             sockets: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
             connections: AtomicU64::new(0),
         })
     }
@@ -111,6 +123,21 @@ impl App {
     #[must_use]
     pub fn sockets(&self) -> usize {
         self.sockets.load(Ordering::Acquire)
+    }
+
+    /// Counts a socket that asks for something over HTTP.
+    #[must_use]
+    pub fn count_request(self: &Arc<Self>) -> RequestCount {
+        // In one order with the drain's phase: either the drain waits for it, or it finds that the drain has begun.
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        RequestCount(Arc::clone(self))
+    }
+
+    /// Tells whether nobody is left to wait for: no socket that has upgraded, and none in a request.
+    #[must_use]
+    pub fn is_deserted(&self) -> bool {
+        // Requests first: one that upgrades is counted there until it is counted among the sockets.
+        self.requests.load(Ordering::SeqCst) == 0 && self.sockets() == 0
     }
 
     /// Numbers a new connection.

@@ -8,11 +8,13 @@
 //!    └────── storage failed ──▶ Failed ──moments later────▶ ended, exit code not 0
 //! ```
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use shared::close;
+use tokio::sync::Notify;
 
 use crate::app::App;
 use crate::config::ms;
@@ -42,13 +44,14 @@ pub enum Phase {
 #[derive(Debug, Default)]
 pub struct Drain {
     phase: AtomicU8,
+    begun: Notify,
 }
 
 impl Drain {
     /// Returns where the server stands.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
+        match self.phase.load(Ordering::SeqCst) {
             0 => Phase::Serving,
             1 => Phase::Draining,
             _failed => Phase::Failed,
@@ -61,11 +64,22 @@ impl Drain {
             Phase::Draining => 1,
             Phase::Failed => 2,
         };
-        self.phase.fetch_max(number, Ordering::AcqRel);
+        self.phase.fetch_max(number, Ordering::SeqCst);
+        self.begun.notify_waiters();
+    }
+
+    /// Waits until the server no longer serves.
+    pub(crate) async fn begun(&self) {
+        let mut begun = pin!(self.begun.notified());
+        // Before the look, so that no beginning falls between.
+        begun.as_mut().enable();
+        if self.phase() == Phase::Serving {
+            begun.await;
+        }
     }
 }
 
-/// Says goodbye to every connection and waits until they are gone or the time is up.
+/// Says goodbye to every connection and waits until they are gone and the requests answered, or the time is up.
 pub async fn drain(app: &Arc<App>) {
     let started = app.ambient.now();
     begin(app);
@@ -110,7 +124,7 @@ pub fn begin_failed(app: &App) {
 
 async fn wait_until_gone(app: &Arc<App>, at_most: Duration) {
     let gone = async {
-        while app.sockets() > 0 {
+        while !app.is_deserted() {
             app.gone.notified().await;
         }
     };

@@ -21,6 +21,7 @@ use axum::routing::{get, post};
 use shared::error::{ErrorCode, WireError};
 
 use crate::app::App;
+use crate::drain::Phase;
 
 /// Builds the routes.
 pub fn router(app: Arc<App>) -> Router {
@@ -40,6 +41,15 @@ pub fn router(app: Arc<App>) -> Router {
 
 async fn no_route() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, WireError::new(ErrorCode::NotFound, "There is no such address."))
+}
+
+/// Lets nothing begin once the server is about to stop.
+fn refuse_while_stopping(app: &App) -> Result<(), Refusal> {
+    if app.drain.phase() == Phase::Serving {
+        return Ok(());
+    }
+    let error = WireError::new(ErrorCode::Unavailable, "The server is restarting.").retry_after(1_000);
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error))
 }
 
 /// A request that is not done, answered as JSON.

@@ -19,9 +19,9 @@ use shared::ids::UserId;
 use shared::model::Person;
 use shared::time::Timestamp;
 
-use super::Refusal;
 use super::origin::Origin;
-use crate::accept::PeerAddress;
+use super::{Refusal, refuse_while_stopping};
+use crate::accept::{PeerAddress, Unanswered};
 use crate::app::App;
 use crate::config::ms;
 use crate::connection::{Identity, free_name, renew_session};
@@ -48,6 +48,29 @@ struct Session {
     expires: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
+}
+
+/// Why a request that changes something was not done.
+pub(super) enum Failure {
+    /// It was refused, and nothing of it is stored.
+    Refused(Refusal),
+    /// The log has stopped: whether it is stored is not known, and nothing may be said.
+    Unknown,
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Refused(refusal) => refusal.into_response(),
+            Self::Unknown => Extension(Unanswered).into_response(),
+        }
+    }
 }
 
 /// Returns the token of an Authorization header.
@@ -155,15 +178,16 @@ pub(super) async fn open(
     Extension(address): Extension<PeerAddress>,
     headers: HeaderMap,
     body: Body,
-) -> Result<Response, Refusal> {
+) -> Result<Response, Failure> {
+    refuse_while_stopping(&app)?;
     sign_in(&app, address, &headers, body).await
 }
 
-async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
+async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Body) -> Result<Response, Failure> {
     let origin = check_origin(app, headers)?;
     if app.addresses.is_signing_in_too_often(address.0, app.ambient.now()) {
         let error = WireError::new(ErrorCode::RateLimited, "Too many new sessions from your address. Wait a little.");
-        return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, error.retry_after(10_000)));
+        return Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, error.retry_after(10_000)).into());
     }
     let asked = read_body(app, body).await?;
     let name = names::person(&asked.name).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))?;
@@ -233,9 +257,9 @@ async fn current(app: &App, headers: &HeaderMap, name: &Name) -> Result<Current,
 }
 
 /// Makes a person, a session and a membership of the room everybody is in, all at once.
-async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Result<Person, Refusal> {
+async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Result<Person, Failure> {
     if let Err(error) = name.must_not_be_the_servers() {
-        return Err(name_taken(app, name, error).await?);
+        return Err(name_taken(app, name, error).await?.into());
     }
     let user = app.ambient.mint_user();
     let (shown, skeleton) = (name.shown.clone(), name.skeleton.clone());
@@ -249,11 +273,11 @@ async fn enter(app: &App, name: &Name, token: &Token, expires: Timestamp) -> Res
             Applied::Committed(_) | Applied::Duplicate(_) => {}
             // Nobody by this id exists then, so what came after it was refused too.
             Applied::Refused(error) if error.code == ErrorCode::NameTaken => {
-                return Err(name_taken(app, name, error).await?);
+                return Err(name_taken(app, name, error).await?.into());
             }
             Applied::Refused(error) => {
                 tracing::error!(%error, "a new person could not be let in");
-                return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
+                return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error).into());
             }
         }
     }
@@ -272,13 +296,17 @@ async fn name_taken(app: &App, name: &Name, error: WireError) -> Result<Refusal,
 }
 
 /// Proposes several requests of one person at once.
-async fn propose(app: &App, by: UserId, ops: impl IntoIterator<Item = Op>) -> Result<Vec<Applied>, Refusal> {
+async fn propose(app: &App, by: UserId, ops: impl IntoIterator<Item = Op>) -> Result<Vec<Applied>, Failure> {
     let ts = app.ambient.wall_clock();
     let entries = ops.into_iter().map(|op| Entry { ts, by, key: app.ambient.mint_key(), op }).collect();
-    app.log.propose_all(entries).await.map_err(unavailable)
+    app.log.propose_all(entries).await.map_err(|error| match error {
+        LogError::Stopped => Failure::Unknown,
+        LogError::Full | LogError::Busy => unavailable(error).into(),
+    })
 }
 
-pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Refusal> {
+pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
+    refuse_while_stopping(&app)?;
     check_origin(&app, &headers)?;
     if let Some(token) = shown(&app, &headers)
         && let Some(identity) = identify(&app, &token).await?

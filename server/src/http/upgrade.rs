@@ -16,11 +16,10 @@ use shared::close;
 use shared::error::{ErrorCode, WireError};
 
 use super::origin::Origin;
-use super::{Refusal, session};
+use super::{Refusal, refuse_while_stopping, session};
 use crate::accept::{Handover, HandoverSlot, PeerAddress};
 use crate::app::App;
 use crate::connection::Identity;
-use crate::drain::Phase;
 use crate::ws::accept::accept_key;
 
 /// The version of RFC 6455.
@@ -49,10 +48,7 @@ pub(super) async fn upgrade(State(app): State<Arc<App>>, request: Request) -> Re
 
 async fn judge(app: &Arc<App>, mut request: Request<Body>) -> Result<Response, Refusal> {
     let accept = handshake(&request)?;
-    if app.drain.phase() != Phase::Serving {
-        let error = WireError::new(ErrorCode::Unavailable, "The server is restarting.").retry_after(1_000);
-        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, error));
-    }
+    refuse_while_stopping(app)?;
     let identity = identify(app, request.headers()).await?;
     let Some(slot) = request.extensions().get::<HandoverSlot>().cloned() else {
         let error = WireError::new(ErrorCode::Internal, "This socket cannot be upgraded.");

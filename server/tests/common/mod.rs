@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use clap::Parser as _;
 use server::ambient::{Ambient, System};
-use server::app::App;
+use server::app::{App, Parts};
 use server::config::Config;
+use server::http::assets::Assets;
+use server::log::LogHandle;
 use server::ws::frame;
 use server::{Server, ServerError, Storage};
 use shared::cursor::Position;
@@ -48,7 +50,7 @@ pub struct Running {
     pub app: Arc<App>,
     stop: Option<oneshot::Sender<()>>,
     ended: JoinHandle<Result<(), ServerError>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// Starts a server with its log in memory.
@@ -75,7 +77,18 @@ pub async fn start_at(folder: tempfile::TempDir, storage: Storage, flags: &[&str
         // A dropped sender stops it as well: then the test is over.
         let _ = stopped.await;
     }));
-    Running { address, app, stop: Some(stop), ended, _folder: folder }
+    Running { address, app, stop: Some(stop), ended, folder }
+}
+
+/// Serves over a log of the test's own, until the test is over.
+pub async fn serve_over(log: LogHandle) -> (SocketAddr, Arc<App>) {
+    let config = Config::try_parse_from(["server", "--listen=127.0.0.1:0"]).unwrap();
+    let listener = server::accept::bind(config.listen, config.sockets.backlog).unwrap();
+    let address = listener.local_addr().unwrap();
+    let (hub, registry, assets) = (Arc::default(), Arc::default(), Assets::none());
+    let app = App::new(Parts { config, ambient: Arc::new(System), log, hub, registry, assets, origins: Vec::new() });
+    tokio::spawn(server::accept::serve(Arc::clone(&app), listener, server::http::router(Arc::clone(&app))));
+    (address, app)
 }
 
 impl Running {
@@ -87,6 +100,12 @@ impl Running {
     /// Waits until the server has ended.
     pub async fn ended(self) -> Result<(), ServerError> {
         tokio::time::timeout(PATIENCE, self.ended).await.expect("the server ends in time").unwrap()
+    }
+
+    /// Waits until the server has ended, and keeps its folder for the next.
+    pub async fn ended_over(self) -> tempfile::TempDir {
+        tokio::time::timeout(PATIENCE, self.ended).await.expect("the server ends in time").unwrap().unwrap();
+        self.folder
     }
 
     /// Signs somebody in as a native client does.
@@ -105,20 +124,35 @@ impl Running {
 
     /// Makes one plain request. Returns status, head and body.
     pub async fn http(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, String, String) {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.address);
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
-        let mut socket = TcpStream::connect(self.address).await.unwrap();
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        tokio::time::timeout(PATIENCE, socket.read_to_end(&mut answer)).await.expect("an answer in time").unwrap();
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_ascii_lowercase(), body.to_owned())
+        ask(self.address, method, path, headers, body).await.expect("a whole answer")
     }
+}
+
+/// Makes one plain request on a socket of its own. Returns status, head and body, or nothing where the socket ended
+/// without a whole head, or nobody took it.
+pub async fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Option<(u16, String, String)> {
+    let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    let mut answer = Vec::new();
+    let asking = async {
+        let mut socket = TcpStream::connect(address).await?;
+        socket.write_all(request.as_bytes()).await?;
+        socket.read_to_end(&mut answer).await
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("an answer in time").ok()?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Some((status, head.to_ascii_lowercase(), body.to_owned()))
 }
 
 /// Somebody who is signed in.

@@ -3,7 +3,7 @@
 //! Must not live here: retries or good manners. Invariant: what is sent is exactly the bytes the test wrote.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -105,14 +105,14 @@ impl RawSocket {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// As [`Self::connect`], from another address of this machine: 127.0.0.`last`.
+    /// As [`Self::connect`], from another of this machine's addresses 127.0.0.0/8.
     ///
     /// # Panics
     /// If nobody listens.
     #[must_use]
-    pub fn connect_from(last: u8, address: SocketAddr) -> Self {
+    pub fn connect_from(stranger: Ipv4Addr, address: SocketAddr) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.bind(&SocketAddr::from(([127, 0, 0, last], 0)).into()).expect("an address of loopback");
+        socket.bind(&SocketAddr::from((stranger, 0)).into()).expect("an address of loopback");
         socket.connect(&address.into()).expect("the server listens");
         Self::over(TcpStream::from(socket))
     }

@@ -1,7 +1,8 @@
 //! Hostile peers, and what they cost the others: each is answered within its deadline, memory stays flat, and the others'
 //! p99 is that beside the same attack on a server nobody uses.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::campaign::{figure, is_campaign, measure};
@@ -18,8 +19,11 @@ const SLACK: Duration = Duration::from_secs(2);
 /// For what ends at once.
 const SOON: Duration = Duration::from_secs(10);
 
-/// Where heads that nobody can read come from: their address is shut out for a while, and nobody else's.
-const STRANGER: u8 = 66;
+/// An address of its own for each head that nobody can read: whoever sent some is shut out for a while, and not read at all.
+fn stranger() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    Ipv4Addr::from_bits(Ipv4Addr::new(127, 66, 0, 1).to_bits() + NEXT.fetch_add(1, Ordering::Relaxed))
+}
 
 /// The server as installed, but that the others may post as fast as they can, and that deadlines are short in the
 /// ordinary test.
@@ -54,7 +58,7 @@ fn rounds_of(deadline: Duration) -> Duration {
 #[test]
 fn fault_21_heads_that_never_end_are_closed_in_time_and_cost_the_others_nothing() {
     fn strike(target: &Target<'_>) {
-        let mut slow = RawSocket::connect_from(STRANGER, target.address);
+        let mut slow = RawSocket::connect_from(stranger(), target.address);
         let began = Instant::now();
         slow.send_bytes(b"GET /ws HTTP/1.1\r\nHost: x\r\nX-Slow: ");
         while slow.try_send_bytes(b"x").is_ok() && !slow.is_ended_within(Duration::from_millis(50)) {
@@ -71,7 +75,7 @@ fn fault_21_heads_that_never_end_are_closed_in_time_and_cost_the_others_nothing(
 #[test]
 fn fault_22_heads_of_26_megabytes_cost_the_others_nothing() {
     fn strike(target: &Target<'_>) {
-        let mut huge = RawSocket::connect_from(STRANGER, target.address);
+        let mut huge = RawSocket::connect_from(stranger(), target.address);
         huge.send_bytes(b"GET /ws HTTP/1.1\r\nHost: x\r\nX-Padding: ");
         let chunk = vec![b'x'; 64 * 1024];
         let taken = (0..26 * 16).take_while(|_| huge.try_send_bytes(&chunk).is_ok()).count();

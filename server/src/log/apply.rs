@@ -28,6 +28,8 @@ use super::{Effects, chain};
 pub const REACTIONS_PER_POST: u64 = 500;
 /// Different emojis under one post.
 pub const EMOJIS_PER_POST: u64 = 20;
+/// Edits of one post. Its deletion blanks them all in one transaction, behind which everybody waits.
+pub const EDITS_PER_POST: u64 = 200;
 
 /// Sessions one request forgets at most. Others wait behind it in its transaction.
 pub const SESSIONS_PER_PURGE: usize = 64;
@@ -285,8 +287,11 @@ impl Turn<'_> {
 
     fn edit(&mut self, room: RoomId, named: PostRef, body: &str) -> Result<Receipt, Stop> {
         let (author, mut row) = self.as_member(room)?;
-        self.own_post(room, named)?;
-        let post = named.seq;
+        let (found, post) = (self.own_post(room, named)?, named.seq);
+        // Most posts were never edited, and need not be counted.
+        if found.state.edited.is_some() && self.tables.edit_count(room, post, EDITS_PER_POST)? >= EDITS_PER_POST {
+            return refuse(ErrorCode::LimitReached, "This post was edited as often as a post can be.");
+        }
         let edited = Edited { post, body: Some(body.to_owned()) };
         let receipt = self.append(&mut row, &author, RoomChange::Edited(edited))?;
         let state = PostState { rev: receipt.seq, text_at: receipt.seq, edited: Some(receipt.ts) };

@@ -348,6 +348,8 @@ pub trait Tables {
     fn append_user_event(&mut self, row: &UserEventRow) -> Result<(), StorageError>;
     /// Returns the post at a seq; `None` if there is no event or it is not a post.
     fn post(&self, room: RoomId, seq: Seq) -> Result<Option<PostRow>, StorageError>;
+    /// Counts the edits of a post, up to `most`.
+    fn edit_count(&self, room: RoomId, seq: Seq, most: u64) -> Result<u64, StorageError>;
     fn put_post_state(&mut self, room: RoomId, seq: Seq, state: PostState) -> Result<(), StorageError>;
     /// Blanks the text of a post and of all its edits, leaving their hashes.
     fn blank_post(&mut self, room: RoomId, seq: Seq) -> Result<(), StorageError>;

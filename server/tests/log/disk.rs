@@ -313,6 +313,29 @@ async fn a_killed_process_leaves_a_log_that_starts() {
     assert!(matches!(reopen(cut.path()), Err(OpenError::Behind { .. })));
 }
 
+#[tokio::test]
+async fn a_deleted_text_is_in_no_file_of_the_folder() {
+    const MARK: &[u8] = b"what-nobody-should-read";
+    let world = World::sqlite();
+    let (ann, ben, room) = fill(&world).await;
+    // On one page, on pages of their own, and between what stays.
+    for repeats in [1, 30, 400, 600] {
+        let text = "what-nobody-should-read ".repeat(repeats);
+        let seq = world.post(ann, room, &text).await;
+        world.post(ben, room, &"what stays ".repeat(repeats)).await;
+        world.ok(ann, edit(room, seq, &text)).await;
+        world.ok(ben, react(room, seq, "👍", true)).await;
+        world.ok(ann, Op::Delete { room, post: seq.into() }).await;
+    }
+    let dir = world.close().unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let path = file.unwrap().path();
+        let held = std::fs::read(&path).unwrap().windows(MARK.len()).filter(|bytes| *bytes == MARK).count();
+        assert_eq!(held, 0, "{} still holds it", path.display());
+    }
+    assert_eq!(verify(dir.path()).unwrap().damages, []);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_write_ahead_log_stays_small_however_much_is_read() {
     /// How long a slow page takes to read.

@@ -37,6 +37,8 @@ pub(super) struct State {
     pub(super) joined: BTreeMap<(UserId, RoomId), Lsn>,
     pub(super) events: BTreeMap<(RoomId, Seq), EventRow>,
     pub(super) posts: BTreeMap<(RoomId, Seq), PostState>,
+    /// How often posts were edited; absent: never.
+    pub(super) edits: BTreeMap<(RoomId, Seq), u64>,
     pub(super) user_events: BTreeMap<(UserId, Seq), UserEventRow>,
     pub(super) reactions: BTreeMap<(RoomId, Seq), Vec<Reacted>>,
     pub(super) sessions: HashMap<TokenHash, SessionRow>,
@@ -60,6 +62,7 @@ impl State {
             joined: BTreeMap::new(),
             events: BTreeMap::new(),
             posts: BTreeMap::new(),
+            edits: BTreeMap::new(),
             user_events: BTreeMap::new(),
             reactions: BTreeMap::new(),
             sessions: HashMap::new(),
@@ -201,6 +204,9 @@ impl Tables for State {
             let state = PostState { rev: row.seq, text_at: row.seq, edited: None };
             self.posts.insert((row.room, row.seq), state);
         }
+        if let (Kind::Edited, Some(post)) = (row.kind, row.target) {
+            *self.edits.entry((row.room, post)).or_default() += 1;
+        }
         self.events.insert((row.room, row.seq), row.clone());
         Ok(())
     }
@@ -220,6 +226,10 @@ impl Tables for State {
         };
         let Some(key) = event.key else { return Ok(None) };
         Ok(Some(PostRow { by: event.by, key, life, state: *state }))
+    }
+
+    fn edit_count(&self, room: RoomId, seq: Seq, most: u64) -> Result<u64, StorageError> {
+        Ok(self.edits.get(&(room, seq)).map_or(0, |edits| *edits.min(&most)))
     }
 
     fn put_post_state(&mut self, room: RoomId, seq: Seq, state: PostState) -> Result<(), StorageError> {

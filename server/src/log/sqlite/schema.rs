@@ -206,6 +206,8 @@ pub(super) fn prepare_writer(db: &Connection) -> Result<(), OpenError> {
     // Only macOS knows these: there fsync alone does not reach the disk.
     insist(db, "fullfsync", "1", "1")?;
     insist(db, "checkpoint_fullfsync", "1", "1")?;
+    // What is deleted is overwritten. FAST would leave it on pages that came free, where long texts lie.
+    insist(db, "secure_delete", "ON", "1")?;
     // A failed sync while pages are moved must be seen, which SQLite's own habit of moving them would hide.
     insist(db, "wal_autocheckpoint", "0", "0")
 }

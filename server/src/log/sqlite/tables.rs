@@ -32,6 +32,11 @@ const TEXTS: &str = "
     UNION ALL
     SELECT seq, body FROM events INDEXED BY edits WHERE room = ?1 AND target = ?2 AND kind = 2 AND body IS NOT NULL";
 
+/// A post's edits, counted as far as is asked.
+const EDITS: &str = "
+    SELECT COUNT(*) FROM
+        (SELECT 1 FROM events INDEXED BY edits WHERE room = ?1 AND target = ?2 AND kind = 2 LIMIT ?3)";
+
 /// Members above one, in order of id; an empty one is below all.
 const MEMBER_IDS: &str = "
     SELECT user FROM stays WHERE room = ?1 AND user > COALESCE(?2, x'') AND to_seq IS NULL ORDER BY user LIMIT ?3";
@@ -274,6 +279,11 @@ impl Tables for Transaction<'_> {
                 Ok(PostRow { by: get(row, 0)?, key: get(row, 5)?, life, state })
             },
         )
+    }
+
+    fn edit_count(&self, room: RoomId, seq: Seq, most: u64) -> Result<u64, StorageError> {
+        let found = one(self.db, EDITS, params![Sql(room), Sql(seq), Sql(most)], |row| get(row, 0))?;
+        Ok(found.unwrap_or_default())
     }
 
     fn put_post_state(&mut self, room: RoomId, seq: Seq, state: PostState) -> Result<(), StorageError> {

@@ -21,6 +21,7 @@ contract! {
     an_edit_keeps_place_and_time_of_its_post,
     reactions_are_idempotent_and_keep_their_places,
     one_post_gathers_a_bounded_number_of_reactions,
+    a_post_is_edited_a_bounded_number_of_times_and_deleted_all_the_same,
     a_page_ends_at_its_number_and_at_its_bytes,
     a_page_holds_at_least_one_item,
     pages_of_history_join_without_a_hole,
@@ -181,6 +182,26 @@ async fn one_post_gathers_a_bounded_number_of_reactions(world: World) {
     assert_eq!(world.refused(ann, react(room, seq, "one more", true)).await, ErrorCode::LimitReached);
     world.ok(ann, react(room, seq, "e0", false)).await;
     world.ok(ann, react(room, seq, "one more", true)).await;
+}
+
+async fn a_post_is_edited_a_bounded_number_of_times_and_deleted_all_the_same(world: World) {
+    let ann = world.person("Ann").await;
+    let room = world.room(ann, "here").await;
+    let (seq, other) = (world.post(ann, room, "well?").await, world.post(ann, room, "and?").await);
+    let all = (0..server::log::apply::EDITS_PER_POST).map(|n| world.entry(ann, edit(room, seq, &format!("edit {n}"))));
+    let last = format!("edit {}", server::log::apply::EDITS_PER_POST - 1);
+    let answers = world.log.propose_all(all.collect()).await.unwrap();
+    assert!(answers.iter().all(|answer| matches!(answer, Applied::Committed(_))));
+    assert_eq!(world.refused(ann, edit(room, seq, "one more")).await, ErrorCode::LimitReached);
+    assert_eq!(world.body(room, seq).await.as_deref(), Some(last.as_str()));
+    world.ok(ann, edit(room, other, "each post has its own")).await;
+    world.ok(ann, Op::Delete { room, post: seq.into() }).await;
+    let kept = |event: &&shared::model::RoomEvent| match &event.change {
+        RoomChange::Posted(posted) => event.seq == seq && posted.body.is_some(),
+        RoomChange::Edited(edited) => edited.post == seq && edited.body.is_some(),
+        _ => false,
+    };
+    assert_eq!(world.events(room).await.iter().find(kept), None, "a text is left");
 }
 
 async fn a_page_ends_at_its_number_and_at_its_bytes(world: World) {

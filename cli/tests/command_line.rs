@@ -2,6 +2,7 @@
 
 mod ends;
 mod kept;
+mod screens;
 mod support;
 mod tails;
 

@@ -1,5 +1,6 @@
 //! One module a command. Must not live here: the session's behaviour, or arguments.
 
+mod above;
 pub(crate) mod chat;
 pub(crate) mod outbox;
 pub(crate) mod post;

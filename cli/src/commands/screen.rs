@@ -4,16 +4,22 @@
 
 use std::io::{self, BufRead, IsTerminal as _, Read as _, Write as _};
 
+use rustyline::DefaultEditor;
+use rustyline::config::Configurer as _;
 use rustyline::error::ReadlineError;
-use rustyline::{DefaultEditor, ExternalPrinter};
 use shared::limits::POST_BYTES;
 use tokio::sync::mpsc;
 
+use super::above::Above;
 use crate::exit::End;
 use crate::terminal::line;
 
 /// Lines typed, or piped in, and not yet taken. Whoever types more waits.
 const LINES: usize = 64;
+/// How long after an escape more of a key may come, in milliseconds. Until then the editor shows nothing.
+const KEY_MS: u16 = 100;
+/// Terminals the editor does not edit on.
+const SIMPLE: [&str; 3] = ["dumb", "cons25", "emacs"];
 
 /// What comes from the person.
 #[derive(Debug)]
@@ -31,14 +37,16 @@ pub(crate) enum Typed {
 /// Where lines come from and go to.
 pub(crate) struct Screen {
     typed: mpsc::Receiver<Typed>,
-    above: Option<Box<dyn ExternalPrinter + Send>>,
+    above: Option<Above>,
+    /// A person sits before it.
+    is_terminal: bool,
     /// Nobody reads what is shown any more.
     is_unseen: bool,
     _as_found: AsFound,
 }
 
 impl Screen {
-    /// Begins to read lines: with an editor on a terminal, plainly otherwise.
+    /// Begins to read lines: with an editor on a terminal that can do it, plainly otherwise.
     ///
     /// # Errors
     /// [`End::Local`] if the terminal cannot be used.
@@ -46,18 +54,19 @@ impl Screen {
         let mut as_found = AsFound::look();
         let (lines, typed) = mpsc::channel(LINES);
         let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
-        let mut above: Option<Box<dyn ExternalPrinter + Send>> = None;
+        let mut above = None;
         // The threads end with the process: a read of the terminal cannot be called off.
-        if is_terminal {
+        if is_terminal && !is_simple() {
             let no_terminal = |error: ReadlineError| End::Local(format!("cannot use the terminal: {error}"));
             as_found.is_edited = true;
             let mut editor = DefaultEditor::new().map_err(no_terminal)?;
-            above = Some(Box::new(editor.create_external_printer().map_err(no_terminal)?));
+            editor.set_keyseq_timeout(Some(KEY_MS));
+            above = Some(Above::start(editor.create_external_printer().map_err(no_terminal)?));
             std::thread::spawn(move || read_terminal(&mut editor, &prompt, &lines));
         } else {
             std::thread::spawn(move || read_plain(&lines));
         }
-        Ok(Self { typed, above, is_unseen: false, _as_found: as_found })
+        Ok(Self { typed, above, is_terminal, is_unseen: false, _as_found: as_found })
     }
 
     /// Waits for the next line; [`Typed::End`] for ever after the last. Cancel-safe.
@@ -71,7 +80,7 @@ impl Screen {
     /// [`End::ClosedPipe`] if the terminal is gone; [`End::Local`] if a file cannot be written.
     pub(crate) fn show(&mut self, text: &str) -> Result<(), End> {
         match &mut self.above {
-            Some(above) => above.print(format!("{text}\n")).map_err(|_| End::ClosedPipe),
+            Some(above) => above.show(text),
             None if self.is_unseen => Ok(()),
             None => match line(text).map_err(End::from) {
                 Err(End::ClosedPipe) => {
@@ -90,8 +99,12 @@ impl Screen {
 
     /// Tells whether a person sits before it.
     pub(crate) const fn is_terminal(&self) -> bool {
-        self.above.is_some()
+        self.is_terminal
     }
+}
+
+fn is_simple() -> bool {
+    std::env::var("TERM").is_ok_and(|term| SIMPLE.iter().any(|simple| simple.eq_ignore_ascii_case(&term)))
 }
 
 fn read_terminal(editor: &mut DefaultEditor, prompt: &str, lines: &mpsc::Sender<Typed>) {
@@ -167,9 +180,8 @@ impl AsFound {
 
 impl Drop for AsFound {
     fn drop(&mut self) {
-        // The editor has the terminal mark what is pasted, except on those that know of no such thing.
-        let is_simple = std::env::var("TERM").is_ok_and(|term| ["dumb", "cons25", "emacs"].contains(&term.as_str()));
-        if self.is_edited && !is_simple {
+        // The editor has the terminal mark what is pasted.
+        if self.is_edited {
             let mut out = io::stdout().lock();
             let _ = out.write_all(b"\x1b[?2004l").and_then(|()| out.flush());
         }

@@ -6,7 +6,7 @@
 use e2e::wait;
 use rustix::process::Signal;
 
-use crate::support::{Done, PATIENCE, Person, Running, body, server, wait_for_exit};
+use crate::support::{Done, PATIENCE, Person, body, server, wait_for_exit};
 
 fn bodies(person: &Person, count: usize) -> Vec<String> {
     person.posts("general", count).iter().map(|post| body(post).to_owned()).collect()
@@ -203,57 +203,6 @@ fn posting_waits_for_place_in_an_outbox_that_is_full_and_keeps_the_order() {
     let mut wanted = vec!["before"];
     wanted.extend(all.lines());
     assert_eq!(bodies(&ada, wanted.len()), wanted);
-}
-
-/// Somebody who chats on a terminal.
-fn on_a_terminal(ada: &Person) -> Running {
-    let chat = ada.start_on_a_terminal(&["chat", "general", "--timeout", "10m"]);
-    prompted(&chat, 1);
-    chat
-}
-
-/// Waits for the n-th prompt: what is typed before it is there may go with the line before.
-fn prompted(chat: &Running, n: usize) {
-    wait::until("a prompt", PATIENCE, || (chat.stdout().matches("\x1b[?2004h").count() >= n).then_some(()));
-}
-
-#[test]
-fn whoever_leaves_a_chat_can_still_leave_it_at_once() {
-    let mut server = server();
-    let ada = Person::at(&server, "Ada");
-    ada.ok(&["post", "general", "before"]);
-    server.kill();
-    let mut chat = on_a_terminal(&ada);
-    chat.say("unsent\r");
-    prompted(&chat, 2);
-    chat.say("/quit\r");
-    chat.wait_for("Waiting for 1 to be acknowledged");
-    prompted(&chat, 3);
-    chat.say("too late\r");
-    chat.wait_for("not taken, leaving: too late");
-    prompted(&chat, 4);
-    chat.say("\x03");
-    let done = chat.done();
-    assert_eq!(done.code, Some(130), "{done:?}");
-    assert!(done.stderr.contains("1 not acknowledged; kept in the outbox."), "{done:?}");
-    assert_eq!(ada.listed(), ["unsent"]);
-}
-
-#[test]
-fn a_byte_that_is_no_text_does_not_end_a_chat_and_the_terminal_is_left_as_it_was() {
-    let server = server();
-    let ada = Person::at(&server, "Ada");
-    let mut chat = on_a_terminal(&ada);
-    chat.wait_for("live");
-    chat.say_bytes(b"\xff");
-    prompted(&chat, 2);
-    chat.say("here\r");
-    chat.wait_for("here\u{1b}[32m ✓");
-    chat.signal(Signal::TERM);
-    let done = chat.done();
-    assert_eq!(done.code, Some(130), "{done:?}");
-    let (on, off) = (done.stdout.rfind("\x1b[?2004h"), done.stdout.rfind("\x1b[?2004l"));
-    assert!(on.is_some() && off > on, "{done:?}");
 }
 
 #[test]

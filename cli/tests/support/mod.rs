@@ -122,9 +122,11 @@ impl Person {
         Running::start(self.command(args), format!("holdfast {args:?}"))
     }
 
-    /// Starts a command before a terminal.
-    pub(crate) fn start_on_a_terminal(&self, args: &[&str]) -> Running {
-        Running::start_on_a_terminal(self.command(args), format!("holdfast {args:?} on a terminal"))
+    /// Starts a command before a terminal of a kind.
+    pub(crate) fn start_on_a_terminal(&self, kind: &str, args: &[&str]) -> Running {
+        let mut command = self.command(args);
+        command.env("TERM", kind);
+        Running::start_on_a_terminal(command, format!("holdfast {args:?} on a terminal, {kind}"))
     }
 
     /// A file or folder of the one account in the state, by how its name begins or ends.
@@ -202,7 +204,7 @@ impl Running {
         let name = ptsname(&ours, Vec::new()).expect("a name");
         let path = Path::new(OsStr::from_bytes(name.as_bytes()));
         let theirs = File::options().read(true).write(true).open(path).expect("the other side");
-        command.stdin(theirs.try_clone().expect("a copy")).stdout(theirs).env("TERM", "xterm");
+        command.stdin(theirs.try_clone().expect("a copy")).stdout(theirs);
         let mut child = command.spawn().expect("holdfast starts");
         // What holds the terminal's other side would keep its end from being seen.
         drop(command);

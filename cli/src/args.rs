@@ -81,7 +81,8 @@ pub(crate) enum Command {
 #[command(after_help = "\
 Each line is a post. /help lists the few commands there are, such as /who and /quit; Ctrl-D ends when all is \
 acknowledged, or after --timeout, Ctrl-C at once; what is not acknowledged is kept in the outbox then, as with `post`, \
-and it is said how much. Lines may be piped in: those that begin with a slash and are no command are then posts, too.")]
+and it is said how much. Lines may be piped in, and are read as fast as the server stores them: those that begin with a slash and are no \
+command are then posts, too.")]
 pub(crate) struct ChatArgs {
     /// Name of the room
     #[arg(default_value = "general")]

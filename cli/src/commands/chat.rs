@@ -1,7 +1,10 @@
 //! `holdfast chat`: a room in a terminal, with the truth about the connection.
 //!
-//! Must not live here: reading the terminal ([`super::screen`]) or sending ([`crate::driver`]). Invariant: a line that was typed
-//! is shown as sent only after its acknowledgement, and as not sent only after the server's refusal.
+//! Must not live here: reading the terminal ([`super::screen`]), sending ([`crate::driver`]) or ending ([`leaving`]).
+//! Invariant: a line that was typed is shown as sent only after its acknowledgement, and as not sent only after the
+//! server's refusal.
+
+mod leaving;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::pin;
@@ -14,7 +17,7 @@ use shared::message::{self, ListPeople, Reply};
 use shared::model::{OpenOutcome, RoomChange, RoomEvent, RoomSummary, Snapshot};
 use shared::session::{Command, ConnectionState, OutboxItem, RequestTag, SendOp, SessionEvent};
 use shared::time::Timestamp;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::screen::{Screen, Typed};
 use super::words::{describe, people_words, post_words, reset_words, state_words};
@@ -35,8 +38,10 @@ const STATE_SHOWN_AFTER: Duration = Duration::from_secs(1);
 const POST_SHOWN_AFTER: Duration = Duration::from_millis(600);
 /// Posts shown of a room that is opened.
 const POSTS_AT_START: usize = 20;
-/// Lines typed before the room is known.
+/// Lines typed before the room is known, or before the outbox is to have them.
 const LINES_HELD: usize = 64;
+/// Lines the outbox is given before it has answered the first; of those piped in, before the server has.
+const AT_ONCE: usize = 64;
 /// Ticks between two looks for the room.
 const TICKS_TO_ASK_AGAIN: u32 = 8;
 /// The question who is a member.
@@ -85,6 +90,8 @@ pub(crate) async fn run(common: &Common, args: ChatArgs) -> Result<(), End> {
 struct Own {
     text: String,
     since: Instant,
+    /// The outbox has taken it.
+    is_queued: bool,
     is_saved: bool,
     /// The person was told that it waits.
     is_told: bool,
@@ -135,6 +142,7 @@ impl Chat {
             if let Some(reason) = self.stopped {
                 return self.end_early(client, Early::Stopped(reason)).await;
             }
+            self.send_held(client).await?;
             if self.ending.is_none() && self.screen.is_unseen_by_a_person() {
                 self.begin_to_end()?;
             }
@@ -158,90 +166,15 @@ impl Chat {
         }
     }
 
-    /// A person is always heard, for they may want to leave at once; a pipe waits until there is room for more.
+    /// A person is always heard, for they may want to leave at once, but for the moment the outbox needs; a pipe waits
+    /// until there is place for more.
     fn is_listening(&self) -> bool {
-        !self.is_input_over && (self.screen.is_terminal() || (self.ending.is_none() && self.held.len() < LINES_HELD))
-    }
-
-    fn is_settled(&self) -> bool {
-        self.own.is_empty() && self.held.is_empty()
-    }
-
-    /// Keeps what is left and says what becomes of it.
-    async fn end_early(&mut self, client: &mut Client, why: Early) -> Result<(), End> {
-        let refused = self.refused;
-        connect::unless_interrupted(self.keep(client)).await?;
-        let is_left = !self.is_settled() || self.refused > refused;
-        match why {
-            // The answers have come in this very moment.
-            Early::OutOfTime if !is_left => self.leave(),
-            why => Err(why.with(&if is_left { self.left_behind(why) } else { String::new() })),
-        }
-    }
-
-    /// Waits until the disk holds the lines that are not acknowledged, or does not take them. Those of a room that was
-    /// never found go where its name led last.
-    async fn keep(&mut self, client: &mut Client) -> Result<(), End> {
-        if self.room.is_none()
-            && let Some(room) = self.search.remembered()
-        {
-            self.guessed = self.held.len();
-            self.send_held(client, room).await?;
-        }
-        let until = connect::deadline(Some(connect::STORED_WITHIN));
-        while self.is_storing && self.own.values().any(|own| !own.is_saved) {
-            match timeout_at(until, client.next()).await {
-                Ok(event) => self.take(client, event?).await?,
-                Err(_) => break,
-            }
-        }
-        for (&client_id, _) in self.own.iter().filter(|(_, own)| !own.is_saved) {
-            // Ignored once it was on the way.
-            client.command(Command::CancelSend { client_id }).await?;
-        }
-        Ok(())
-    }
-
-    /// Says what becomes of the lines that are not acknowledged.
-    fn left_behind(&self, why: Early) -> String {
-        let (when, see) = match why {
-            Early::OutOfTime => (" in time", "."),
-            Early::Interrupted => ("", "."),
-            Early::Stopped(_) | Early::Full => ("", "; `holdfast outbox` under this name shows it."),
+        let has_place = self.held.len() < LINES_HELD;
+        let is_heard = match self.screen.is_terminal() {
+            true => has_place || self.room.is_none() || self.ending.is_some(),
+            false => has_place && self.ending.is_none(),
         };
-        let kept = self.own.values().filter(|own| own.is_saved).count();
-        let unsaved = self.own.len() - kept;
-        let mut words = Vec::new();
-        if kept > 0 {
-            words.push(format!("{kept} not acknowledged{when}; kept in the outbox{see}"));
-        }
-        if kept > 0 && self.guessed > 0 {
-            words.push(format!("What was typed now is kept{}.", connect::last_found_as(&self.args.room)));
-        }
-        if unsaved > 0 {
-            words.push(format!("{unsaved} not acknowledged and not kept: this machine did not store it."));
-        }
-        if !self.held.is_empty() {
-            words.push(format!("{} not sent and not kept: the server never answered.", self.held.len()));
-        }
-        if self.refused > 0 {
-            words.push(format!("{} not sent, as said above.", self.refused));
-        }
-        if let Some(why) = self.broken.as_ref().and_then(End::words) {
-            words.push(format!("Not read to its end: {why}."));
-        }
-        words.join(" ")
-    }
-
-    fn leave(&mut self) -> Result<(), End> {
-        if let Some(why) = self.broken.take() {
-            return Err(why);
-        }
-        match self.refused {
-            // A person has read it; a script has only the exit code.
-            n if n > 0 && !self.screen.is_terminal() => Err(End::Refused(format!("{n} not sent"))),
-            _ => Ok(()),
-        }
+        is_heard && !self.is_input_over
     }
 
     async fn typed(&mut self, client: &Client, typed: Typed) -> Result<(), End> {
@@ -275,25 +208,9 @@ impl Chat {
             _ => {
                 let escaped = self.screen.is_terminal() && text.starts_with("//");
                 self.held.push_back(if escaped { text[1..].to_owned() } else { text });
-                match &self.room {
-                    Some(room) => self.send_held(client, room.room).await,
-                    None => Ok(()),
-                }
+                Ok(())
             }
         }
-    }
-
-    /// Leaves when all is acknowledged, or when the time for it is up. Not longer if it is asked for again.
-    fn begin_to_end(&mut self) -> Result<(), End> {
-        if self.ending.is_some() {
-            return Ok(());
-        }
-        self.ending = Some(connect::deadline(Some(self.args.timeout)));
-        if !self.screen.is_terminal() || self.is_settled() {
-            return Ok(());
-        }
-        let words = format!("Waiting for {} to be acknowledged. Ctrl-C leaves now.", self.own.len() + self.held.len());
-        self.screen.show(&self.look.faint(&words))
     }
 
     async fn ask_who(&mut self, client: &Client) -> Result<(), End> {
@@ -302,18 +219,29 @@ impl Chat {
         Ok(client.command(Command::Request { tag: WHO, command }).await?)
     }
 
-    async fn send_held(&mut self, client: &Client, room: RoomId) -> Result<(), End> {
-        while let Some(body) = self.held.pop_front() {
-            let client_id = ids::client_id();
-            self.remember(client_id, body.clone(), false);
-            client.command(Command::Send { client_id, room, op: SendOp::Post { body }, at: wall() }).await?;
+    /// Gives the outbox what is held, as far as it is to have it. A person is told what it does not take; a pipe can wait.
+    async fn send_held(&mut self, client: &Client) -> Result<(), End> {
+        let Some(room) = self.room.as_ref().map(|room| room.room) else { return Ok(()) };
+        while !self.held.is_empty()
+            && self.own.values().filter(|own| !own.is_queued).count() < AT_ONCE
+            && (self.screen.is_terminal() || self.own.len() < AT_ONCE)
+        {
+            self.send_next(client, room).await?;
         }
         Ok(())
     }
 
+    async fn send_next(&mut self, client: &Client, room: RoomId) -> Result<(), End> {
+        let Some(body) = self.held.pop_front() else { return Ok(()) };
+        let client_id = ids::client_id();
+        self.remember(client_id, body.clone(), false);
+        Ok(client.command(Command::Send { client_id, room, op: SendOp::Post { body }, at: wall() }).await?)
+    }
+
     fn remember(&mut self, client_id: ClientId, text: String, is_earlier: bool) {
         let since = Instant::now();
-        self.own.insert(client_id, Own { text, since, is_saved: is_earlier, is_told: is_earlier, is_earlier });
+        let own = Own { text, since, is_queued: is_earlier, is_saved: is_earlier, is_told: is_earlier, is_earlier };
+        self.own.insert(client_id, own);
     }
 
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
@@ -323,7 +251,6 @@ impl Chat {
             Found::Ask(command) => client.command(command).await?,
             Found::Room(room) => {
                 client.command(Command::Open { room: room.room, cursor: None, replay: false }).await?;
-                self.send_held(client, room.room).await?;
                 self.room = Some(room);
             }
         }
@@ -375,7 +302,11 @@ impl Chat {
     }
 
     fn queued(&mut self, item: OutboxItem) -> Result<(), End> {
-        if self.own.contains_key(&item.client_id) || item.refused.is_some() {
+        if let Some(own) = self.own.get_mut(&item.client_id) {
+            own.is_queued = true;
+            return Ok(());
+        }
+        if item.refused.is_some() {
             return Ok(());
         }
         let SendOp::Post { body } = item.op else { return Ok(()) };

@@ -41,8 +41,6 @@ use self::socket::{SocketEvent, SocketOrder};
 const COMMANDS: usize = 64;
 /// Events waiting for the command. While they wait, nothing more is read from the socket.
 const EVENTS: usize = 256;
-/// Events the driver holds itself before it takes no more commands.
-const EVENTS_HELD: usize = 4_096;
 /// What sockets have said and the driver has not heard yet.
 const SOCKET_EVENTS: usize = 64;
 /// How often the clock is compared with the one that does not count sleep.
@@ -147,7 +145,8 @@ struct Driver {
     /// Not yet on the way to the disk. Bounded by the outbox, whose items these are.
     changes: Vec<(u64, Persist)>,
     disk: Disk,
-    /// Not yet taken by the command.
+    /// Not yet taken by the command. No socket is heard meanwhile, and a command gives few: whoever gives many of them
+    /// takes events in between. A command itself is always taken, for who waits to give one takes no event.
     events: VecDeque<SessionEvent>,
     is_command_alive: bool,
 }
@@ -167,9 +166,10 @@ impl Driver {
         }
         while self.is_command_alive {
             self.start_writing();
+            self.pass_on(&events_out);
             let wait = self.next_wait();
             tokio::select! {
-                command = commands.recv(), if self.events.len() < EVENTS_HELD => match command {
+                command = commands.recv() => match command {
                     Some(command) => self.handle(Input::Command(command)),
                     None => self.is_command_alive = false,
                 },
@@ -186,6 +186,16 @@ impl Driver {
         }
         drop(events_out);
         self.finish(commands, sockets_in).await;
+    }
+
+    /// Gives the command its events as far as there is place for them.
+    fn pass_on(&mut self, events_out: &mpsc::Sender<SessionEvent>) {
+        while !self.events.is_empty()
+            && let Ok(permit) = events_out.try_reserve()
+            && let Some(event) = self.events.pop_front()
+        {
+            permit.send(event);
+        }
     }
 
     fn handle(&mut self, input: Input) {
@@ -324,5 +334,35 @@ async fn written(disk: &mut Disk) -> (Vec<u64>, bool) {
             *disk = Disk::Absent;
             (serials, false)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::ids::{RoomId, UserId};
+    use shared::model::Person;
+    use shared::session::SendOp;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_gives_commands_is_not_kept_waiting_for_events_it_has_not_taken() {
+        let server = ServerUrl::parse("http://127.0.0.1:9").unwrap();
+        let user = Person { id: UserId::from_bytes([1; 16]), name: "Ada".into() };
+        let mut client = Client::start(server, Account { user, token: String::new() }, None);
+        let all = async {
+            for _ in 0..5_000 {
+                let (client_id, room) = (ids::client_id(), RoomId::from_bytes([2; 16]));
+                let op = SendOp::Post { body: "x".into() };
+                client.command(Command::Send { client_id, room, op, at: clock::wall() }).await.unwrap();
+            }
+            let mut answered = 0;
+            while answered < 5_000 {
+                let event = client.next().await.unwrap();
+                answered += usize::from(matches!(event, SessionEvent::Queued(_) | SessionEvent::OutboxFull { .. }));
+            }
+        };
+        timeout(Duration::from_secs(60), all).await.expect("it goes on");
+        client.finish().await;
     }
 }

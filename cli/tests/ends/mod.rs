@@ -285,3 +285,20 @@ fn more_lines_than_one_call_posts_are_refused_before_the_first() {
     assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""), "{done:?}");
     assert!(done.stderr.contains("1000000 lines"), "{done:?}");
 }
+
+#[test]
+fn lines_piped_into_a_chat_wait_for_a_server_that_stands_still_and_come_in_order() {
+    let server = server();
+    let ada = Person::at(&server, "Ada");
+    let mut chat = ada.start(&["chat", "general", "--timeout", "60s"]);
+    chat.wait_for("live");
+    server.signal(Signal::STOP);
+    let all = lines(shared::limits::OUTBOX_ITEMS + 100);
+    chat.say(&all);
+    chat.end_of_input();
+    chat.wait_for(": line 64\n");
+    server.signal(Signal::CONT);
+    let done = chat.done();
+    assert_eq!(done.code, Some(0), "{done:?}");
+    assert_eq!(bodies(&ada, all.lines().count()), all.lines().collect::<Vec<_>>());
+}

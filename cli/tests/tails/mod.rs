@@ -48,10 +48,12 @@ fn who_begins_with_what_comes_is_not_told_that_nothing_was_missed_before_the_beg
     let ada = Person::at(&server, "Ada");
     ada.ok(&["post", "general", "before"]);
     server.kill();
-    let tail = ada.start(&["tail", "general"]);
+    let place = ada.state().join("place");
+    let tail = ada.start(&["tail", "general", "--state", place.to_str().expect("UTF-8")]);
     tail.wait_for("Not connected, trying again.");
     server.restart();
     tail.wait_for("Live again.");
+    wait::until("a beginning", PATIENCE, || place.exists().then_some(()));
     assert!(!tail.stderr().contains("missed"), "{}", tail.stderr());
     server.kill();
     tail.wait_for("trying again; what is missed comes then.");

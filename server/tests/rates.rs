@@ -10,7 +10,8 @@ use std::time::Instant;
 use common::*;
 use server::log::{Applied, Entry, Op};
 use shared::error::{ErrorCode, WireError};
-use shared::message::{Command, CreateRoom, Membership, Rename, Reply};
+use shared::ids::{Lsn, Seq};
+use shared::message::{Command, CreateRoom, History, MarkRead, Membership, Rename, Reply};
 use shared::time::Timestamp;
 
 const BURST: usize = 10;
@@ -89,4 +90,22 @@ async fn a_new_name_counts_for_each_room_it_is_told_in() {
     let error = a.ask(rename("Ann")).await.unwrap_err();
     assert_eq!(error.code, ErrorCode::RateLimited, "1,200 events within a moment");
     assert!(error.retry_after_ms.is_some_and(|ms| (30_000..=40_000).contains(&ms)), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_was_read_before_is_not_stored_again_however_often_it_is_said() {
+    const SAID: usize = 50;
+    let server = start(FAST).await;
+    let ann = server.sign_in("Ann").await;
+    let (mut a, _) = ann.enter().await;
+    let stored = async || server.app.log.read(|reads| reads.lsn()).await.unwrap();
+    a.post(post("first")).await.unwrap();
+    let before = stored().await;
+    // Nothing, over and over; then as many as there are, twice, and more than there are.
+    for posts in std::iter::repeat_n(0, SAID).chain([1, 1, 1_000]) {
+        a.send(Command::Read(MarkRead { room: GENERAL, posts })).await;
+    }
+    // One request after another: by this answer all of them have been.
+    a.ask(Command::History(History { room: GENERAL, before: Seq(1), limit: None })).await.unwrap();
+    assert_eq!(stored().await, Lsn(before.0 + 1), "one read position was news");
 }

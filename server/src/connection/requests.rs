@@ -339,6 +339,12 @@ pub(crate) fn free_name(reads: &dyn Reads, taken: &str, ambient: &dyn Ambient) -
 }
 
 async fn mark_read(app: &App, peer: &Peer, ask: MarkRead) -> Outcome<()> {
+    let user = peer.user;
+    let stands = read(app, move |reads| reads.room_summary(user, ask.room)).await?;
+    // Nothing would change, but the log would grow by a change for ever.
+    if stands.is_some_and(|stands| stands.joined && stands.read >= ask.posts.min(stands.posts)) {
+        return Ok(());
+    }
     let op = Op::Read { room: ask.room, posts: ask.posts };
     propose(app, peer, app.ambient.mint_key(), op).await.map(|_| ())
 }

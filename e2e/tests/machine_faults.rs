@@ -8,8 +8,9 @@ use e2e::cgroup::{Cgroup, Controller};
 use e2e::clock::WallClock;
 use e2e::crew::{PATIENCE, SOON, device, enter, general, judge, retry_now, settle, was_lost};
 use e2e::device::Seen;
+use e2e::raw::{self, RawSocket};
 use e2e::server::{ServerOptions, ServerProcess};
-use e2e::{Client, Device, wait};
+use e2e::{Client, Device, Http, wait};
 use rustix::process::Signal;
 use shared::message::{Beat, Command, Reply};
 use shared::session::ConnectionState;
@@ -158,6 +159,48 @@ async fn fault_18_out_of_descriptors_the_server_does_not_spin_and_recovers() {
         used * 100.0,
         recovered.as_secs_f32()
     ));
+}
+
+/// Starts a server with few descriptors, with one person of whom there may be many sockets, and returns their token.
+fn start_with_descriptors(limit: &str) -> (ServerProcess, String) {
+    let wrapper = ["sh", "-c", &format!("ulimit {limit} && exec \"$@\""), "sh"].map(str::to_owned);
+    let options = ServerOptions::new().without_rates().flag("sockets-per-user", 1_000);
+    let server = start_under(&wrapper, options.flag("pending-per-address", 1_000));
+    let token = Http::new(server.address()).sign_in("Crowd").token;
+    (server, token)
+}
+
+#[test]
+fn fault_18_what_may_be_raised_of_the_descriptors_is_raised_by_the_server_itself() {
+    let (server, token) = start_with_descriptors("-Sn 256");
+    let mut crowd: Vec<RawSocket> = (0..300).map(|_| RawSocket::open_and_greet(server.address(), &token).0).collect();
+    crowd.iter_mut().for_each(RawSocket::assert_alive);
+    assert!(!server.stderr().contains("descriptors"), "nothing was in the way");
+}
+
+#[test]
+fn fault_18_where_descriptors_are_few_so_are_sockets_and_whoever_is_too_many_is_told() {
+    let (server, token) = start_with_descriptors("-n 256");
+    let bearer = format!("Bearer {token}");
+    let mut crowd = Vec::new();
+    let refused = loop {
+        let mut socket = RawSocket::connect(server.address());
+        let head = socket.upgrade(server.address(), &[("Authorization", &bearer)]);
+        match head.status {
+            101 => {
+                socket.send_json(&raw::hello());
+                crowd.push(socket);
+            }
+            _ => break head,
+        }
+    };
+    assert_eq!(refused.status, 503, "{}", refused.text);
+    assert!(refused.text.to_lowercase().contains("retry-after: "), "{}", refused.text);
+    assert_eq!(crowd.len(), 128, "half of the descriptors");
+    crowd.iter_mut().for_each(RawSocket::assert_alive);
+    let said = server.stderr();
+    assert!(said.contains("128 sockets at most, not 16000"), "{said}");
+    assert!(!said.contains("cannot accept"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -36,7 +36,7 @@ use crate::http::patience::Patient;
 /// How long to wait before accepting again when the process has run out of descriptors.
 const OUT_OF_DESCRIPTORS_WAIT: Duration = Duration::from_millis(100);
 /// Refused sockets that are seen off at once; more are dropped without a word.
-const FAREWELLS: usize = 64;
+pub(crate) const FAREWELLS: usize = 64;
 /// How long seeing off may take.
 const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 /// What is read of somebody who is seen off, in bytes; more is a flood, and its sender may miss the words.

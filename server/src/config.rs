@@ -112,7 +112,7 @@ pub enum LogFormat {
 #[derive(Clone, Copy, Debug, Args)]
 #[command(next_help_heading = "Sockets")]
 pub struct SocketLimits {
-    /// Sockets in all, upgraded or not
+    /// Sockets in all, upgraded or not; fewer where the system allows too few descriptors
     #[arg(long, env = "HOLDFAST_CONNECTIONS", default_value_t = 16_000, hide_short_help = true)]
     pub connections: usize,
     /// Sockets not yet upgraded, in all; 0 for a tenth of --connections

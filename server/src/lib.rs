@@ -9,6 +9,7 @@ pub mod app;
 pub mod config;
 pub mod connection;
 pub mod delivery;
+pub mod descriptors;
 pub mod drain;
 pub mod http;
 pub mod log;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use server::config::{Config, LogFormat};
-use server::{Server, Storage, accept};
+use server::{Server, Storage, accept, descriptors};
 use tracing_subscriber::EnvFilter;
 
 /// Exit code where the configuration cannot stand.
@@ -73,7 +73,16 @@ fn verify(folder: &std::path::Path) -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> Result<(), String> {
+async fn serve(mut config: Config) -> Result<(), String> {
+    let asked = config.sockets.connections;
+    config.sockets.connections = descriptors::make_room(asked);
+    if config.sockets.connections < asked {
+        tracing::warn!(
+            "{} sockets at most, not {asked}: the system allows no more descriptors. Raise the hard limit (ulimit -Hn, or \
+             LimitNOFILE= of systemd), or lower --connections",
+            config.sockets.connections
+        );
+    }
     let listener = accept::bind(config.listen, config.sockets.backlog)
         .map_err(|error| format!("cannot listen on {}: {error}", config.listen))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;

@@ -223,10 +223,14 @@ pub(crate) const ROWS: [Row; 34] = [
     Row {
         number: 18,
         name: "out-of-descriptors",
-        fault: "ulimit -n 64, and more sockets than that",
-        expected: "no spinning; who is connected is served, and when sockets go others get in",
+        fault: "ulimit -n 64, and more sockets than that; 256, soft and hard",
+        expected: "no spinning; who is connected is served, and when sockets go others get in; a soft limit is raised, and within a hard one whoever is too many is told",
         needs: &[],
-        tests: &["machine_faults::fault_18_out_of_descriptors_the_server_does_not_spin_and_recovers"],
+        tests: &[
+            "machine_faults::fault_18_out_of_descriptors_the_server_does_not_spin_and_recovers",
+            "machine_faults::fault_18_what_may_be_raised_of_the_descriptors_is_raised_by_the_server_itself",
+            "machine_faults::fault_18_where_descriptors_are_few_so_are_sockets_and_whoever_is_too_many_is_told",
+        ],
     },
     Row {
         number: 19,

@@ -242,6 +242,22 @@ fn who_signs_out_while_the_server_is_away_is_told_that_its_session_lasts() {
     assert_eq!(ada.run(&["outbox"]).code, Some(1));
 }
 
+#[test]
+fn posts_made_one_after_the_other_keep_their_order_though_a_program_that_runs_holds_the_first() {
+    let (mut server, ada) = away();
+    for text in ["one", "two", "three"] {
+        assert!(post(&ada, &[text]).stderr.contains("1 post kept"));
+    }
+    let tail = ada.start(&["tail", "garden"]);
+    tail.wait_for("Not connected");
+    assert!(post(&ada, &["four"]).stderr.contains("1 post kept"));
+    tail.kill();
+    assert_eq!(ada.listed(), ["one", "two", "three", "four"]);
+    server.restart();
+    assert_eq!(ada.run(&["outbox", "--send"]).code, Some(0));
+    assert_eq!(bodies(&ada, 5), ["before", "one", "two", "three", "four"]);
+}
+
 /// Leaves a room as another device of the same person would.
 fn leave(server: &ServerProcess, ada: &Person, name: &str) {
     let account = fs::read_to_string(ada.state_file(|name| name.ends_with(".json"))).expect("an account");

@@ -282,8 +282,8 @@ impl Session {
     }
 
     fn handle_restored(&mut self, mut items: Vec<OutboxItem>) {
-        // By the order they were written in, not by the wall clock, which may have jumped between two of them. Items of
-        // two tabs that died have no order among each other; the clock is good enough for that.
+        // By the order they were written in, not by the wall clock, which may have jumped between two of them. Among items
+        // of two tabs, which did not know of each other, it is the clock's; that is good enough.
         items = sort_few(items, |item| (item.order, item.queued_at, item.client_id));
         if is_planted(Bug::ClockOrder) {
             items = sort_few(items, |item| item.queued_at);

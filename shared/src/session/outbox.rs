@@ -123,12 +123,13 @@ impl Outbox {
         self.entries.len() >= OUTBOX_ITEMS
     }
 
-    /// Puts an item at the end. Its order is chosen here. Returns false if it is already there.
+    /// Puts an item at the end. Its order is chosen here: above every one that is known, and not below the wall clock, so
+    /// that it is behind what another tab or process of this device holds, too. Returns false if it is already there.
     pub(super) fn push(&mut self, mut item: OutboxItem) -> bool {
         if self.by_id.contains_key(&item.client_id) {
             return false;
         }
-        item.order = self.next_order;
+        item.order = self.next_order.max(item.queued_at.0.min(ORDER_CEILING));
         self.insert(item);
         true
     }

@@ -98,7 +98,7 @@ pub(crate) struct ChatArgs {
 /// Arguments of `post`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Prints the seq of each post. Without TEXT, and with - as TEXT, reads standard input to its end.
+Prints the seq of each post; with --lines it says the number of each line that is refused, and posts the rest. Without TEXT, and with - as TEXT, reads standard input to its end.
 
 A post that is not acknowledged in time, or when it is interrupted, stays in the outbox, and the next `holdfast` command \
 for this server and person sends it, unless --no-keep is given and it was never on the way. Where the server was away from the start, it is kept for \

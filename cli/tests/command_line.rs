@@ -49,6 +49,21 @@ fn post_says_what_was_refused_and_exits_1() {
 }
 
 #[test]
+fn post_says_which_lines_were_refused() {
+    let server = server();
+    let ada = Person::at(&server, "Ada");
+    let long = "x".repeat(5_000);
+    let done = ada.run_with(&["post", "general", "-", "--lines"], &format!("a\n\n{long}\nb\n{long}\n"));
+    assert_eq!((done.code, done.stdout.lines().count()), (Some(1), 2), "{done:?}");
+    for words in ["Line 3 is refused: post_too_long", "Line 5 is refused: post_too_long"] {
+        assert!(done.stderr.contains(words), "{done:?}");
+    }
+    assert!(done.stderr.contains("2 of 4 posts refused, the first is line 3: post_too_long"), "{done:?}");
+    assert!(done.stderr.trim_end().ends_with(" 2 posts acknowledged."), "{done:?}");
+    assert_eq!(ada.posts("general", 2).iter().map(body).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
 fn the_same_id_is_one_post_however_often_it_is_asked() {
     let server = server();
     let ada = Person::at(&server, "Ada");

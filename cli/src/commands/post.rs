@@ -51,21 +51,22 @@ pub(crate) async fn run(common: &Common, args: PostArgs) -> Result<(), End> {
     connect::see_out(client, async |client| posting.run(client, &args, until).await).await
 }
 
-fn texts(args: &PostArgs) -> Result<VecDeque<String>, End> {
+/// Reads what is to be posted, each with the number of its line.
+fn texts(args: &PostArgs) -> Result<Vec<(usize, String)>, End> {
     let text = match args.text.as_deref() {
         Some("-") | None => read_input(args.lines)?,
         Some(text) => text.to_owned(),
     };
-    let texts: VecDeque<String> = if args.lines {
-        let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let texts = if args.lines {
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
         if lines.clone().nth(INPUT_LINES).is_some() {
             return Err(End::Usage(format!("there are more than {INPUT_LINES} lines to post")));
         }
-        lines.map(str::to_owned).collect()
+        lines.map(|(n, line)| (n, line.to_owned())).collect()
     } else {
-        VecDeque::from([text.trim_end_matches(['\r', '\n']).to_owned()])
+        vec![(1, text.trim_end_matches(['\r', '\n']).to_owned())]
     };
-    match texts.iter().all(|text| text.trim().is_empty()) {
+    match texts.iter().all(|(_, text)| text.trim().is_empty()) {
         true => Err(End::Usage("there is nothing to post".into())),
         false => Ok(texts),
     }
@@ -84,8 +85,17 @@ fn read_input(is_lines: bool) -> Result<String, End> {
     String::from_utf8(bytes).map_err(|_| End::Usage("standard input is not UTF-8".into()))
 }
 
+/// A post that is not in the outbox yet.
+struct Waiting {
+    client_id: ClientId,
+    /// The line of the input it is, from 1.
+    line: usize,
+    body: String,
+}
+
 /// A post in the outbox.
 struct Own {
+    line: usize,
     room: RoomId,
     /// It was on the way at least once, so its outcome is unknown.
     is_attempted: bool,
@@ -97,7 +107,9 @@ struct Own {
 struct Posting {
     search: Search,
     room: Option<RoomId>,
-    waiting: VecDeque<(ClientId, String)>,
+    waiting: VecDeque<Waiting>,
+    /// Posts of this call.
+    asked: usize,
     unanswered: BTreeMap<ClientId, Own>,
     /// What the outbox holds, of earlier calls, too, and whether it was refused.
     in_outbox: BTreeMap<ClientId, bool>,
@@ -108,7 +120,9 @@ struct Posting {
     stopped: Option<StopReason>,
     /// The disk took what it was given last.
     is_storing: bool,
-    refused: Option<WireError>,
+    refused: usize,
+    /// The first that was refused: which line it is, and why.
+    first_refusal: Option<(usize, WireError)>,
     posted: usize,
     /// Posts of earlier calls that were acknowledged meanwhile.
     earlier: usize,
@@ -117,19 +131,21 @@ struct Posting {
 }
 
 impl Posting {
-    fn new(args: &PostArgs, search: Search, texts: VecDeque<String>) -> Self {
-        let key = |_: usize| args.id.unwrap_or_else(ids::client_id);
+    fn new(args: &PostArgs, search: Search, texts: Vec<(usize, String)>) -> Self {
+        let new = |(line, body)| Waiting { client_id: args.id.unwrap_or_else(ids::client_id), line, body };
         Self {
             search,
             room: None,
-            waiting: texts.into_iter().enumerate().map(|(n, text)| (key(n), text)).collect(),
+            asked: texts.len(),
+            waiting: texts.into_iter().map(new).collect(),
             unanswered: BTreeMap::new(),
             in_outbox: BTreeMap::new(),
             overflow: 0,
             taken_back: 0,
             stopped: None,
             is_storing: true,
-            refused: None,
+            refused: 0,
+            first_refusal: None,
             posted: 0,
             earlier: 0,
             trouble: Trouble::default(),
@@ -175,14 +191,22 @@ impl Posting {
         if self.earlier > 0 {
             note(&format!("{} kept from earlier: sent as well.", posts(self.earlier)));
         }
-        match self.refused.take() {
-            Some(error) => Err(error.into()),
-            None => Ok(()),
+        match (self.refusals(), self.first_refusal.take()) {
+            (Some(words), _) => Err(End::Refused(format!("{words} {} acknowledged.", posts(self.posted)))),
+            (None, Some((_, error))) => Err(error.into()),
+            (None, None) => Ok(()),
         }
     }
 
     fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.unanswered.is_empty()
+    }
+
+    /// Says how many of several posts were refused, and why the first.
+    fn refusals(&self) -> Option<String> {
+        let (line, error) = self.first_refusal.as_ref().filter(|_| self.asked > 1)?;
+        let (refused, asked) = (self.refused, self.asked);
+        Some(format!("{refused} of {asked} posts refused, the first is line {line}: {error}"))
     }
 
     fn is_full(&self) -> bool {
@@ -196,14 +220,14 @@ impl Posting {
 
     /// Puts the next post into the outbox. Returns false after the last, and where there is no place for another.
     async fn queue_next(&mut self, client: &Client, room: RoomId) -> Result<bool, End> {
-        let is_there = |(client_id, _): &(ClientId, String)| self.in_outbox.contains_key(client_id);
+        let is_there = |waiting: &Waiting| self.in_outbox.contains_key(&waiting.client_id);
         if self.is_full() && !self.waiting.front().is_some_and(is_there) {
             return Ok(false);
         }
-        let Some((client_id, body)) = self.waiting.pop_front() else { return Ok(false) };
+        let Some(Waiting { client_id, line, body }) = self.waiting.pop_front() else { return Ok(false) };
         match self.unanswered.entry(client_id) {
             Entry::Vacant(entry) => {
-                entry.insert(Own { room, is_attempted: false, is_saved: false });
+                entry.insert(Own { line, room, is_attempted: false, is_saved: false });
                 self.in_outbox.insert(client_id, false);
                 client.command(Command::Send { client_id, room, op: SendOp::Post { body }, at: wall() }).await?;
             }
@@ -234,11 +258,12 @@ impl Posting {
             SessionEvent::Queued(item) => {
                 self.in_outbox.insert(item.client_id, item.refused.is_some());
                 // Only one whose id was given can be there already, and it is the only one.
-                if let Some((_, body)) = self.waiting.front().filter(|(client_id, _)| *client_id == item.client_id) {
-                    if item.op != (SendOp::Post { body: body.clone() }) {
+                if let Some(waiting) = self.waiting.front().filter(|waiting| waiting.client_id == item.client_id) {
+                    if item.op != (SendOp::Post { body: waiting.body.clone() }) {
                         return Err(End::Refused("an unsent post has this id already, with another text".into()));
                     }
-                    let own = Own { room: item.room, is_attempted: item.attempted, is_saved: false };
+                    let own =
+                        Own { line: waiting.line, room: item.room, is_attempted: item.attempted, is_saved: false };
                     self.unanswered.insert(item.client_id, own);
                 }
             }
@@ -256,11 +281,11 @@ impl Posting {
             }
             SessionEvent::Refused { client_id, error } => {
                 self.in_outbox.insert(client_id, true);
-                if self.unanswered.remove(&client_id).is_some() {
+                if let Some(own) = self.unanswered.remove(&client_id) {
                     client.command(Command::DiscardSend { client_id }).await?;
                     // What was refused in an earlier call is asked again in this one.
                     if !self.is_waiting(client_id) {
-                        self.refused.get_or_insert(error);
+                        self.note_refusal(own.line, error);
                     }
                 } else {
                     note(&format!("A post kept from earlier was refused: {error}. See `holdfast outbox`."));
@@ -273,6 +298,14 @@ impl Posting {
             _ => {}
         }
         Ok(())
+    }
+
+    fn note_refusal(&mut self, line: usize, error: WireError) {
+        self.refused += 1;
+        if self.asked > 1 {
+            note(&format!("Line {line} is refused: {error}"));
+        }
+        self.first_refusal.get_or_insert((line, error));
     }
 
     fn acked(&mut self, ack: Ack) {
@@ -293,7 +326,7 @@ impl Posting {
 
     /// Only one whose id was given can have been in the outbox while it waits, and it is the only one.
     fn is_waiting(&self, client_id: ClientId) -> bool {
-        self.waiting.front().is_some_and(|(waiting, _)| *waiting == client_id)
+        self.waiting.front().is_some_and(|waiting| waiting.client_id == client_id)
     }
 
     /// Waits until the disk holds what is in the outbox, or does not take it. With a room, first puts there what waits,
@@ -342,7 +375,8 @@ impl Posting {
         let kept = self.unanswered.values().filter(|own| own.is_saved).count();
         let unsaved = self.unanswered.len() - kept + if args.no_keep { 0 } else { self.taken_back };
         let taken_back = if args.no_keep { self.taken_back } else { 0 };
-        let unkept = self.waiting.iter().filter(|(client_id, _)| !self.unanswered.contains_key(client_id)).count();
+        let is_kept = |waiting: &&Waiting| self.unanswered.contains_key(&waiting.client_id);
+        let unkept = self.waiting.len() - self.waiting.iter().filter(is_kept).count();
         let mut words = String::new();
         if let Early::OutOfTime = why {
             words += &format!("Not acknowledged within {:?}.{}", args.timeout, self.trouble.words());
@@ -372,8 +406,8 @@ impl Posting {
         if dropped > 0 {
             words += &format!(" {} not sent and not kept{because}.", posts(dropped));
         }
-        if let Some(error) = &self.refused {
-            words += &format!(" Refused, the first because: {error}.");
+        if let Some(refusals) = self.refusals() {
+            words += &format!(" {refusals}");
         }
         if self.posted > 0 {
             words += &format!(" {} acknowledged before that.", posts(self.posted));

@@ -89,6 +89,22 @@ fn lines_are_posted_in_order_and_a_room_is_made_when_asked() {
 }
 
 #[test]
+fn nobody_is_shown_to_another_server_of_the_same_host() {
+    let nowhere = Person::new("http://127.0.0.1:1/team/a", "Ada");
+    let account = r#"{"user":{"id":"01890a5d-ac96-774b-bcce-b302099a8057","name":"Ada"},"token":"secret"}"#;
+    // Makes the folder.
+    assert_eq!(nowhere.run(&["outbox"]).code, Some(1));
+    let folder = std::fs::read_dir(nowhere.state()).expect("state").next().expect("a server").expect("a folder").path();
+    std::fs::write(folder.join("01890a5d-ac96-774b-bcce-b302099a8057.json"), account).expect("written");
+    assert_eq!(nowhere.run(&["outbox"]).code, Some(0));
+    for other in ["http://127.0.0.1:1/team_a", "http://127.0.0.1:1/team-a", "http://127.0.0.1:1/team/A"] {
+        let done = nowhere.run(&["--server", other, "outbox"]);
+        assert_eq!(done.code, Some(1), "{other}: {done:?}");
+        assert!(done.stderr.contains("nobody is signed in here"), "{done:?}");
+    }
+}
+
+#[test]
 fn a_server_that_cannot_be_reached_is_exit_code_3() {
     // A port nobody listens on: bound and let go.
     let port =

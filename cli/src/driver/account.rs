@@ -61,7 +61,12 @@ impl ServerState {
     /// # Errors
     /// What the system says.
     pub(crate) fn open(state: &Path, server: &ServerUrl) -> io::Result<Self> {
-        let folder = state.join(server.file_name());
+        let mut folder = state.join(server.file_name());
+        if let Some(old) = server.old_file_name().map(|name| state.join(name)).filter(|old| old.exists())
+            && !folder.exists()
+        {
+            folder = old;
+        }
         let mut maker = fs::DirBuilder::new();
         maker.recursive(true);
         #[cfg(unix)]
@@ -195,6 +200,21 @@ mod tests {
         for file in fs::read_dir(&here.folder).unwrap() {
             let mode = std::os::unix::fs::PermissionsExt::mode(&file.unwrap().metadata().unwrap().permissions());
             assert_eq!(mode & 0o077, 0);
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_version_kept_is_found_where_it_can_be_of_no_other_server() {
+        let state = tempfile::tempdir().unwrap();
+        for (address, old, is_found) in [
+            ("https://h/team", "https-h-443_team", true),
+            ("http://[::1]:8080", "http-___1_-8080", true),
+            ("https://h/team/a", "https-h-443_team_a", false),
+            ("https://h/team_a", "https-h-443_team_a", false),
+        ] {
+            fs::create_dir_all(state.path().join(old)).unwrap();
+            let here = ServerState::open(state.path(), &ServerUrl::parse(address).unwrap()).unwrap();
+            assert_eq!(here.folder == state.path().join(old), is_found, "{address}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The address of a server, and what is derived from it.
 //!
-//! Must not live here: connecting. Invariant: two spellings of one address have one key, so one outbox.
+//! Must not live here: connecting. Invariant: two spellings of one address have one key, so one outbox, and
+//! two addresses have two, so that no server is shown the token of another.
 
 use std::fmt;
 
@@ -55,10 +56,30 @@ impl ServerUrl {
         format!("{self}/api/{path}")
     }
 
-    /// Returns a name for files that belong to this server.
+    /// Returns a name for files that belong to this server, and to no other.
     pub(crate) fn file_name(&self) -> String {
-        let text = format!("{}-{}-{}{}", if self.secure { "https" } else { "http" }, self.host, self.port, self.base);
-        text.chars().map(|c| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '_' }).collect()
+        let mut name = String::new();
+        for byte in self.key().bytes() {
+            match is_plain(byte) {
+                true => name.push(char::from(byte)),
+                false => name.push_str(&format!("%{byte:02X}")),
+            }
+        }
+        name
+    }
+
+    /// Returns the name that earlier versions gave these files, where no other address had the same one.
+    pub(crate) fn old_file_name(&self) -> Option<String> {
+        // An underscore stood for itself and for everything else: `a-1_b` could be a host, or one with its port and a path.
+        let is_whole = |host: &str| !host.contains('-') && host.bytes().all(|byte| is_plain(byte) || byte == b'_');
+        let is_host_clear = self.host.starts_with('[') || self.host.bytes().all(is_plain) || is_whole(&self.host);
+        let path = self.base.strip_prefix('/').unwrap_or_default();
+        let is_clear = is_host_clear && path.bytes().all(is_plain);
+        is_clear.then(|| self.key().bytes().map(|byte| if is_plain(byte) { char::from(byte) } else { '_' }).collect())
+    }
+
+    fn key(&self) -> String {
+        format!("{}-{}-{}{}", if self.secure { "https" } else { "http" }, self.host, self.port, self.base)
     }
 
     /// Returns the host, an IPv6 address in brackets.
@@ -82,6 +103,11 @@ impl ServerUrl {
     }
 }
 
+/// Tells what stands for itself in the name of a file.
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.')
+}
+
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.secure { "https" } else { "http" };
@@ -91,6 +117,8 @@ impl fmt::Display for ServerUrl {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -102,6 +130,36 @@ mod tests {
         assert!(keys.windows(2).all(|pair| pair[0] == pair[1]), "{keys:?}");
         assert_eq!(ServerUrl::parse("https://h/x/").unwrap().socket(), "wss://h:443/x/ws");
         assert_eq!(ServerUrl::parse("http://[::1]:8080").unwrap().api("session"), "http://[::1]:8080/api/session");
+    }
+
+    #[test]
+    fn two_addresses_never_have_one_key() {
+        let addresses = [
+            "http://h/team/a",
+            "http://h/team_a",
+            "http://h/team%2Fa",
+            "http://h/team-a",
+            "http://h/team",
+            "http://h:8080/team",
+            "http://h-80/team",
+            "https://h:80/team",
+            "http://h_80",
+            "http://h-80_b",
+            "http://h/b-80",
+            "http://[::1]",
+            "http://[1::]",
+        ];
+        let urls = addresses.map(|text| ServerUrl::parse(text).unwrap());
+        let keys: BTreeSet<_> = urls.iter().map(ServerUrl::file_name).collect();
+        assert_eq!(keys.len(), addresses.len(), "{keys:?}");
+        assert!(
+            keys.contains("http-h-80%2Fteam%5Fa") && !keys.iter().any(|key| key.contains(['/', ':', '_'])),
+            "{keys:?}"
+        );
+        // A name of earlier versions is used only by whom it can be meant for.
+        let old: Vec<_> = urls.iter().filter_map(ServerUrl::old_file_name).collect();
+        assert_eq!(old.len(), 9, "{old:?}");
+        assert_eq!(old.iter().collect::<BTreeSet<_>>().len(), old.len(), "{old:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use directories::ProjectDirs;
 use shared::close;
+use shared::error::WireError;
 use shared::session::{Command, ConnectionState, Diagnostic, Happened, SessionEvent};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -234,6 +235,11 @@ pub(crate) fn stop_if_stopped(event: &SessionEvent) -> Result<(), End> {
         SessionEvent::State(ConnectionState::Stopped(reason)) => Err((*reason).into()),
         _ => Ok(()),
     }
+}
+
+/// Says that the server has refused what an earlier command kept, which whoever gave it could not be told.
+pub(crate) fn note_kept_refusal(error: &WireError) {
+    note(&format!("A post kept from earlier was refused: {error}. See `holdfast outbox`."));
 }
 
 /// Remembers why the last connection ended, for the moment when a command gives up.

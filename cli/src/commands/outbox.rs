@@ -23,12 +23,18 @@ pub(crate) async fn run(common: &Common, args: OutboxArgs) -> Result<(), End> {
     let account = state.find(common.name.as_deref()).ok_or_else(|| End::Refused("nobody is signed in here".into()))?;
     let mut outbox = connect::outbox(&state, &account)?;
     let items = outbox.items();
-    let (unread, elsewhere) = (outbox.unread(), outbox.elsewhere());
+    let unread = outbox.unread();
+    let (refused_elsewhere, elsewhere): (Vec<_>, Vec<_>) =
+        outbox.elsewhere().iter().cloned().partition(|item| item.refused.is_some());
     if unread > 0 {
         note(&format!("Kept by another version of this program, or damaged, and not read: {unread}."));
     }
-    if elsewhere > 0 {
-        note(&format!("Held by other holdfast programs that run, which send it: {elsewhere}."));
+    if !elsewhere.is_empty() {
+        note(&format!("Held by other holdfast programs that run, which send it: {}.", elsewhere.len()));
+    }
+    if !refused_elsewhere.is_empty() {
+        let held = "Refused, and held by other holdfast programs that run, so not to be discarded before they end";
+        note(&format!("{held}: {}.", refused_elsewhere.len()));
     }
     if args.discard {
         let changes = items.iter().map(|item| Persist::Remove(item.client_id)).collect();
@@ -37,19 +43,20 @@ pub(crate) async fn run(common: &Common, args: OutboxArgs) -> Result<(), End> {
         note(&format!("Discarded: {}.", items.len() + unread));
         return Ok(());
     }
-    if items.is_empty() && unread + elsewhere == 0 {
+    if items.is_empty() && unread == 0 && outbox.elsewhere().is_empty() {
         note("Nothing is waiting to be sent.");
         return Ok(());
     }
     if !args.send {
-        return items.iter().try_for_each(|item| line(&describe(item)).map_err(End::from));
+        let listed = items.iter().chain(&refused_elsewhere);
+        return listed.map(describe).try_for_each(|text| line(&text).map_err(End::from));
     }
     let until = connect::deadline(Some(args.timeout));
     let client = Client::start(common.server.clone(), account, Some(outbox));
     let unsent: BTreeSet<_> = items.iter().filter(|item| item.refused.is_none()).map(|item| item.client_id).collect();
-    let refused = items.len() - unsent.len();
+    let refused = items.len() - unsent.len() + refused_elsewhere.len();
     connect::drive(client, async |client| send(client, unsent, until).await).await?;
-    match (refused, unread, elsewhere) {
+    match (refused, unread, elsewhere.len()) {
         (0, 0, 0) => Ok(()),
         (0, 0, n) => Err(End::TimedOut(format!("held by other holdfast programs: {n}"))),
         (0, n, _) => Err(End::Local(format!("not read and still here: {n}; --discard deletes what is here"))),

@@ -288,7 +288,7 @@ impl Posting {
                         self.note_refusal(own.line, error);
                     }
                 } else {
-                    note(&format!("A post kept from earlier was refused: {error}. See `holdfast outbox`."));
+                    connect::note_kept_refusal(&error);
                 }
             }
             SessionEvent::OutboxFull { client_id } => {

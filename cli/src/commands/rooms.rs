@@ -38,6 +38,7 @@ async fn list(client: &mut Client, common: &Common, until: Instant) -> Result<Ve
         trouble.hear(&event);
         connect::stop_if_stopped(&event)?;
         match event {
+            SessionEvent::Refused { error, .. } => connect::note_kept_refusal(&error),
             // After a lost connection, go on after the last room that is known.
             SessionEvent::State(ConnectionState::Live) => ask(client, &rooms).await?,
             SessionEvent::Answer { tag: TAG, result: Ok(Reply::Rooms(page)) } => {

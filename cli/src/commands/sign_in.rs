@@ -37,9 +37,9 @@ pub(crate) async fn sign_out(common: &Common) -> Result<(), End> {
             format!("{here} unsent, so still signed in; `holdfast outbox --send` sends it, --discard deletes it");
         return Err(End::Refused(words));
     }
-    if outbox.elsewhere() > 0 {
+    if !outbox.elsewhere().is_empty() {
         let words = "unsent and held by other holdfast programs that run, so still signed in";
-        return Err(End::Refused(format!("{} {words}: end them first", outbox.elsewhere())));
+        return Err(End::Refused(format!("{} {words}: end them first", outbox.elsewhere().len())));
     }
     let ended = driver::sign_in::sign_out(&common.server, &account).await;
     state.forget(&account).map_err(|error| End::Local(format!("cannot forget the account: {error}")))?;

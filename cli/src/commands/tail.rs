@@ -185,6 +185,7 @@ impl Tail {
         self.note_epoch(&event);
         match event {
             SessionEvent::State(state) => self.tell_state(&state),
+            SessionEvent::Refused { error, .. } => connect::note_kept_refusal(&error),
             SessionEvent::Answer { tag: CHECK_TAG, result: Ok(Reply::Events(page)) } => {
                 let Some(event) = page.events.first() else {
                     return Err(End::Refused(format!("the room has no such change yet; its last is {}", page.head)));

@@ -62,8 +62,8 @@ pub(crate) struct OutboxFile {
     lines: usize,
     /// Whole lines this version cannot read, such as a newer one's. They were reported as kept, so they stay.
     unread: Vec<Vec<u8>>,
-    /// Unsent items of processes that run.
-    elsewhere: usize,
+    /// Unsent items of processes that ran when this was opened.
+    elsewhere: Vec<OutboxItem>,
     /// A write failed, so the end of the file may be torn.
     is_torn: bool,
 }
@@ -76,14 +76,16 @@ impl OutboxFile {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let mut mine: Option<Self> = None;
-        let mut elsewhere = 0;
+        let mut elsewhere = Vec::new();
         for slot in 0..SLOTS {
             let path = folder.join(format!("{slot}.jsonl"));
             if mine.is_some() && !path.exists() {
                 continue;
             }
             let Some(lock) = try_lock(&folder.join(format!("{slot}.lock")))? else {
-                elsewhere += fs::read(&path).map_or(0, |bytes| Read::new(&bytes).items.len());
+                if let Ok(bytes) = fs::read(&path) {
+                    elsewhere.extend(Read::new(&bytes).items.into_values());
+                }
                 continue;
             };
             match &mut mine {
@@ -115,9 +117,9 @@ impl OutboxFile {
         self.unread.clear();
     }
 
-    /// Returns how many unsent items processes held that ran when this outbox was opened.
-    pub(crate) const fn elsewhere(&self) -> usize {
-        self.elsewhere
+    /// Returns what is unsent in processes that ran when this outbox was opened.
+    pub(crate) fn elsewhere(&self) -> &[OutboxItem] {
+        &self.elsewhere
     }
 
     /// Writes changes and waits until they are on the disk.
@@ -164,7 +166,7 @@ impl OutboxFile {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let Read { items, lines, unread } = Read::new(&bytes);
-        let mut this = Self { path, file, _lock: lock, items, lines, unread, elsewhere: 0, is_torn: false };
+        let mut this = Self { path, file, _lock: lock, items, lines, unread, elsewhere: Vec::new(), is_torn: false };
         // What is written next would become a part of a line without an end.
         this.is_torn = bytes.last().is_some_and(|&byte| byte != b'\n');
         if this.is_torn || (this.lines > this.unread.len() && this.items.is_empty()) {
@@ -326,9 +328,9 @@ mod tests {
         let mut first = OutboxFile::open(folder.path()).unwrap();
         first.write((1..=3).map(|order| Persist::Put(item(order))).collect()).unwrap();
         first.write(vec![Persist::Remove(item(2).client_id)]).unwrap();
-        assert_eq!(OutboxFile::open(folder.path()).unwrap().elsewhere(), 2);
+        assert_eq!(OutboxFile::open(folder.path()).unwrap().elsewhere(), [item(1), item(3)]);
         drop(first);
-        assert_eq!(OutboxFile::open(folder.path()).unwrap().elsewhere(), 0);
+        assert_eq!(OutboxFile::open(folder.path()).unwrap().elsewhere(), []);
     }
 
     #[test]

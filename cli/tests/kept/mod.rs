@@ -258,6 +258,29 @@ fn posts_made_one_after_the_other_keep_their_order_though_a_program_that_runs_ho
     assert_eq!(bodies(&ada, 5), ["before", "one", "two", "three", "four"]);
 }
 
+#[test]
+fn a_kept_post_that_is_refused_while_another_program_holds_it_is_told_and_not_called_on_its_way() {
+    let (mut server, ada) = away();
+    assert!(post(&ada, &[&"x".repeat(4_500)]).stderr.contains("1 post kept"));
+    let tail = ada.start(&["tail", "garden"]);
+    tail.wait_for("Not connected");
+    assert!(ada.run(&["outbox"]).stderr.contains("which send it: 1."));
+    server.restart();
+    tail.wait_for("A post kept from earlier was refused: post_too_long");
+    // It is told when it happens, and on the disk a moment later.
+    let done = wait::until("the refusal is on the disk", PATIENCE, || {
+        let done = ada.run(&["outbox"]);
+        (!done.stderr.contains("which send it")).then_some(done)
+    });
+    assert!(done.stdout.contains(" refused: ") && done.stderr.contains("Refused, and held by other"), "{done:?}");
+    assert_eq!(ada.run(&["outbox", "--send"]).code, Some(1));
+    tail.kill();
+    // Whoever comes next is told again: it is still there.
+    assert!(ada.run(&["rooms"]).stderr.contains("A post kept from earlier was refused"));
+    ada.ok(&["outbox", "--discard"]);
+    assert_eq!(ada.run(&["rooms"]).stderr, "");
+}
+
 /// Leaves a room as another device of the same person would.
 fn leave(server: &ServerProcess, ada: &Person, name: &str) {
     let account = fs::read_to_string(ada.state_file(|name| name.ends_with(".json"))).expect("an account");

@@ -4,26 +4,31 @@
 //! attempt, whatever happens, and nothing after it.
 
 use std::future::pending;
+use std::io;
 use std::time::Duration;
 
-use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use shared::close;
 use shared::ids::AttemptId;
 use shared::limits::OUTBOUND_MESSAGE_BYTES;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Message, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, http};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async_tls_with_config};
 
 use super::server_url::ServerUrl;
 
 /// Name look-up, TCP, TLS and the upgrade together. The session gives up earlier; this is the last word.
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+/// How long an address has for itself before the next one of the name is tried beside it (RFC 8305, section 5).
+const NEXT_ADDRESS: Duration = Duration::from_millis(250);
+/// Addresses of a name that are tried, at most.
+const ADDRESSES: usize = 32;
 /// How long the peer has to answer our close frame.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Messages waiting to be written. More than a session ever has under way: a socket this far behind is dropped.
@@ -97,15 +102,45 @@ async fn connect(
         .max_write_buffer_size(4 * OUTBOUND_MESSAGE_BYTES)
         .max_message_size(Some(4 * OUTBOUND_MESSAGE_BYTES))
         .max_frame_size(Some(4 * OUTBOUND_MESSAGE_BYTES));
-    let opening = timeout(CONNECT_LIMIT, connect_async_with_config(request, Some(config), true));
+    let opening = async {
+        let stream = reach(server).await?;
+        client_async_tls_with_config(request, stream, Some(config), None).await
+    };
     tokio::select! {
-        opened = opening => match opened {
+        opened = timeout(CONNECT_LIMIT, opening) => match opened {
             Ok(Ok((socket, _))) => Ok(socket),
             Ok(Err(error)) => Err(refusal(&error)),
             Err(_) => Err((close::CONNECT_TIMEOUT, "the server did not answer in time".into())),
         },
         // Before the socket is open, every order but a close is a mistake, and ends the attempt as well.
         _ = orders.recv() => Err(abnormal("given up".into())),
+    }
+}
+
+async fn reach(server: &ServerUrl) -> io::Result<TcpStream> {
+    let host = server.host().trim_start_matches('[').trim_end_matches(']');
+    let addresses = lookup_host((host, server.port())).await?;
+    let stream = first_of(addresses.take(ADDRESSES).map(TcpStream::connect)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Begins one attempt after the other, each when the one before it has failed or has had its time, and takes the first
+/// that succeeds: an address that swallows every packet must not keep us from the next one.
+async fn first_of<T>(attempts: impl IntoIterator<Item = impl Future<Output = io::Result<T>>>) -> io::Result<T> {
+    let mut attempts = attempts.into_iter().peekable();
+    let mut under_way = FuturesUnordered::new();
+    let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    loop {
+        under_way.extend(attempts.next());
+        tokio::select! {
+            ended = under_way.next() => match ended {
+                Some(Ok(reached)) => return Ok(reached),
+                Some(failed) => outcome = failed,
+                None => return outcome,
+            },
+            () = sleep(NEXT_ADDRESS), if attempts.peek().is_some() => {}
+        }
     }
 }
 
@@ -179,4 +214,44 @@ async fn write(mut sink: SplitSink<Socket, Message>, mut orders: mpsc::Receiver<
         }
     }
     (close::GOING_AWAY, String::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use futures_util::future::{Either, ready};
+
+    use super::*;
+
+    fn failed(why: &str) -> io::Result<u8> {
+        Err(io::Error::other(why.to_owned()))
+    }
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { timeout(CONNECT_LIMIT, work).await.expect("it ends") })
+    }
+
+    #[test]
+    fn an_address_that_never_answers_is_passed_by_and_one_that_refuses_at_once() {
+        let silent = || Either::Left(pending());
+        let said = |outcome| Either::Right(ready(outcome));
+        assert_eq!(run(first_of([silent(), said(failed("no")), silent(), said(Ok(3))])).unwrap(), 3);
+        assert_eq!(run(first_of([said(failed("one")), said(failed("two"))])).unwrap_err().to_string(), "two");
+        assert!(run(first_of(std::iter::empty::<std::future::Ready<io::Result<u8>>>())).is_err());
+    }
+
+    #[test]
+    fn the_next_address_is_left_alone_where_the_one_before_it_answers() {
+        let begun = Cell::new(0);
+        let attempts = (0..4).map(|n| {
+            let begun = &begun;
+            async move {
+                begun.set(n);
+                if n == 0 { Err(io::Error::other("no")) } else { Ok(n) }
+            }
+        });
+        assert_eq!((run(first_of(attempts)).unwrap(), begun.get()), (1, 1));
+    }
 }

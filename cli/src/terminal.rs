@@ -57,14 +57,13 @@ impl Look {
     }
 }
 
-/// Prints a line.
+/// Prints a line, with one write as far as the system takes it: others may write to the same pipe or file.
 ///
 /// # Errors
 /// What the system says; a closed pipe is an end, not a fault.
 pub(crate) fn line(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.write_all(b"\n")?;
+    out.write_all(format!("{text}\n").as_bytes())?;
     out.flush()
 }
 
@@ -76,9 +75,9 @@ pub(crate) fn json_line(value: &impl Serialize) -> io::Result<()> {
     line(&escape(serde_json::to_string(value)?))
 }
 
-/// Says something beside the output, tamed. Whether anybody hears it does not matter.
+/// Says something beside the output, tamed, with one write as [`line()`]. Whether anybody hears it does not matter.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(io::stderr().lock(), "{}", tame(text));
+    let _ = io::stderr().lock().write_all(format!("{}\n", tame(text)).as_bytes());
 }
 
 /// Tells what could drive a terminal or reorder a line.

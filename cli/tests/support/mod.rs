@@ -158,6 +158,11 @@ impl Person {
         self.command(args).spawn().expect("holdfast starts")
     }
 
+    /// Starts a command that prints onto something of the test's own.
+    pub(crate) fn start_onto(&self, args: &[&str], stdout: OwnedFd) -> Child {
+        self.command(args).stdout(stdout).spawn().expect("holdfast starts")
+    }
+
     /// Reads every post of a room, in order.
     pub(crate) fn posts(&self, room: &str, count: usize) -> Vec<Value> {
         let count = count.to_string();

@@ -3,11 +3,12 @@
 //! Must not live here: how the program is run. Invariant: a tail says that nothing was missed only where nothing was.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 
 use e2e::wait;
 use rustix::process::Signal;
 
-use crate::support::{PATIENCE, Person, body, posts_in, server};
+use crate::support::{PATIENCE, Person, body, posts_in, server, wait_for_exit};
 
 #[test]
 fn the_place_is_kept_while_nothing_happens_so_nothing_comes_twice_after_a_kill() {
@@ -59,4 +60,28 @@ fn who_begins_with_what_comes_is_not_told_that_nothing_was_missed_before_the_beg
     tail.wait_for("trying again; what is missed comes then.");
     server.restart();
     tail.wait_for("Live again; nothing was missed.");
+}
+
+#[test]
+fn a_long_line_is_one_write_so_lines_of_two_programs_on_one_pipe_do_not_mix() {
+    let server = server();
+    let ada = Person::at(&server, "Ada");
+    let texts = ["x".repeat(3_000), "short".to_owned()];
+    for text in &texts {
+        ada.ok(&["post", "general", text]);
+    }
+    // Each write is a message of its own here.
+    let (ours, theirs) = UnixDatagram::pair().expect("a pair of sockets");
+    ours.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    let mut tail = ada.start_onto(&["tail", "general", "--json", "--since", "all", "--count", "2"], theirs.into());
+    let mut told = String::new();
+    while posts_in(&told).len() < texts.len() {
+        let mut message = [0; 64 * 1024];
+        let bytes = ours.recv(&mut message).expect("a message");
+        let text = std::str::from_utf8(&message[..bytes]).expect("UTF-8");
+        assert!(text.ends_with('\n') && text.lines().count() == 1, "no line, or more: {text:?}");
+        told.push_str(text);
+    }
+    assert_eq!(posts_in(&told).iter().map(body).collect::<Vec<_>>(), texts);
+    assert_eq!(wait_for_exit(&mut tail, "tail").code(), Some(0));
 }

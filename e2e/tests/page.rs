@@ -83,6 +83,27 @@ async fn a_sign_in_survives_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_stays_longer_than_a_session_lasts_without_use_is_still_who_they_are_after_a_reload() {
+    const LIFE: Duration = Duration::from_secs(4);
+    let options = options().flag("session-ms", LIFE.as_millis());
+    Stage::run("longer-than-a-session", options, async |stage| {
+        let tab = stage.person().await.signed_in("Ada").await;
+        let expires = async || tab.page().get_cookies().await.expect("cookies").pop().expect("a cookie").expires;
+        let first = expires().await;
+        // What is waited for is the end of the session, had nobody renewed it.
+        tokio::time::sleep(LIFE + LIFE / 4).await;
+        tab.wait_state("live", SOON).await;
+        tab.reload().await;
+        tab.wait_state("live", LOAD_DEADLINE).await;
+        tab.post("still Ada").await;
+        tab.wait_sent("still Ada", SOON).await;
+        assert!(expires().await > first, "each socket has the browser keep the cookie from then on");
+        judge_count(stage, 1, &[&tab]).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn text_is_never_html() {
     Stage::run("text-not-html", options(), async |stage| {
         let corpus = [

@@ -61,6 +61,24 @@ async fn over_plain_http_the_plain_cookie_is_all_there_is() {
 }
 
 #[tokio::test]
+async fn a_browser_keeps_its_cookie_as_long_as_browsers_do_however_short_a_session_lasts() {
+    let server = start(&["--session-ms=60000"]).await;
+    let origin = format!("http://{}", server.address);
+    let (_, head, _) = server.http("POST", "/api/session", &[("Origin", &origin)], r#"{"name":"Ada"}"#).await;
+    assert!(head.contains("set-cookie: holdfast=") && head.contains("; max-age=34560000;"), "400 days: {head}");
+    let token = server.sign_in("Bob").await.token;
+    let (cookie, bearer) = (format!("holdfast={token}"), format!("Bearer {token}"));
+    let upgrade = async |headers: &[(&str, &str)]| Client::upgrade(server.address, headers).await.unwrap().head;
+    let head = upgrade(&[("Origin", &origin), ("Cookie", &cookie)]).await;
+    assert!(head.contains(&format!("set-cookie: {cookie}; Path=/; Max-Age=34560000; HttpOnly")), "{head}");
+    let nobodys = format!("holdfast={}", "A".repeat(token.len()));
+    for headers in [[("Origin", &origin), ("Cookie", &nobodys)], [("Origin", &origin), ("Authorization", &bearer)]] {
+        let head = upgrade(&headers.map(|(name, value)| (name, value.as_str()))).await;
+        assert!(!head.contains("set-cookie"), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_from_elsewhere_neither_sees_nor_renews_a_session() {
     let server = start(&[]).await;
     let cookie = format!("holdfast={}", server.sign_in("Ada").await.token);

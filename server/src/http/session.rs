@@ -35,6 +35,9 @@ const BODY_BYTES: usize = 4 * 1024;
 const SECURE_COOKIE: &str = "__Host-holdfast";
 /// The cookie's name over plain HTTP: browsers refuse the prefix there.
 const PLAIN_COOKIE: &str = "holdfast";
+/// How long a browser is asked to keep the cookie, in seconds: as long as one keeps any (RFC 6265bis §5.5). How long the
+/// session lasts is known here only, and the socket renews it without the browser's knowing.
+const COOKIE_S: u64 = 400 * 24 * 3_600;
 
 #[derive(Deserialize)]
 struct SignIn {
@@ -82,21 +85,16 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<Token> {
 
 /// How a token was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
+pub(super) enum Proof {
     Bearer,
     Cookie { is_secure: bool },
-}
-
-/// Returns the token a request shows in whichever way.
-pub(super) fn shown(app: &App, headers: &HeaderMap) -> Option<Token> {
-    proof(app, headers).map(|(token, _)| token)
 }
 
 /// Returns the token a request shows, and how.
 ///
 /// The plain cookie is believed only where a page comes over plain HTTP: over HTTPS it can have been planted by a
 /// neighbour under the same domain, or by whoever answers its plain HTTP, for somebody to write under the planter's name.
-fn proof(app: &App, headers: &HeaderMap) -> Option<(Token, Proof)> {
+pub(super) fn proof(app: &App, headers: &HeaderMap) -> Option<(Token, Proof)> {
     if let Some(token) = bearer(headers) {
         return Some((token, Proof::Bearer));
     }
@@ -166,11 +164,15 @@ pub(super) async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Res
     let expires = renew_session(&app, user, identity.token).await.ok().flatten().unwrap_or(identity.expires);
     let session = Session { user: Some(person), expires: Some(expires), token: None };
     let mut response = axum::Json(session).into_response();
-    // The socket may have renewed the session since the cookie was last dated.
-    if let Proof::Cookie { is_secure } = proof {
-        set_cookie(&mut response, &app, is_secure, Some(&token));
-    }
+    date_cookie(&mut response, &token, proof);
     Ok(response)
+}
+
+/// Has the browser keep the cookie from now on, where the session was shown by one.
+pub(super) fn date_cookie(response: &mut Response, token: &Token, proof: Proof) {
+    if let Proof::Cookie { is_secure } = proof {
+        set_cookie(response, is_secure, Some(token));
+    }
 }
 
 pub(super) async fn open(
@@ -217,7 +219,7 @@ async fn sign_in(app: &App, address: PeerAddress, headers: &HeaderMap, body: Bod
     let mut response = (StatusCode::CREATED, axum::Json(session)).into_response();
     if is_browser {
         let is_secure = matches!(&origin, Origin::Allowed(origin) if origin.starts_with("https://"));
-        set_cookie(&mut response, app, is_secure, Some(&token));
+        set_cookie(&mut response, is_secure, Some(&token));
     }
     Ok(response)
 }
@@ -245,7 +247,7 @@ enum Current {
 }
 
 async fn current(app: &App, headers: &HeaderMap, name: &Name) -> Result<Current, Refusal> {
-    let Some(token) = shown(app, headers) else { return Ok(Current::Nobody) };
+    let Some((token, _)) = proof(app, headers) else { return Ok(Current::Nobody) };
     let Some(identity) = identify(app, &token).await? else { return Ok(Current::Nobody) };
     let user = identity.user;
     let person = app.log.read(move |reads| reads.user(user)).await.map_err(unavailable)?;
@@ -308,22 +310,22 @@ async fn propose(app: &App, by: UserId, ops: impl IntoIterator<Item = Op>) -> Re
 pub(super) async fn end(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Response, Failure> {
     refuse_while_stopping(&app)?;
     check_origin(&app, &headers)?;
-    if let Some(token) = shown(&app, &headers)
+    if let Some((token, _)) = proof(&app, &headers)
         && let Some(identity) = identify(&app, &token).await?
     {
         propose(&app, identity.user, [Op::SessionRevoke { token_hash: identity.token }]).await?;
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     for is_secure in [true, false] {
-        set_cookie(&mut response, &app, is_secure, None);
+        set_cookie(&mut response, is_secure, None);
     }
     Ok(response)
 }
 
 /// Sets or clears the cookie.
-fn set_cookie(response: &mut Response, app: &App, is_secure: bool, token: Option<&Token>) {
+fn set_cookie(response: &mut Response, is_secure: bool, token: Option<&Token>) {
     let (name, secure) = if is_secure { (SECURE_COOKIE, "; Secure") } else { (PLAIN_COOKIE, "") };
-    let (value, age_s) = token.map_or(("", 0), |token| (token.reveal(), app.config.timing.session_ms / 1_000));
+    let (value, age_s) = token.map_or(("", 0), |token| (token.reveal(), COOKIE_S));
     let cookie = format!("{name}={value}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}");
     // Our own tokens are letters, digits, hyphens and underscores.
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {

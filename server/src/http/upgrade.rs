@@ -50,6 +50,8 @@ async fn judge(app: &Arc<App>, mut request: Request<Body>) -> Result<Response, R
     let accept = handshake(&request)?;
     refuse_while_stopping(app)?;
     let identity = identify(app, request.headers()).await?;
+    // Whoever stays renews the session over the socket, and their page may never ask for anything else.
+    let shown = identity.as_ref().ok().and_then(|_| session::proof(app, request.headers()));
     let Some(slot) = request.extensions().get::<HandoverSlot>().cloned() else {
         let error = WireError::new(ErrorCode::Internal, "This socket cannot be upgraded.");
         return Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, error));
@@ -60,6 +62,9 @@ async fn judge(app: &Arc<App>, mut request: Request<Body>) -> Result<Response, R
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some((token, proof)) = shown {
+        session::date_cookie(&mut response, &token, proof);
+    }
     Ok(response)
 }
 
@@ -71,8 +76,8 @@ async fn identify(app: &App, headers: &HeaderMap) -> Result<Result<Identity, u16
         Origin::Foreign => {
             Err(forbidden("This page may not connect. The server's --allow-origin names those that may."))
         }
-        Origin::Allowed(_) => match session::shown(app, headers) {
-            Some(token) => Ok(session::identify(app, &token).await?.ok_or(close::SESSION_EXPIRED)),
+        Origin::Allowed(_) => match session::proof(app, headers) {
+            Some((token, _)) => Ok(session::identify(app, &token).await?.ok_or(close::SESSION_EXPIRED)),
             None => Ok(Err(close::SESSION_EXPIRED)),
         },
         // Without an Origin only a token counts: a cookie could be sent by anything.

@@ -238,6 +238,8 @@ pub enum Came {
 /// One socket to a server.
 pub struct Client {
     pub socket: TcpStream,
+    /// The head of the answer to the upgrade.
+    pub head: String,
     buffer: Vec<u8>,
 }
 
@@ -255,7 +257,7 @@ impl Client {
         }
         request.push_str("\r\n");
         let socket = TcpStream::connect(address).await.unwrap();
-        let mut client = Self { socket, buffer: Vec::new() };
+        let mut client = Self { socket, head: String::new(), buffer: Vec::new() };
         client.socket.write_all(request.as_bytes()).await.unwrap();
         let end = loop {
             if let Some(end) = client.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -268,6 +270,7 @@ impl Client {
         match head.split(' ').nth(1).unwrap().parse().unwrap() {
             101 => {
                 assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+                client.head = head;
                 Ok(client)
             }
             status => Err(status),

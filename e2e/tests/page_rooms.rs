@@ -222,6 +222,27 @@ async fn signing_out_asks_first_and_says_what_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sign_out_that_a_full_disk_refuses_leaves_everything_as_it_was() {
+    Stage::run("sign-out-refused", options(), async |stage| {
+        let ada = stage.person().await.signed_in("Ada").await;
+        let full = "window.fetch = ((fetch) => (request) => request.method !== 'DELETE' ? fetch(request) : \
+                    Promise.resolve(new Response('{\"code\":\"storage_full\",\"message\":\"\"}', { status: 503 })))(window.fetch), true";
+        ada.evaluate::<bool>(full).await;
+        ada.write("half a thought").await;
+        let kept = async || ada.stored_drafts().await;
+        wait::see("the draft is on the device", SOON, kept, |drafts| drafts == &["half a thought"]).await;
+        ada.click("me").await;
+        ada.click("sign-out").await;
+        ada.click("sign-out-confirm").await;
+        ada.wait_words("notice", "The server's disk is full. It goes on by itself once there is room.", SOON).await;
+        ada.reload().await;
+        ada.wait_state("live", LOAD_DEADLINE).await;
+        wait::see("the draft", SOON, async || ada.draft().await, |draft| draft == "half a thought").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_sent_text_does_not_come_back_as_a_draft() {
     Stage::run("no-ghost-draft", options(), async |stage| {
         let ada = stage.person().await.signed_in("Ada").await;

@@ -328,10 +328,10 @@ impl Inner {
                     inner.end_session();
                     inner.model.signed_out();
                 }
-                // Signing out without the server would leave the cookie valid: the person is told, and stays.
-                Err(_) => {
+                // As long as the server has not done it the cookie is valid: the person is told, and stays.
+                Err(error) => {
                     let now = inner.read_clock().now;
-                    inner.model.sign_out_failed(now);
+                    inner.model.sign_out_failed(error, now);
                 }
             });
         });

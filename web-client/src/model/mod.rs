@@ -16,7 +16,7 @@ mod tests;
 
 use std::rc::Rc;
 
-use shared::error::WireError;
+use shared::error::{ErrorCode, WireError};
 use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::message::WireLimits;
 use shared::model::Person;
@@ -291,9 +291,13 @@ impl Model {
         self.facts.lost_since = ctx.now;
     }
 
-    /// Notes that signing out did not reach the server: the cookie would stay valid, so nothing was signed out.
-    pub fn sign_out_failed(&mut self, now: Timestamp) {
-        let error = WireError::new(shared::error::ErrorCode::Unavailable, "The server was not reached.");
+    /// Notes that the server was not reached by signing out, or could not do it: the cookie would stay valid, so nothing was
+    /// signed out.
+    pub fn sign_out_failed(&mut self, error: SignInError, now: Timestamp) {
+        let error = match error {
+            SignInError::Refused(error) => error,
+            SignInError::Unreachable => WireError::new(ErrorCode::Unavailable, "The server was not reached."),
+        };
         self.refused_notice(error, now);
     }
 

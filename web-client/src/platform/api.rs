@@ -32,14 +32,19 @@ pub struct Info {
     pub weather: bool,
 }
 
+/// Reads an answer about sessions. That there is none is an answer, too.
 fn read_answer(status: u16, text: &str) -> Result<Option<Person>, SignInError> {
+    let refused = |error: WireError| match error.code {
+        ErrorCode::SignedOut => Ok(None),
+        _ => Err(SignInError::Refused(error)),
+    };
     if let Ok(SessionAnswer { user, error }) = serde_json::from_str(text)
         && (user.is_some() || error.is_some() || status == 200)
     {
-        return error.map_or(Ok(user), |error| Err(SignInError::Refused(error)));
+        return error.map_or(Ok(user), refused);
     }
     if let Ok(error) = serde_json::from_str::<WireError>(text) {
-        return Err(SignInError::Refused(error));
+        return refused(error);
     }
     match status {
         200..=299 => Ok(None),
@@ -63,10 +68,7 @@ async fn answer(response: Result<Response, gloo_net::Error>) -> Result<Option<Pe
 /// # Errors
 /// If the server was not reached or refused to say.
 pub async fn who_am_i() -> Result<Option<Person>, SignInError> {
-    match answer(Request::get("/api/session").send().await).await {
-        Err(SignInError::Refused(error)) if error.code == ErrorCode::SignedOut => Ok(None),
-        other => other,
-    }
+    answer(Request::get("/api/session").send().await).await
 }
 
 /// Signs in under a name. The cookie comes with the answer.
@@ -84,12 +86,9 @@ pub async fn sign_in(name: &str) -> Result<Person, SignInError> {
 /// Ends the session on the server.
 ///
 /// # Errors
-/// If the server was not reached.
+/// If the server was not reached or could not end it: the cookie is valid still.
 pub async fn sign_out() -> Result<(), SignInError> {
-    match answer(Request::delete("/api/session").send().await).await {
-        Err(SignInError::Unreachable) => Err(SignInError::Unreachable),
-        Ok(_) | Err(SignInError::Refused(_)) => Ok(()),
-    }
+    answer(Request::delete("/api/session").send().await).await.map(drop)
 }
 
 /// Asks what the server says of itself.
@@ -125,6 +124,10 @@ mod tests {
             let Err(SignInError::Refused(error)) = read_answer(409, &text) else { panic!("{text}") };
             assert_eq!(error.suggestion.as_deref(), Some("Robin 2"));
         }
+        let full = r#"{"code":"storage_full","message":"…","retryable":true,"retry_after_ms":2000}"#;
+        let Err(SignInError::Refused(error)) = read_answer(503, full) else { panic!("nothing was done") };
+        assert_eq!(error.code, ErrorCode::StorageFull);
+        assert_eq!(read_answer(401, r#"{"code":"signed_out","message":"…"}"#), Ok(None));
         assert_eq!(read_answer(502, "<html>Bad gateway"), Err(SignInError::Unreachable));
         assert!(matches!(read_answer(500, "oops"), Err(SignInError::Refused(_))));
     }

@@ -190,7 +190,7 @@ fn no_refused_text_is_pushed_away_by_other_notices_and_each_has_its_turn() {
     assert_eq!(shown(&mut page), told(&ids[..NOTICES_SHOWN]));
     for _ in 0..20 {
         page.step(|model, ctx| model.copied(ctx.now));
-        page.step(|model, ctx| model.sign_out_failed(ctx.now));
+        page.step(|model, ctx| model.sign_out_failed(SignInError::Unreachable, ctx.now));
     }
     let last = page.state().notices.last().unwrap().clone();
     assert!(matches!(last.what, NoticeKind::Refused(_)), "{last:?}");

@@ -162,7 +162,7 @@ impl Model {
         dialog.busy = true;
         dialog.error = None;
         let after = dialog.rooms.last().map(|room| room.name.clone());
-        self.ask(Asked::List, WireCommand::Rooms(ListRooms { after }));
+        self.ask(Asked::List(after.clone()), WireCommand::Rooms(ListRooms { after }));
     }
 
     fn load_history(&mut self, id: RoomId, before: Seq) {

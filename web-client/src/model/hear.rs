@@ -8,14 +8,14 @@ use std::rc::Rc;
 use shared::close::StopReason;
 use shared::error::{ErrorCode, WireError};
 use shared::ids::{ClientId, RoomId};
-use shared::message::{Ack, Command as WireCommand, Membership, Reply};
+use shared::message::Ack;
 use shared::model::{OpenOutcome, Opened, RoomChange, RoomEvent, RoomSummary, UserChange, UserEvent};
-use shared::session::{Command, ConnectionState, Diagnostic, Happened, OutboxItem, RequestTag, SendOp, SessionEvent};
+use shared::session::{Command, ConnectionState, Diagnostic, Happened, OutboxItem, SendOp, SessionEvent};
 use shared::time::Timestamp;
 
-use super::{Asked, Ctx, Effect, Item, Model, Setting, Stage, VERSION_EVERY_MS};
+use super::{Ctx, Effect, Item, Model, Setting, Stage, VERSION_EVERY_MS};
 use crate::status::{BACK_SHOWN_MS, Back, is_live};
-use crate::store::{Dialog, Form, NoticeKind, PANEL_LINES, PanelLine, Place, RTT_SAMPLES};
+use crate::store::{NoticeKind, PANEL_LINES, PanelLine, Place, RTT_SAMPLES};
 
 impl Model {
     /// Takes what the session tells.
@@ -375,98 +375,6 @@ impl Model {
             }
         }
         true
-    }
-
-    fn answer(&mut self, tag: RequestTag, result: Result<Reply, WireError>, ctx: &mut Ctx<'_>) {
-        let Some(asked) = self.asked.remove(&tag) else { return };
-        match (asked, result) {
-            (Asked::Find { join, .. }, Ok(Reply::Room(room))) => self.found(room, join, ctx),
-            (Asked::Find { name, .. }, Err(error)) => {
-                if matches!(self.place, Place::Looking { .. }) && error.code == ErrorCode::NotFound {
-                    self.place = Place::Missing { name };
-                }
-                // Any other refusal leaves the page looking; it asks again at the next welcome.
-            }
-            (Asked::Join(_), Ok(Reply::Room(room))) => {
-                let id = room.room;
-                self.put_room(RoomSummary { joined: true, ..room });
-                self.show_room(id, false, ctx);
-            }
-            (Asked::Create, Ok(Reply::Room(room))) => {
-                let id = room.room;
-                self.put_room(RoomSummary { joined: true, ..room });
-                self.dialog = Dialog::None;
-                self.show_room(id, false, ctx);
-            }
-            (Asked::Leave(room), Ok(_)) => self.drop_room(room, ctx),
-            (Asked::Rename, Ok(_)) => self.dialog = Dialog::None,
-            (Asked::List, Ok(Reply::Rooms(list))) => {
-                if let Dialog::Rooms(dialog) = &mut self.dialog {
-                    Rc::make_mut(&mut dialog.rooms).extend(list.rooms);
-                    dialog.more = list.more;
-                    dialog.busy = false;
-                    dialog.error = None;
-                }
-            }
-            (Asked::History { room, before }, Ok(Reply::History(page))) => {
-                if let Some(room) = self.rooms.get_mut(&room) {
-                    room.timeline.change().history(&page, before);
-                    room.loading = None;
-                    room.load_failed = None;
-                }
-            }
-            (Asked::History { room, .. }, Err(error)) => {
-                if let Some(room) = self.rooms.get_mut(&room) {
-                    room.loading = None;
-                    room.load_failed = Some(error);
-                }
-            }
-            (Asked::Create, Err(error)) => {
-                if let Dialog::CreateRoom(form) = &mut self.dialog {
-                    *form = Form { busy: false, error: Some(error) };
-                }
-            }
-            (Asked::Rename, Err(error)) => {
-                if let Dialog::Rename(form) = &mut self.dialog {
-                    *form = Form { busy: false, error: Some(error) };
-                }
-            }
-            (Asked::List, Err(error)) => {
-                if let Dialog::Rooms(dialog) = &mut self.dialog {
-                    dialog.busy = false;
-                    dialog.error = Some(error);
-                }
-            }
-            (Asked::Join(_), Err(error)) => {
-                if let Place::Door { busy, .. } = &mut self.place {
-                    *busy = false;
-                }
-                self.refused_notice(error, ctx.now);
-            }
-            (Asked::Leave(_), Err(error)) => self.refused_notice(error, ctx.now),
-            (Asked::Find { .. } | Asked::Join(_) | Asked::Create | Asked::List | Asked::History { .. }, Ok(_)) => {
-                let error = WireError::new(ErrorCode::BadMessage, "The server answered something else than was asked.");
-                self.refused_notice(error, ctx.now);
-            }
-        }
-    }
-
-    fn found(&mut self, room: RoomSummary, join: bool, ctx: &mut Ctx<'_>) {
-        let looked_for = matches!(&self.place, Place::Looking { name } if *name == room.name);
-        if room.joined {
-            let id = room.room;
-            self.put_room(room);
-            if looked_for {
-                self.show_room(id, true, ctx);
-            }
-        } else if looked_for {
-            let id = room.room;
-            self.place = Place::Door { room, busy: join };
-            if join {
-                let client_id = (ctx.new_id)();
-                self.ask(Asked::Join(id), WireCommand::Join(Membership { client_id, room: id }));
-            }
-        }
     }
 
     fn diagnostic(&mut self, diagnostic: Diagnostic, ctx: &Ctx<'_>) {

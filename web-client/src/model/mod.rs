@@ -6,6 +6,7 @@
 //! page can be replayed in a native test.
 
 mod act;
+mod answers;
 mod diagnostics;
 mod hear;
 mod kept;
@@ -127,12 +128,19 @@ pub struct Birth {
 /// What an answer is awaited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Asked {
-    Find { name: String, join: bool },
+    Find {
+        name: String,
+        join: bool,
+    },
     Join(RoomId),
     Leave(RoomId),
     Create,
-    List,
-    History { room: RoomId, before: Seq },
+    /// The rooms after this one.
+    List(Option<String>),
+    History {
+        room: RoomId,
+        before: Seq,
+    },
     Rename,
 }
 

@@ -1,6 +1,7 @@
 //! Days of a page, without a browser: actions and the session's words in, states and effects out.
 
 mod composer;
+mod late;
 mod person;
 mod rooms;
 

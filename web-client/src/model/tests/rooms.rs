@@ -56,6 +56,14 @@ fn an_address_of_no_room_says_so_and_a_lost_question_is_asked_again() {
 }
 
 #[test]
+fn a_room_is_found_however_its_name_is_written_in_the_address() {
+    let mut page = Page::at("/r/General");
+    let asked = page.welcome(vec![summary(1, "general", 0, 0)]);
+    let effects = page.answer(&asked, Ok(Reply::Room(summary(1, "general", 0, 0))));
+    assert_eq!((page.state().place, gone_to(&effects)), (Place::Room(room_id(1)), Some(("/r/general", true))));
+}
+
+#[test]
 fn unread_counts_what_others_wrote_and_shows_in_the_title() {
     let mut page = Page::live();
     assert_eq!(page.model.title(), "(3) general · Holdfast");

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use server::ServerError;
 use server::ambient::System;
 use server::log::{
-    self, Disk, GENERAL, LogHandle, LogOptions, Record, Replica, Stepper, StorageError, StorageErrorKind,
+    self, Disk, GENERAL, LogHandle, LogOptions, Record, Replica, Stepper, StorageError, StorageErrorKind, TextHash,
 };
 use shared::ids::Epoch;
 
@@ -47,7 +47,7 @@ async fn bootstrap(log: &LogHandle, writer: &mut Stepper) -> Result<(), ServerEr
 #[tokio::test]
 async fn a_server_does_not_serve_without_the_room_everybody_enters() {
     let disk = Filling::default();
-    let replica = Replica::new(Epoch::from_bytes([1; 16]));
+    let replica = Replica::new(Epoch::from_bytes([1; 16]), TextHash::PLAIN);
     let options = LogOptions::default();
     let (log, mut writer) = log::open_stepped(replica, Box::new(disk.clone()), &options, |_: &log::Published| {});
     disk.0.store(true, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use common::*;
 use server::Storage;
 use server::ambient::{Ambient, System};
 use server::log::apply::SESSIONS_PER_PURGE;
-use server::log::{self, Disk, Entry, LogHandle, LogOptions, Op, Record, Replica, StorageError, TokenHash};
+use server::log::{self, Disk, Entry, LogHandle, LogOptions, Op, Record, Replica, StorageError, TextHash, TokenHash};
 use server::people::tokens::Token;
 use server::purge::{BATCH_EVERY, KEPT_AFTER_END_MS, ROUND_EVERY};
 use shared::ids::{Epoch, UserId};
@@ -74,7 +74,7 @@ async fn left(log: &LogHandle, tokens: &[TokenHash]) -> usize {
 async fn what_has_been_over_for_a_week_goes_at_the_start_and_then_in_every_round() {
     let now = Timestamp(1_000 * 86_400_000);
     let wall = Wall(AtomicU64::new(now.0));
-    let replica = Replica::new(Epoch::from_bytes([1; 16]));
+    let replica = Replica::new(Epoch::from_bytes([1; 16]), TextHash::PLAIN);
     let (log, mut writer) =
         log::open_stepped(replica, Box::new(Sound), &LogOptions::default(), |_: &log::Published| {});
     let ann = UserId::from_bytes([2; 16]);

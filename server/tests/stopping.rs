@@ -6,7 +6,7 @@
 mod common;
 
 use common::*;
-use server::log::{self, Disk, LogOptions, Record, Replica, StorageError};
+use server::log::{self, Disk, LogOptions, Record, Replica, StorageError, TextHash};
 use server::people::names;
 use server::{Storage, drain};
 use shared::ids::Epoch;
@@ -100,7 +100,7 @@ impl Disk for Unreached {
 
 #[tokio::test]
 async fn a_sign_in_of_unknown_outcome_is_neither_acknowledged_nor_refused() {
-    let replica = Replica::new(Epoch::from_bytes([1; 16]));
+    let replica = Replica::new(Epoch::from_bytes([1; 16]), TextHash::PLAIN);
     let (log, writer) =
         log::open_stepped(replica, Box::new(Unreached), &LogOptions::default(), |_: &log::Published| {});
     let (address, app) = serve_over(log).await;

@@ -6,9 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use server::log::{Entry, Op, Published, Record, Replica};
-use shared::ids::{ClientId, Epoch, RoomId, Seq, UserId};
+use server::log::{Entry, Op, Published, Record, Replica, Secret, TextHash};
+use shared::ids::{ClientId, Epoch, Lsn, RoomId, Seq, UserId};
 use shared::model::{RoomChange, RoomEvent};
+
+/// The same in every world, so that a day is told by its seed alone; a backup holds it as well.
+pub(crate) const TEXTS: TextHash = TextHash::keyed(Secret([8; 32]), Lsn(0));
 
 /// Everything that one history of the log holds.
 #[derive(Clone, Debug, Default)]
@@ -109,7 +112,7 @@ pub(crate) struct Truth {
 
 impl Truth {
     pub(crate) fn new(epoch: Epoch) -> Self {
-        Self { epoch, replica: Replica::new(epoch), taken: 0, histories: vec![History::default()] }
+        Self { epoch, replica: Replica::new(epoch, TEXTS), taken: 0, histories: vec![History::default()] }
     }
 
     /// Takes what has been synced since the last time.
@@ -137,7 +140,7 @@ impl Truth {
     /// # Errors
     /// As [`Truth::follow`].
     pub(crate) fn begin_again(&mut self, records: &[Record]) -> Result<(), String> {
-        (self.replica, self.taken) = (Replica::new(self.epoch), 0);
+        (self.replica, self.taken) = (Replica::new(self.epoch, TEXTS), 0);
         self.histories.push(History::default());
         self.follow(records)?;
         if let Some(newest) = self.histories.last_mut() {

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use server::log::{self, Applied, Entry, LogHandle, LogOptions, Op, Receipt, SYSTEM, SessionRow, Writer};
+use server::log::{self, Applied, Entry, LogHandle, LogOptions, Op, Receipt, SYSTEM, Secret, SessionRow, Writer};
 use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::model::{Person, PostRef, RoomChange, RoomEvent, RoomSummary, Snapshot, UserEvent};
 use shared::time::Timestamp;
@@ -38,7 +38,7 @@ pub(crate) fn run(bytes: &[u8]) {
 
 pub(crate) fn run_beside_sqlite(bytes: &[u8]) {
     let folder = folder();
-    let options = LogOptions::default();
+    let options = LogOptions { secret: Some(Secret([8; 32])), ..LogOptions::default() };
     let memory = log::open_memory(&options, |_: &log::Published| {}).expect("memory opens");
     let database = log::open_sqlite(folder.path(), &options, |_: &log::Published| {}).expect("a new log opens");
     let (twin, sqlite) = block_on(async {

@@ -232,7 +232,7 @@ impl Turn<'_> {
             detail: columns.detail,
             body: columns.body,
         };
-        row.check = chain::room_check(room.check, &row);
+        row.check = chain::room_check(self.tables.texts(), room.check, &row);
         room.check = row.check;
         self.tables.append_event(&row)?;
         self.tables.put_room(room)?;

@@ -1,12 +1,15 @@
 //! Hash chains, and the two directions between an event as it travels and the row it is stored as.
 //!
 //! Must not live here: reading or storing rows. Invariant: a chain covers everything of a row but its text, of which it
-//! covers the SHA-256; so a text can be blanked and the chain still holds.
+//! covers a hash; so a text can be blanked and the chain still holds. Who is told checks cannot find a text by them.
 //!
 //! ```text
-//! check(n) = first 8 bytes of SHA-256( check(n-1) ‖ header(n) ‖ SHA-256(text(n)) ),   check(0) = 0
+//! check(n) = first 8 bytes of SHA-256( check(n-1) ‖ header(n) ‖ hash(text(n)) ),   check(0) = 0
 //! header   = every other column, in order, numbers big-endian, texts with their length before them
+//! hash     = SHA-256( secret of the log ‖ text ), see [`TextHash`]
 //! ```
+
+use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,9 +29,62 @@ const ROOM: u8 = 1;
 const USER: u8 = 2;
 const LOG: u8 = 3;
 
+/// What only the log itself knows: it goes into the hash of every text, and is never told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret(pub [u8; 32]);
+
+impl Secret {
+    /// Draws one.
+    ///
+    /// # Errors
+    /// If the system gives no randomness.
+    pub(super) fn draw() -> std::io::Result<Self> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
+        Ok(Self(bytes))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// How a log hashes its texts. Everybody in a room is told the checks on both sides of a text, so without a secret short texts
+/// could be tried until one fits, deleted ones as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextHash {
+    secret: Option<Secret>,
+    from: Lsn,
+}
+
+impl TextHash {
+    /// Of a log that has no secret yet.
+    pub const PLAIN: Self = Self { secret: None, from: Lsn(0) };
+
+    /// With a secret from a change of the whole log on; what was stored before it keeps the hash it had.
+    #[must_use]
+    pub const fn keyed(secret: Secret, from: Lsn) -> Self {
+        Self { secret: Some(secret), from }
+    }
+
+    /// Hashes a text that is stored at a place in the whole log. The secret stands first and has a fixed length: nothing is
+    /// ever told of the hash but what another hash makes of it, so nobody has one to go on from, and HMAC would add nothing.
+    #[must_use]
+    pub fn of(&self, at: Lsn, text: &str) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        if let Some(Secret(bytes)) = self.secret.filter(|_| at >= self.from) {
+            hash.update(bytes);
+        }
+        hash.update(text.as_bytes());
+        hash.finalize().into()
+    }
+}
+
 /// Continues a room's chain over a row. The row's own `check` is not looked at.
 #[must_use]
-pub fn room_check(before: Check, row: &EventRow) -> Check {
+pub fn room_check(texts: &TextHash, before: Check, row: &EventRow) -> Check {
     let mut fields = Fields::new();
     fields.tag(ROOM).check(before).id(row.room.as_bytes()).number(row.seq.0).number(row.lsn.0).number(row.posts);
     fields.number(row.ts.0).id(row.by.as_bytes()).text(&row.name).tag(row.kind.code());
@@ -37,7 +93,7 @@ pub fn room_check(before: Check, row: &EventRow) -> Check {
     fields.text(row.detail.as_deref().unwrap_or(""));
     match &row.body {
         Body::None => fields.tag(0),
-        Body::Text(text) => fields.tag(1).bytes(&text_hash(text)),
+        Body::Text(text) => fields.tag(1).bytes(&texts.of(row.lsn, text)),
         Body::Blanked(hash) => fields.tag(1).bytes(hash),
     };
     fields.finish()
@@ -63,12 +119,6 @@ pub fn log_check(before: Check, last: Lsn, events: &mut [(Lsn, Check)]) -> Check
         fields.number(lsn.0).check(*check);
     }
     fields.finish()
-}
-
-/// Hashes a text as the chain does.
-#[must_use]
-pub fn text_hash(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
 }
 
 impl Fields {

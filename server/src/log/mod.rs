@@ -32,6 +32,7 @@ mod sqlite;
 pub mod tables;
 mod writer;
 
+pub use chain::{Secret, TextHash};
 pub use memory::{Disk, Replica};
 pub use reads::{Membership, Reads, RoomHead, SessionRow};
 pub use record::{Applied, Entry, GENERAL, Op, Receipt, Record, SYSTEM, SYSTEM_NAME, TokenHash};
@@ -60,6 +61,8 @@ pub struct LogOptions {
     pub accept_loss: bool,
     /// Largest database, in bytes, where an operator wants one. At it the log is full, as on a full disk.
     pub max_bytes: Option<u64>,
+    /// The secret of a log that has none yet; drawn where absent. Whoever compares the checks of two logs gives them one.
+    pub secret: Option<Secret>,
 }
 
 impl Default for LogOptions {
@@ -74,6 +77,7 @@ impl Default for LogOptions {
             checkpoint_pages: 1_000,
             accept_loss: false,
             max_bytes: None,
+            secret: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use shared::cursor::Check;
 use shared::ids::{ClientId, Lsn, RoomId, Seq, UserId};
 use shared::time::Timestamp;
 
+use super::chain::TextHash;
 use super::reads::SessionRow;
 use super::record::{Receipt, RequestDigest, TokenHash};
 
@@ -132,7 +133,7 @@ pub enum Body {
     None,
     /// As it was sent.
     Text(String),
-    /// Blanked; what is left is its SHA-256.
+    /// Blanked; what is left is its hash, see [`TextHash`].
     Blanked([u8; 32]),
 }
 
@@ -323,6 +324,9 @@ pub struct ReadRow {
 /// Point reads and writes inside one transaction. Every call fails only as the storage fails.
 #[allow(missing_docs, reason = "each is a read or a write of the row it names")]
 pub trait Tables {
+    /// Returns how the log hashes its texts.
+    fn texts(&self) -> &TextHash;
+
     fn send(&self, by: UserId, key: ClientId) -> Result<Option<SendRow>, StorageError>;
     fn put_send(&mut self, by: UserId, key: ClientId, row: SendRow) -> Result<(), StorageError>;
 

@@ -90,7 +90,7 @@ async fn a_database_of_a_newer_version_is_refused_and_left_alone() {
     let dir = world.close().unwrap();
     outside(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let Err(error) = reopen(dir.path()) else { panic!("it started") };
-    assert!(matches!(error, OpenError::NewerSchema { found: 99, known: 2 }), "{error}");
+    assert!(matches!(error, OpenError::NewerSchema { found: 99, known: 3 }), "{error}");
     assert!(error.to_string().contains("newer version"));
     let Err(error) = verify(dir.path()) else { panic!("it was judged") };
     assert!(matches!(error, OpenError::NewerSchema { found: 99, .. }), "{error}");
@@ -147,6 +147,50 @@ async fn a_log_of_the_first_form_is_copied_brought_up_to_date_and_goes_on() {
     std::fs::rename(dir.path().join("holdfast.db.schema-1"), dir.path().join(DATABASE)).unwrap();
     assert!(matches!(reopen(dir.path()), Err(OpenError::Behind { .. })));
     assert_eq!(accept(dir.path()).snapshot(room).await.total, snapshot.total);
+}
+
+/// A number and some bytes of each row.
+fn numbered(dir: &Path, sql: &str) -> Vec<(i64, Vec<u8>)> {
+    let db = outside(dir);
+    let mut statement = db.prepare(sql).unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+#[tokio::test]
+async fn a_log_that_had_no_secret_keeps_its_checks_and_has_one_from_then_on() {
+    const CHECKS: &str = "SELECT lsn, chain FROM events ORDER BY lsn, room, seq";
+    const SECRET: &str = "SELECT secret_from, secret FROM log";
+    let dir = first_form();
+    let second = "CREATE INDEX sessions_by_end ON sessions (expires); PRAGMA user_version = 2";
+    outside(dir.path()).execute_batch(second).unwrap();
+    assert_eq!(verify(dir.path()).unwrap().damages, [], "it can be verified as it is");
+    let old = numbered(dir.path(), CHECKS);
+
+    let world = reopen(dir.path()).unwrap();
+    let id = |n| [0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0x10, 0, 0, 0, 0, 0, 0, 0, n];
+    let (ann, room) = (UserId::from_bytes(id(1)), RoomId::from_bytes(id(5)));
+    let last = world.read(|log| log.lsn()).await;
+    let first = world.snapshot(room).await.posts[0].seq;
+    let seq = world.post(ann, room, "and on").await;
+    world.post(ann, room, "and what stays").await;
+    for post in [first, seq] {
+        world.ok(ann, Op::Delete { room, post: post.into() }).await;
+    }
+    world.close();
+    assert_eq!(verify(dir.path()).unwrap().damages, [], "texts of both kinds, there and deleted");
+    assert_eq!(numbered(dir.path(), CHECKS)[..old.len()], old, "what clients remember is what is there");
+    assert!(dir.path().join("holdfast.db.schema-2").exists(), "it was not copied");
+    let given = numbered(dir.path(), SECRET);
+    assert!(matches!(&given[..], [(from, secret)] if *from as u64 == last.0 + 1 && secret.len() == 32), "{given:?}");
+
+    let world = reopen(dir.path()).unwrap();
+    world.skip_ids(1_000_000);
+    world.post(ann, room, "and further on").await;
+    world.close();
+    assert_eq!(numbered(dir.path(), SECRET), given);
+    outside(dir.path()).execute("UPDATE log SET secret = zeroblob(32)", []).unwrap();
+    assert!(!verify(dir.path()).unwrap().damages.is_empty(), "another secret fits as well");
 }
 
 #[tokio::test]
@@ -334,6 +378,10 @@ async fn a_deleted_text_is_in_no_file_of_the_folder() {
         assert_eq!(held, 0, "{} still holds it", path.display());
     }
     assert_eq!(verify(dir.path()).unwrap().damages, []);
+    // What an operator does for what may be left of older deletions.
+    outside(dir.path()).execute_batch("VACUUM").unwrap();
+    assert_eq!(verify(dir.path()).unwrap().damages, []);
+    assert_eq!(reopen(dir.path()).unwrap().snapshot(room).await.total, 2 + 4 * 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -387,6 +435,7 @@ async fn verify_finds_what_was_tampered_with() {
     assert!(report.events > 10 && report.streams == 3, "{report:?}");
     for tampering in [
         "UPDATE events SET body = 'forged' WHERE body = 'first'",
+        "UPDATE events SET body_hash = zeroblob(32) WHERE body_hash IS NOT NULL",
         "UPDATE events SET ts = ts + 1 WHERE seq = 4",
         "DELETE FROM events WHERE seq = 6",
         "DELETE FROM events WHERE seq = (SELECT max(seq) FROM events)",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use server::log::{Applied, Op, SYSTEM, SessionRow};
+use server::log::{Applied, LogOptions, Op, SYSTEM, Secret, SessionRow};
 use shared::ids::{RoomId, Seq, UserId};
 use shared::model::{Post, Reaction, RoomChange, RoomEvent, Snapshot};
 use shared::time::Timestamp;
@@ -167,7 +167,8 @@ fn snapshots_and_events_commute_and_both_backends_are_one_log() {
     runner
         .run(&turns, |turns| {
             runtime.block_on(async {
-                let (memory, sqlite) = (World::memory(), World::sqlite());
+                let options = LogOptions { secret: Some(Secret([8; 32])), ..LogOptions::default() };
+                let (memory, sqlite) = (World::memory_with(&options), World::sqlite_with(&options));
                 let (twin, story) = (tell(&memory, &turns).await, tell(&sqlite, &turns).await);
                 prop_assert_eq!(&twin.answers, &story.answers);
                 prop_assert_eq!(&twin.events, &story.events);

@@ -30,6 +30,7 @@ use shared::time::Timestamp;
 use super::wire::Pipe;
 use crate::chance::Chance;
 use crate::heap::{self, Owner};
+use crate::truth::TEXTS;
 
 /// The room beside the one everybody is in.
 pub(crate) const ASIDE: RoomId = RoomId::from_bytes([0xA5; 16]);
@@ -206,7 +207,7 @@ impl Host {
     }
 
     fn boot(&mut self) -> Result<(), String> {
-        let mut replica = Replica::new(self.epoch);
+        let mut replica = Replica::new(self.epoch, TEXTS);
         for record in &self.platter().records {
             replica.take(record).map_err(|error| format!("the log does not open: {error}"))?;
         }
@@ -246,7 +247,7 @@ impl Host {
     pub(super) fn weigh_log(&self) -> Result<usize, String> {
         let before = heap::live(Owner::Scratch);
         let weigh = || {
-            let mut replica = Replica::new(self.epoch);
+            let mut replica = Replica::new(self.epoch, TEXTS);
             for record in &self.platter().records {
                 drop(replica.take(record).map_err(|error| format!("a record does not apply: {error}"))?);
             }

@@ -10,10 +10,11 @@ mod state;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use shared::ids::Epoch;
+use shared::ids::{Epoch, Lsn};
 use shared::planted::{Bug, is_planted};
 
 use self::state::State;
+use super::chain::{Secret, TextHash};
 use super::reads::Reads;
 use super::record::Record;
 use super::tables::StorageError;
@@ -60,7 +61,9 @@ impl Disk for Nowhere {
 pub(super) fn open(options: &LogOptions, sink: BoxedSink) -> Result<(LogHandle, Writer), OpenError> {
     let mut epoch = [0; 16];
     getrandom::fill(&mut epoch).map_err(|error| std::io::Error::other(error.to_string()))?;
-    let state = Arc::new(RwLock::new(State::new(Epoch::from_bytes(epoch))));
+    let secret = options.secret.map_or_else(Secret::draw, Ok)?;
+    let state = State::new(Epoch::from_bytes(epoch), TextHash::keyed(secret, Lsn(0)));
+    let state = Arc::new(RwLock::new(state));
     let memory = Memory { state: Arc::clone(&state), disk: Box::new(Nowhere) };
     let (queue, health, writer) = writer::start(memory, options, sink, Health::Writable)?;
     Ok((LogHandle { queue, health, readers: Arc::new(MemoryReaders { state }) }, writer))
@@ -85,10 +88,10 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// Begins a log.
+    /// Begins a log that hashes its texts in some way.
     #[must_use]
-    pub fn new(epoch: Epoch) -> Self {
-        Self { state: State::new(epoch) }
+    pub fn new(epoch: Epoch, texts: TextHash) -> Self {
+        Self { state: State::new(epoch, texts) }
     }
 
     /// Applies the next record, and returns what it changed; `None` if that is nothing.

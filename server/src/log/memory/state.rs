@@ -10,6 +10,7 @@ use shared::model::{Post, Reaction, RoomSummary};
 use shared::time::Timestamp;
 
 use crate::log::apply::apply;
+use crate::log::chain::TextHash;
 use crate::log::reads::{Reads as _, SessionRow, gather};
 use crate::log::record::{Applied, Record, TokenHash};
 use crate::log::tables::{
@@ -17,7 +18,7 @@ use crate::log::tables::{
     RoomState, SendRow, StorageError, Tables, UserEventRow, UserRow,
 };
 use crate::log::writer::Committed;
-use crate::log::{Effects, Published, chain};
+use crate::log::{Effects, Published};
 
 /// One reaction to a post.
 type Reacted = (ReactionPlace, String, UserId);
@@ -25,6 +26,7 @@ type Reacted = (ReactionPlace, String, UserId);
 /// Everything, in order.
 pub(super) struct State {
     pub(super) epoch: Epoch,
+    pub(super) texts: TextHash,
     pub(super) lsn: Lsn,
     pub(super) sends: HashMap<(UserId, ClientId), SendRow>,
     pub(super) users: BTreeMap<UserId, UserRow>,
@@ -48,9 +50,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(epoch: Epoch) -> Self {
+    pub(super) fn new(epoch: Epoch, texts: TextHash) -> Self {
         Self {
             epoch,
+            texts,
             lsn: Lsn(0),
             sends: HashMap::new(),
             users: BTreeMap::new(),
@@ -128,6 +131,10 @@ impl State {
 }
 
 impl Tables for State {
+    fn texts(&self) -> &TextHash {
+        &self.texts
+    }
+
     fn send(&self, by: UserId, key: ClientId) -> Result<Option<SendRow>, StorageError> {
         Ok(self.sends.get(&(by, key)).copied())
     }
@@ -238,11 +245,12 @@ impl Tables for State {
     }
 
     fn blank_post(&mut self, room: RoomId, seq: Seq) -> Result<(), StorageError> {
+        let texts = self.texts;
         for (_, row) in self.events.range_mut((room, seq)..=(room, Seq(u64::MAX))) {
             if (row.seq == seq || (row.kind == Kind::Edited && row.target == Some(seq)))
                 && let Body::Text(text) = &row.body
             {
-                row.body = Body::Blanked(chain::text_hash(text));
+                row.body = Body::Blanked(texts.of(row.lsn, text));
             }
         }
         Ok(())

@@ -27,6 +27,7 @@ use self::head::{Head, HeadFile};
 use self::rows::{Sql, get, storage};
 use self::tables::{Transaction, one, write};
 use super::apply::apply;
+use super::chain::{Secret, TextHash};
 use super::record::{Applied, Record};
 use super::tables::{StorageError, StorageErrorKind};
 use super::writer::{self, Backend, BoxedSink, Committed, Writer};
@@ -87,6 +88,7 @@ pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<
     compare(&db, dir, &found, options)?;
     // Only now: what is refused is left in the form it has, and what lacks its end is not what a copy should hold.
     schema::migrate(&mut db, &path)?;
+    let texts = texts(&db, lsn, options)?;
     let head = HeadFile::create(&dir.join(HEAD), found, options.head_sync_every)?;
     sync_dir(dir)?;
     if let Some(bytes) = options.max_bytes {
@@ -102,6 +104,7 @@ pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<
         cache: RefCell::default(),
         dir: dir.to_owned(),
         epoch,
+        texts,
         lsn,
         check,
         head: Some(head),
@@ -192,6 +195,23 @@ fn epoch(db: &Connection) -> Result<Epoch, OpenError> {
     Ok(epoch)
 }
 
+/// Returns how the log hashes its texts, giving it a secret the first time: what is stored from then on is hashed with it.
+fn texts(db: &Connection, last: Lsn, options: &LogOptions) -> Result<TextHash, OpenError> {
+    if let Some(found) = known_texts(db)? {
+        return Ok(found);
+    }
+    let (secret, from) = (options.secret.map_or_else(Secret::draw, Ok)?, Lsn(last.0 + 1));
+    write(db, "UPDATE log SET secret = ?1, secret_from = ?2", params![secret.0, Sql(from)])?;
+    Ok(TextHash::keyed(secret, from))
+}
+
+/// Returns how a log with a secret hashes its texts.
+fn known_texts(db: &Connection) -> Result<Option<TextHash>, StorageError> {
+    one(db, "SELECT secret, secret_from FROM log WHERE secret IS NOT NULL", [], |row| {
+        Ok(TextHash::keyed(Secret(row.get(0)?), get(row, 1)?))
+    })
+}
+
 /// Returns the last record's place and chain.
 fn last(db: &Connection) -> Result<(Lsn, Check), StorageError> {
     let found = one(db, "SELECT lsn, chain FROM records ORDER BY lsn DESC LIMIT 1", [], |row| {
@@ -249,6 +269,7 @@ struct Sqlite {
     cache: RefCell<Cache>,
     dir: PathBuf,
     epoch: Epoch,
+    texts: TextHash,
     lsn: Lsn,
     check: Check,
     head: Option<HeadFile>,
@@ -276,7 +297,8 @@ impl Sqlite {
         for entry in &record.entries {
             let next = Lsn(lsn.0 + 1);
             let (rooms, users) = (effects.room_events.len(), effects.user_events.len());
-            let outcome = apply(&mut Transaction { db: &self.db, cache: &self.cache }, entry, next, &mut effects)?;
+            let mut tables = Transaction { db: &self.db, cache: &self.cache, texts: &self.texts };
+            let outcome = apply(&mut tables, entry, next, &mut effects)?;
             match outcome {
                 Applied::Committed(_) => lsn = next,
                 Applied::Duplicate(_) | Applied::Refused(_) => {}

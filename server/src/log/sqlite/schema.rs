@@ -151,7 +151,16 @@ CREATE TABLE probe (
 /// Sessions that ended are found by when they did.
 const V2: &str = "CREATE INDEX sessions_by_end ON sessions (expires);";
 
-const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2)];
+/// The secret in the hashes of texts, and from which change on it is in them: see [`TextHash`](crate::log::TextHash). It is
+/// drawn when the log is opened.
+const V3: &str = "
+ALTER TABLE log ADD COLUMN secret BLOB;
+ALTER TABLE log ADD COLUMN secret_from INTEGER;
+";
+
+const STEPS: &[M<'static>] = &[M::up(V1), M::up(V2), M::up(V3)];
+/// The first form whose logs have a secret.
+pub(super) const SECRET_SINCE: usize = 3;
 
 /// Brings the database of a file up to date. One of an older form is copied first.
 ///

@@ -11,7 +11,7 @@ use shared::time::Timestamp;
 
 use super::cache::Cache;
 use super::rows::{self, Sql, get, get_option, storage};
-use crate::log::chain;
+use crate::log::chain::TextHash;
 use crate::log::reads::SessionRow;
 use crate::log::record::{Receipt, TokenHash};
 use crate::log::tables::{
@@ -23,14 +23,15 @@ use crate::log::tables::{
 pub(super) struct Transaction<'c> {
     pub(super) db: &'c Connection,
     pub(super) cache: &'c RefCell<Cache>,
+    pub(super) texts: &'c TextHash,
 }
 
 /// A post's texts: its own and those of its edits. Left to itself SQLite takes the key of the room for good enough, and walks
 /// over everything that ever happened there.
 const TEXTS: &str = "
-    SELECT seq, body FROM events WHERE room = ?1 AND seq = ?2 AND body IS NOT NULL
+    SELECT seq, lsn, body FROM events WHERE room = ?1 AND seq = ?2 AND body IS NOT NULL
     UNION ALL
-    SELECT seq, body FROM events INDEXED BY edits WHERE room = ?1 AND target = ?2 AND kind = 2 AND body IS NOT NULL";
+    SELECT seq, lsn, body FROM events INDEXED BY edits WHERE room = ?1 AND target = ?2 AND kind = 2 AND body IS NOT NULL";
 
 /// A post's edits, counted as far as is asked.
 const EDITS: &str = "
@@ -91,6 +92,10 @@ pub(super) fn member_ids(
 }
 
 impl Tables for Transaction<'_> {
+    fn texts(&self) -> &TextHash {
+        self.texts
+    }
+
     fn send(&self, by: UserId, key: ClientId) -> Result<Option<SendRow>, StorageError> {
         one(
             self.db,
@@ -297,7 +302,7 @@ impl Tables for Transaction<'_> {
 
     fn blank_post(&mut self, room: RoomId, seq: Seq) -> Result<(), StorageError> {
         let texts = all(self.db, TEXTS, params![Sql(room), Sql(seq)], |row| {
-            Ok((get::<Seq>(row, 0)?, chain::text_hash(row.get_ref(1)?.as_str()?)))
+            Ok((get::<Seq>(row, 0)?, self.texts.of(get(row, 1)?, row.get_ref(2)?.as_str()?)))
         })?;
         for (at, hash) in texts {
             write(

@@ -11,9 +11,9 @@ use shared::ids::{Lsn, RoomId, Seq, UserId};
 use super::head::Head;
 use super::rows::{self, Sql, get, storage};
 use super::tables::{all, one};
-use super::{DATABASE, judge, last, schema, take_lock};
+use super::{DATABASE, judge, known_texts, last, schema, take_lock};
 use crate::log::tables::StorageError;
-use crate::log::{OpenError, chain};
+use crate::log::{OpenError, TextHash, chain};
 
 /// What [`verify`] found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,13 +64,17 @@ impl VerifyReport {
 pub fn verify(dir: &Path) -> Result<VerifyReport, OpenError> {
     let _lock = take_lock(dir)?;
     let db = connect(dir)?;
-    schema::known_version(&db)?;
+    let texts = match schema::known_version(&db)? < schema::SECRET_SINCE {
+        true => TextHash::PLAIN,
+        // A start that was cut short may have left none.
+        false => known_texts(&db)?.unwrap_or(TextHash::PLAIN),
+    };
     let mut report = VerifyReport::default();
     let sound: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(storage)?;
     if sound != "ok" {
         report.tell(format!("SQLite: {sound}"));
     }
-    rooms(&db, &mut report)?;
+    rooms(&db, &texts, &mut report)?;
     users(&db, &mut report)?;
     records(&db, &mut report)?;
     let (lsn, check) = last(&db)?;
@@ -97,7 +101,7 @@ fn connect(dir: &Path) -> Result<Connection, OpenError> {
     Ok(db)
 }
 
-fn rooms(db: &Connection, report: &mut VerifyReport) -> Result<(), StorageError> {
+fn rooms(db: &Connection, texts: &TextHash, report: &mut VerifyReport) -> Result<(), StorageError> {
     let heads = all(db, "SELECT id, seq, chain FROM rooms ORDER BY id", [], |row| {
         Ok((get::<RoomId>(row, 0)?, get::<Seq>(row, 1)?, get::<Check>(row, 2)?))
     })?;
@@ -114,7 +118,7 @@ fn rooms(db: &Connection, report: &mut VerifyReport) -> Result<(), StorageError>
         let mut found = statement.query(params![Sql(room)]).map_err(storage)?;
         while let Some(row) = found.next().map_err(storage)? {
             let event = rows::event(row).map_err(storage)?;
-            let expected = (before.0.next(), chain::room_check(before.1, &event));
+            let expected = (before.0.next(), chain::room_check(texts, before.1, &event));
             before = (event.seq, event.check);
             report.see(&place, expected, before);
         }
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn a_large_log_is_put_in_order_on_the_disk() {
         let folder = tempfile::tempdir().unwrap();
-        Connection::open(folder.path().join(DATABASE)).unwrap().pragma_update(None, "user_version", 2).unwrap();
+        Connection::open(folder.path().join(DATABASE)).unwrap().pragma_update(None, "user_version", 3).unwrap();
         let db = connect(folder.path()).unwrap();
         let kept_in: i64 = db.pragma_query_value(None, "temp_store", |row| row.get(0)).unwrap();
         assert_eq!(kept_in, 1, "0 and 2 may be memory");

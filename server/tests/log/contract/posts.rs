@@ -2,11 +2,13 @@
 //!
 //! Must not live here: who may be in a room. Invariant: a post keeps its place, whatever becomes of it.
 
-use server::log::{Applied, Op};
+use server::log::chain::room_check;
+use server::log::tables::{Body, EventRow, Kind};
+use server::log::{Applied, Op, TextHash};
 use shared::cursor::Check;
 use shared::error::ErrorCode;
-use shared::ids::{ClientId, Seq, UserId};
-use shared::model::{PostRef, RoomChange};
+use shared::ids::{ClientId, Lsn, Seq, UserId};
+use shared::model::{PostRef, RoomChange, RoomEvent};
 use shared::time::Timestamp;
 
 use super::super::world::{ALL, World, edit, post, react};
@@ -27,6 +29,7 @@ contract! {
     pages_of_history_join_without_a_hole,
     a_chain_outlives_a_deletion,
     a_check_names_one_history,
+    a_deleted_text_is_not_found_by_trying,
 }
 
 async fn ordinals_count_posts_and_nothing_else(world: World) {
@@ -304,4 +307,53 @@ async fn a_check_names_one_history(world: World) {
     checks.sort_by_key(|event| event.check.0);
     checks.dedup_by_key(|event| event.check);
     assert_eq!(checks.len(), 6, "no two places share a check");
+}
+
+/// The columns of an event that has no more of them, as somebody who was told of it can fill them in, but for two.
+fn guessed(event: &RoomEvent, lsn: Lsn, body: Body) -> EventRow {
+    let (kind, key) = match &event.change {
+        RoomChange::Posted(posted) => (Kind::Posted, Some(posted.client_id)),
+        _ => (Kind::Joined, None),
+    };
+    EventRow {
+        room: event.room,
+        seq: event.seq,
+        lsn,
+        check: Check::default(),
+        posts: event.posts,
+        ts: event.ts,
+        by: event.by.id,
+        name: event.by.name.clone(),
+        kind,
+        key,
+        target: None,
+        detail: None,
+        body,
+    }
+}
+
+async fn a_deleted_text_is_not_found_by_trying(world: World) {
+    let (ann, mallory) = (world.person("Ann").await, world.person("Mallory").await);
+    let room = world.room(ann, "here").await;
+    let seq = world.post(ann, room, "0000").await;
+    world.ok(ann, Op::Delete { room, post: seq.into() }).await;
+    let joined = world.ok(mallory, Op::Join { room }).await.seq;
+    let told = world.events(room).await;
+    let find = |seq: Seq, bodies: &[Body]| {
+        let at = told.iter().position(|event| event.seq == seq).unwrap();
+        let (before, event) = (&told[at - 1], &told[at]);
+        (1..=told.len() as u64 + 4).map(Lsn).find(|lsn| {
+            let fits = |body: &Body| {
+                let row = guessed(event, *lsn, body.clone());
+                room_check(&TextHash::PLAIN, before.check, &row) == event.check
+            };
+            bodies.iter().any(fits)
+        })
+    };
+    assert!(
+        find(joined, &[Body::None]).is_some(),
+        "whatever has no text can be made again: the way it is tried is right"
+    );
+    let all: Vec<_> = (0..10_000).map(|code| Body::Text(format!("{code:04}"))).collect();
+    assert_eq!(find(seq, &all), None, "whoever comes later reads what was deleted");
 }

@@ -132,6 +132,10 @@ impl Control {
             self.timeline = Some(timeline.clone());
             let key_at = |index: usize| timeline.key(index).expect("rows up to len exist");
             self.scroll.sync(timeline.len(), key_at, |key| timeline.index_of(key));
+            // A server that was set back has fewer posts than were seen.
+            let newest = newest_first(timeline).find_map(|row| ordinal(&row)).unwrap_or(0);
+            self.seen = self.seen.min(newest);
+            self.marked = self.marked.min(newest);
             self.follow_own_post(timeline);
         }
         match self.phase {
@@ -219,14 +223,20 @@ impl Control {
             return true;
         };
         self.make_room(refs);
+        let size = size(&scroller);
+        self.scroll.view = f64::from(size.1);
+        if self.is_hidden() {
+            // Its rows have no heights, and where it was scrolled to is not told.
+            self.outline = None;
+            return true;
+        }
         let outline = Outline {
-            size: size(&scroller),
+            size,
             top: scroller.get_bounding_client_rect().top(),
             head: refs.head.cast::<HtmlElement>().map_or(0.0, |head| head.get_bounding_client_rect().height()),
             items: items.get_bounding_client_rect().height(),
         };
         let before = self.outline.replace(outline);
-        self.scroll.view = f64::from(outline.size.1);
         self.scroll.head = outline.head;
         if !self.is_measured || before != Some(outline) {
             self.measure(&items);
@@ -299,8 +309,16 @@ impl Control {
         }
     }
 
+    /// Tells whether nothing of the list is on the screen: a phone shows the rooms.
+    fn is_hidden(&self) -> bool {
+        self.scroll.view < 1.0
+    }
+
     /// Asks for what is missing around what is seen, and tells what was read.
     fn look(&mut self) {
+        if self.is_hidden() {
+            return;
+        }
         let (Some(timeline), Some(context)) = (&self.timeline, &self.context) else { return };
         let near = self.scroll.near(MARGIN_PX);
         if context.may_load
@@ -324,8 +342,7 @@ impl Control {
 
     /// Counts the posts of others below what was seen.
     pub(super) fn count_new(&self, timeline: &Timeline) -> u64 {
-        let newest = (0..timeline.len()).rev().filter_map(|index| timeline.row(index));
-        newest
+        newest_first(timeline)
             .take_while(|row| ordinal(row).is_none_or(|ordinal| ordinal > self.seen))
             .filter(|row| row.as_post().is_some_and(|post| !post.mine))
             .count() as u64
@@ -384,6 +401,10 @@ impl Control {
             focus(&row);
         }
     }
+}
+
+fn newest_first(timeline: &Timeline) -> impl Iterator<Item = Row> + '_ {
+    (0..timeline.len()).rev().filter_map(|index| timeline.row(index))
 }
 
 fn ordinal(row: &Row) -> Option<u64> {

@@ -14,7 +14,7 @@ pub const FOLLOW_PX: f64 = 100.0;
 pub const OVERSCAN_PX: f64 = 900.0;
 /// How near the edge of what is in the document may come to what is seen before more is put there, in CSS pixels.
 pub const MARGIN_PX: f64 = 350.0;
-/// The most rows in the document.
+/// The most rows in the document, unless more are seen at once: in a list higher than 3,000 CSS pixels.
 pub const MAX_ROWS: usize = 120;
 /// Scrolled by less than this is not scrolled: browsers round to whole device pixels.
 const ROUNDING_PX: f64 = 1.0;
@@ -141,19 +141,24 @@ impl<K: Copy + Eq + Hash> Scroll<K> {
         if wide.len() <= MAX_ROWS {
             return wide;
         }
-        // Many low rows: what is seen is in the middle, and never more than the limit.
-        let seen = self.seen();
-        let spare = MAX_ROWS.saturating_sub(seen.len()) / 2;
-        let first = seen.start.saturating_sub(spare);
-        first..wide.end.min(first + MAX_ROWS)
+        // Many low rows: what is needed is in the middle, and what the limit leaves is above and below.
+        let needed = self.needed();
+        let spare = MAX_ROWS.saturating_sub(needed.len()) / 2;
+        let first = needed.start.saturating_sub(spare);
+        first..wide.end.min(first + MAX_ROWS).max(needed.end)
     }
 
     /// Tells whether these rows are enough to have in the document for now.
     #[must_use]
     pub fn is_enough(&self, window: &Range<usize>) -> bool {
-        let near = self.around(MARGIN_PX);
-        let near = if near.len() <= MAX_ROWS { near } else { self.seen() };
-        window.start <= near.start && near.end.min(near.start + MAX_ROWS) <= window.end
+        let needed = self.needed();
+        window.start <= needed.start && needed.end <= window.end
+    }
+
+    /// Returns the rows that have to be in the document: the near ones where they are few enough, else those seen.
+    fn needed(&self) -> Range<usize> {
+        let near = self.near(MARGIN_PX);
+        if near.len() <= MAX_ROWS { near } else { self.seen() }
     }
 
     /// Returns the rows that are seen, and those within this distance of them.
@@ -264,10 +269,24 @@ mod tests {
             for at in [0.0, 5_000.0, 49_999.0, f64::MAX] {
                 list.observe(at.min(list.end()), |_| true);
                 let (seen, window) = (list.seen(), list.window());
-                assert!(window.len() <= MAX_ROWS, "{} rows of {height} px", window.len());
-                assert!(list.is_enough(&window) || height < 2.0);
-                if seen.len() <= MAX_ROWS {
-                    assert!(window.start <= seen.start && seen.end <= window.end, "{seen:?} in {window:?}");
+                assert!(window.len() <= MAX_ROWS.max(seen.len()), "{} rows of {height} px", window.len());
+                assert!(list.is_enough(&window));
+                assert!(window.start <= seen.start && seen.end <= window.end, "{seen:?} in {window:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_rows_asked_for_are_enough_and_reach_the_end_in_a_list_of_any_height() {
+        let rows: Vec<u32> = (0..1_000).collect();
+        for height in [26.5, 30.0] {
+            for view in (100..6_000).step_by(10) {
+                let mut list = scroll(&rows, height, f64::from(view));
+                assert_eq!(list.window().end, 1_000, "the newest in {view} px");
+                for at in [0.0, 1_234.0, 13_000.0, list.end()] {
+                    list.observe(at, |_| true);
+                    assert!(list.is_enough(&list.window()), "rows of {height} px from {at} in {view} px");
+                    assert!(view > 3_000 || list.window().len() <= MAX_ROWS);
                 }
             }
         }

@@ -11,7 +11,7 @@ use web_sys::HtmlTextAreaElement;
 use yew::prelude::*;
 
 use super::button::word_button;
-use super::frame::{focus, is_composing, is_phone, use_frame};
+use super::frame::{document, focus, is_composing, is_phone, use_frame};
 use super::icon::Icon;
 use crate::store::{Action, Draft};
 use crate::words::{Text, Word};
@@ -52,6 +52,8 @@ pub fn Composer(props: &ComposerProps) -> Html {
     let is_empty = use_state_eq(|| true);
     let space = use_state_eq(|| Room { left: 0, is_near: false });
     let (room, drawn) = (props.room, props.draft.version);
+    // Whose text stands in the field, and which version of it: what is drawn is ahead of it until the effect has run.
+    let taken = use_mut_ref(|| (room, drawn));
 
     let look = {
         let (is_empty, space, limits) = (is_empty.clone(), space.clone(), props.limits);
@@ -63,8 +65,9 @@ pub fn Composer(props: &ComposerProps) -> Html {
         }
     };
     {
-        let (area, look, text) = (area.clone(), look.clone(), props.draft.text.clone());
-        use_effect_with((room, props.draft.version), move |_| {
+        let (area, look, text, taken) = (area.clone(), look.clone(), props.draft.text.clone(), taken.clone());
+        use_effect_with((room, drawn), move |now| {
+            *taken.borrow_mut() = *now;
             if let Some(area) = area.cast::<HtmlTextAreaElement>() {
                 if area.value() != text {
                     area.set_value(&text);
@@ -97,16 +100,17 @@ pub fn Composer(props: &ComposerProps) -> Html {
         });
     }
     let oninput = {
-        let (actions, area, look) = (frame.actions.clone(), area.clone(), look.clone());
+        let (actions, area, look, taken) = (frame.actions.clone(), area.clone(), look.clone(), taken.clone());
         Callback::from(move |_: InputEvent| {
             if let Some(area) = area.cast::<HtmlTextAreaElement>() {
                 look(&area);
+                let (room, drawn) = *taken.borrow();
                 actions.act(Action::SetDraft(room, area.value(), drawn));
             }
         })
     };
     let send = {
-        let (actions, area, limits, look) = (frame.actions.clone(), area.clone(), props.limits, look.clone());
+        let (actions, area, limits, taken) = (frame.actions.clone(), area.clone(), props.limits, taken.clone());
         Callback::from(move |()| {
             let Some(area) = area.cast::<HtmlTextAreaElement>() else { return };
             let text = area.value();
@@ -117,6 +121,7 @@ pub fn Composer(props: &ComposerProps) -> Html {
             // not send it again. The end of an edit brings the draft from before back, with the next frame.
             area.set_value("");
             look(&area);
+            let (room, drawn) = *taken.borrow();
             actions.act(Action::Send(room, text, drawn));
         })
     };
@@ -128,6 +133,7 @@ pub fn Composer(props: &ComposerProps) -> Html {
                 is_composing(&event) || event.time_stamp() - *composed_at.borrow() < AFTER_COMPOSITION_MS;
             let is_plain = !(event.shift_key() || event.ctrl_key() || event.meta_key() || event.alt_key());
             let is_blank = || event.target_unchecked_into::<HtmlTextAreaElement>().value().is_empty();
+            let (room, _) = *taken.borrow();
             match event.key().as_str() {
                 _ if is_composing => {}
                 "Enter" if event.ctrl_key() || event.meta_key() || (is_plain && !is_phone()) => {
@@ -197,19 +203,26 @@ pub fn Composer(props: &ComposerProps) -> Html {
 /// Lets the field grow with its text. Its limits are in the style sheet.
 fn grow(area: &HtmlTextAreaElement) {
     let style = area.style();
+    let list = document().and_then(|document| document.get_element_by_id("timeline"));
+    let scrolled_to = list.as_ref().map(|list| list.scroll_top());
     // The CSSOM refuses nothing it is asked here, and a field of the wrong height is no reason to stop.
     let _ = style.set_property("height", "auto");
     let _ = style.set_property("height", &format!("{}px", area.scroll_height()));
+    // While the field was low the list was higher, and may have been moved: nobody scrolled it.
+    if let (Some(list), Some(top)) = (list, scrolled_to) {
+        list.set_scroll_top(top);
+    }
 }
 
 /// Counts what is left. Characters as people count them are never more than Unicode's, so the cheap count decides alone
-/// until it comes near the limit.
+/// until it comes near the limit; and far beyond it, where counting as people do would take longer than a key may.
 fn measure(text: &str, limits: &WireLimits) -> Room {
     let limit = i64::try_from(limits.post_graphemes).unwrap_or(i64::MAX);
-    let bytes_over = text.len() as i64 - i64::try_from(limits.post_bytes).unwrap_or(i64::MAX);
+    let most_bytes = i64::try_from(limits.post_bytes).unwrap_or(i64::MAX);
+    let bytes_over = text.len() as i64 - most_bytes;
     let near = (limit as f64 * COUNT_FROM) as usize;
     let scalars = if text.len() <= near { 0 } else { text.chars().count() };
-    let count = if scalars <= near { scalars } else { graphemes(text).unwrap_or(scalars) };
+    let count = if scalars <= near || bytes_over > most_bytes { scalars } else { graphemes(text).unwrap_or(scalars) };
     let left = limit - count as i64;
     // Rare: few characters of very many bytes. What is over is told in bytes then.
     if bytes_over > 0 && left >= 0 {

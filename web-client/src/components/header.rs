@@ -109,13 +109,7 @@ fn RoomMenu(props: &RoomMenuProps) -> Html {
     let frame = use_frame();
     let menu = use_menu();
     let summary = &props.row.summary;
-    let choose = |action: Action| {
-        let (actions, menu) = (frame.actions.clone(), menu.clone());
-        Callback::from(move |_: MouseEvent| {
-            menu.close();
-            actions.act(action.clone());
-        })
-    };
+    let choose = |action: Action| menu.choose(&frame.actions, action);
     html! {
         <div class="anchor" ref={menu.root.clone()} onkeydown={menu.onkeydown()} onfocusout={menu.onfocusout()}>
             <button type="button" class="icon-button" data-testid="room-menu" aria-haspopup="true"

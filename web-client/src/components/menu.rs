@@ -1,10 +1,15 @@
 //! A menu that opens beside its button.
 //!
-//! Must not live here: what is in it. Invariant: it closes on Escape, on a click elsewhere and when the focus leaves it,
-//! and on Escape the focus is back on its button.
+//! Must not live here: what is in it. Invariant: it closes on Escape, on a press elsewhere and when the focus leaves it;
+//! on Escape and when something was chosen the focus is back on its button, so a dialog gives it back there too.
 
-use web_sys::{HtmlElement, Node};
+use gloo_events::EventListener;
+use wasm_bindgen::JsCast;
+use web_sys::{EventTarget, HtmlElement, Node};
 use yew::prelude::*;
+
+use super::frame::{document, focus};
+use crate::store::{Action, Actions};
 
 /// A menu.
 #[derive(Clone)]
@@ -17,7 +22,16 @@ pub struct Menu {
 /// Makes a closed menu.
 #[hook]
 pub fn use_menu() -> Menu {
-    Menu { open: use_state_eq(|| false), root: use_node_ref() }
+    let menu = Menu { open: use_state_eq(|| false), root: use_node_ref() };
+    let watching = menu.clone();
+    use_effect_with(menu.is_open(), move |is_open| {
+        // Safari gives a button that is pressed no focus, and what takes none gives none away: then no focus leaves.
+        let listener = document().filter(|_| *is_open).map(|document| {
+            EventListener::new(&document, "pointerdown", move |event| watching.close_outside(event.target()))
+        });
+        move || drop(listener)
+    });
+    menu
 }
 
 impl Menu {
@@ -27,9 +41,32 @@ impl Menu {
         *self.open
     }
 
-    /// Closes it.
-    pub fn close(&self) {
+    /// Closes it, with the focus on its button.
+    fn close(&self) {
         self.open.set(false);
+        let root = self.root.cast::<HtmlElement>();
+        let button = root.and_then(|root| root.query_selector("[aria-expanded]").ok().flatten());
+        if let Some(button) = button.and_then(|button| button.dyn_into().ok()) {
+            focus(&button);
+        }
+    }
+
+    /// Closes it when something happens at an element that is not in it.
+    fn close_outside(&self, at: Option<EventTarget>) {
+        let at = at.and_then(|at| at.dyn_into::<Node>().ok());
+        if at.is_some() && !self.root.cast::<Node>().is_some_and(|root| root.contains(at.as_ref())) {
+            self.open.set(false);
+        }
+    }
+
+    /// Closes it at a click, and does this.
+    #[must_use]
+    pub fn choose(&self, actions: &Actions, action: Action) -> Callback<MouseEvent> {
+        let (menu, actions) = (self.clone(), actions.clone());
+        Callback::from(move |_| {
+            menu.close();
+            actions.act(action.clone());
+        })
     }
 
     /// Opens or closes it at a click.
@@ -48,13 +85,6 @@ impl Menu {
                 event.prevent_default();
                 event.stop_propagation();
                 menu.close();
-                let button = menu
-                    .root
-                    .cast::<HtmlElement>()
-                    .and_then(|root| root.query_selector("[aria-expanded]").ok().flatten());
-                if let Some(button) = button.and_then(|button| wasm_bindgen::JsCast::dyn_into(button).ok()) {
-                    super::frame::focus(&button);
-                }
             }
         })
     }
@@ -63,13 +93,6 @@ impl Menu {
     #[must_use]
     pub fn onfocusout(&self) -> Callback<FocusEvent> {
         let menu = self.clone();
-        Callback::from(move |event: FocusEvent| {
-            let to = event.related_target().and_then(|to| wasm_bindgen::JsCast::dyn_into::<Node>(to).ok());
-            let is_inside = menu.root.cast::<Node>().is_some_and(|root| root.contains(to.as_ref()));
-            // A press on something that takes no focus, inside the menu, leaves it open.
-            if !is_inside && to.is_some() {
-                menu.close();
-            }
-        })
+        Callback::from(move |event: FocusEvent| menu.close_outside(event.related_target()))
     }
 }

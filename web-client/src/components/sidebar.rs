@@ -123,13 +123,7 @@ struct MeProps {
 fn Me(props: &MeProps) -> Html {
     let frame = use_frame();
     let menu = use_menu();
-    let choose = |action: Action| {
-        let (actions, menu) = (frame.actions.clone(), menu.clone());
-        Callback::from(move |_: MouseEvent| {
-            menu.close();
-            actions.act(action.clone());
-        })
-    };
+    let choose = |action: Action| menu.choose(&frame.actions, action);
     html! {
         <div class="me" ref={menu.root.clone()} onkeydown={menu.onkeydown()} onfocusout={menu.onfocusout()}>
             if menu.is_open() {

@@ -15,7 +15,9 @@ use super::icon::mark;
 use super::notices::notices;
 use super::shell::Shell;
 use super::sign_in::SignInPage;
+use crate::status::Status;
 use crate::store::{Action, Actions, Dialog, Phase, RoomRow, State};
+use crate::words::{Text, Word};
 
 /// Properties of [`App`].
 #[derive(Properties, PartialEq)]
@@ -42,13 +44,20 @@ pub fn App(props: &AppProps) -> Html {
         },
         Phase::Chat => html! { <Shell state={Rc::clone(state)} /> },
     };
-    let bar = state.status.bar.as_ref().map(|bar| &bar.text);
-    let announced = bar.or(state.status.pill.as_ref()).map(|text| frame.say(text));
+    let announced = announced(&state.status).map(|text| frame.say(text));
     html! {
         <ContextProvider<Frame> context={frame}>
             { page }
             <Announcement state={state.status.name} words={announced.map(AttrValue::from)} />
         </ContextProvider<Frame>>
+    }
+}
+
+/// Returns what is announced: what the bar says, or the pill, without a number that changes with every frame.
+fn announced(status: &Status) -> Option<&Text> {
+    match status.bar.as_ref().map(|bar| &bar.text).or(status.pill.as_ref()) {
+        Some(Text::CatchingUp { .. }) => Some(&Text::Plain(Word::CatchingUpUnknown)),
+        text => text,
     }
 }
 
@@ -108,8 +117,9 @@ fn handle_key(state: &State, actions: &Actions, event: &KeyboardEvent) -> bool {
             actions.act(Action::OpenRoom(room.summary.room));
         }
         "Escape" => match &state.dialog {
-            // A dialog has its own Escape.
+            // A dialog has its own Escape, and so has the sheet of a post.
             Dialog::Connection => actions.act(Action::CloseDialog),
+            Dialog::None if is_sheet_open() => return false,
             Dialog::None => return mark_read(state, actions),
             Dialog::Rooms(_)
             | Dialog::CreateRoom(_)
@@ -122,6 +132,10 @@ fn handle_key(state: &State, actions: &Actions, event: &KeyboardEvent) -> bool {
         _ => return false,
     }
     true
+}
+
+fn is_sheet_open() -> bool {
+    document().is_some_and(|document| document.query_selector("dialog[open]").is_ok_and(|sheet| sheet.is_some()))
 }
 
 fn mark_read(state: &State, actions: &Actions) -> bool {
@@ -162,6 +176,20 @@ fn cycle_regions(backwards: bool) {
 mod tests {
     use super::*;
     use crate::store::mock;
+
+    #[test]
+    fn what_is_announced_does_not_change_with_every_post_that_comes() {
+        use crate::status::{Bar, BarKind, Dot};
+        let text = Text::CatchingUp { n: 120 };
+        let bar = |text| Bar { kind: BarKind::CatchingUp, text, countdown: None, action: None };
+        let (said, pill) = (text.clone(), Some(text.clone()));
+        let status = Status { name: "catching_up", dot: Dot::Trying, said, pill, bar: None };
+        let calm = Some(&Text::Plain(Word::CatchingUpUnknown));
+        assert_eq!(announced(&status), calm);
+        assert_eq!(announced(&Status { bar: Some(bar(text)), ..status.clone() }), calm);
+        let slow = Text::Plain(Word::ServerSlow);
+        assert_eq!(announced(&Status { bar: Some(bar(slow.clone())), ..status }), Some(&slow));
+    }
 
     #[test]
     fn the_neighbour_goes_round_and_skips_what_is_read_when_asked() {

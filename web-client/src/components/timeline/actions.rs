@@ -9,7 +9,7 @@ use shared::timeline::{PostRow, Status};
 use web_sys::HtmlDialogElement;
 use yew::prelude::*;
 
-use crate::components::button::{entry, icon_button, word_button};
+use crate::components::button::{Press, entry, icon_button, word_button};
 use crate::components::frame::use_frame;
 use crate::components::icon::Icon;
 use crate::store::Action;
@@ -83,6 +83,15 @@ fn deletion(room: RoomId, post: &PostRow) -> Option<Action> {
     }
 }
 
+/// Does it at a click, but not at the second of a double click: the first was the question, at the same place.
+fn unless_doubled(act: Press) -> Press {
+    Callback::from(move |event: MouseEvent| {
+        if event.detail() < 2 {
+            act.emit(event);
+        }
+    })
+}
+
 /// The bar beside a post.
 #[component]
 pub fn RowActions(props: &RowActionsProps) -> Html {
@@ -103,7 +112,8 @@ pub fn RowActions(props: &RowActionsProps) -> Html {
     let delete = deletion(props.room, &props.post).map(|action| {
         if *asked {
             let text = frame.word(Word::DeleteAsk);
-            return word_button("icon-button sure", Some("row-delete-confirm"), text, frame.actions.on(action));
+            let sure = unless_doubled(frame.actions.on(action));
+            return word_button("icon-button sure", Some("row-delete-confirm"), text, sure);
         }
         let asked = asked.clone();
         let ask = Callback::from(move |_: MouseEvent| asked.set(true));
@@ -160,7 +170,8 @@ pub fn RowSheet(props: &RowSheetProps) -> Html {
         let (text, testid) =
             if *asked { (Word::DeleteAsk, "row-delete-confirm") } else { (Word::Delete, "row-delete") };
         let asked_now = asked.clone();
-        let onclick = if *asked { act(action) } else { Callback::from(move |_: MouseEvent| asked_now.set(true)) };
+        let onclick =
+            if *asked { unless_doubled(act(action)) } else { Callback::from(move |_: MouseEvent| asked_now.set(true)) };
         entry("danger", Some(testid), Icon::Trash, frame.word(text), onclick)
     });
     let close = props.close.reform(|_: MouseEvent| ());

@@ -12,6 +12,13 @@ use crate::{Client, Oracle, Stage, Tab, wait};
 
 pub use crate::crew::{PATIENCE, SOON};
 
+/// A wall clock by which every step takes 20 ms: Yew then gives the browser a turn wherever it may.
+pub const SLOW: &str = "(() => {
+    const now = Date.now.bind(Date);
+    let step = 0;
+    Date.now = () => now() + 20 * (step = (step + 1) % 50);
+})()";
+
 /// A server for a stage, on which nobody is too fast.
 #[must_use]
 pub fn options() -> ServerOptions {
@@ -65,6 +72,34 @@ pub async fn heir_and_dying(person: &Person<'_>, bodies: &[String]) -> (Tab, Tab
 pub async fn wait_title(tab: &Tab, start: &str) {
     let look = async || tab.evaluate::<String>("document.title").await.unwrap_or_default();
     wait::see(&format!("the title begins with {start:?}"), SOON, look, |title| title.starts_with(start)).await;
+}
+
+/// Waits until a room of the list counts this many unread posts.
+pub async fn wait_unread(tab: &Tab, room: &str, unread: u64) {
+    let read = format!("document.querySelector('[data-testid=room][data-name=\"{room}\"]')?.dataset.unread ?? ''");
+    let look = async || tab.evaluate::<String>(&read).await.unwrap_or_default();
+    wait::see(&format!("{room} counts {unread} unread"), SOON, look, |seen| *seen == unread.to_string()).await;
+}
+
+/// Makes a room and goes to it.
+pub async fn create_room(tab: &Tab, name: &str) {
+    tab.click("room-create-open").await;
+    tab.click("room-create-name").await;
+    tab.insert(name).await;
+    tab.click("room-create-submit").await;
+    wait_path(tab, &format!("/r/{name}")).await;
+}
+
+/// Waits until the page is at this address.
+pub async fn wait_path(tab: &Tab, path: &str) {
+    let look = async || tab.evaluate::<String>("location.pathname").await.unwrap_or_default();
+    wait::see(&format!("the address {path}"), SOON, look, |seen| seen == path).await;
+}
+
+/// Clicks a room in the list.
+pub async fn go_to(tab: &Tab, room: &str) {
+    tab.click_at(&format!("[data-testid=room][data-name=\"{room}\"] a")).await;
+    wait_path(tab, &format!("/r/{room}")).await;
 }
 
 /// Waits until every tab shows these posts as committed, in this order and no other, and lets the oracle judge them.

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use e2e::browser::{LOAD_DEADLINE, Language, Row, Shown};
-use e2e::page::{PATIENCE, SOON, judge, numbered, options, others_post, passer_by, program, wait_title};
+use e2e::page::{
+    PATIENCE, SLOW, SOON, judge, numbered, options, others_post, passer_by, program, wait_title, wait_unread,
+};
 use e2e::proxy::Weather;
 use e2e::{Client, Stage, Tab, wait};
 
@@ -96,12 +98,6 @@ async fn ten_thousand_missed_posts_are_the_newest_at_once_and_a_counted_hole_tha
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_device_is_shown_a_state_and_told_of_it_at_once() {
-    /// A wall clock by which every step takes 20 ms: Yew then gives the browser a turn wherever it may.
-    const SLOW: &str = "(() => {
-        const now = Date.now.bind(Date);
-        let step = 0;
-        Date.now = () => now() + 20 * (step = (step + 1) % 50);
-    })()";
     const RETRY: &str = "document.querySelector('[data-testid=retry-now]')?.click()";
     const DEATHS: usize = 2;
     const TRIES: usize = 3;
@@ -344,8 +340,12 @@ async fn a_server_restored_from_an_older_backup_is_told_of_and_shown_as_it_is_no
         let words = "The server was restored from an older state. The room was loaded anew.";
         ada.wait_words("notice", words, PATIENCE).await;
         judge(stage, &["kept 0", "kept 1", "kept 2"], &[&ada]).await;
+        // It is fewer than she had read, and she reads on.
+        let newest = others_post(stage, "Ed", numbered("new", 1)).await;
+        ada.wait_rows("the next one", SOON, |rows| rows.last().and_then(|row| row.seq) == Some(newest)).await;
+        wait_unread(&ada, "general", 0).await;
         // By now the new history is longer than the one Bo knows: only the chain tells that it is another.
-        others_post(stage, "Ed", numbered("new", 9)).await;
+        others_post(stage, "Fay", numbered("new", 9).split_off(1)).await;
         bo.offline(false).await;
         bo.wait_words("notice", "服务器的历史记录与此处显示的不同，房间已重新加载。", PATIENCE).await;
         let mut all = vec!["kept 0", "kept 1", "kept 2"];

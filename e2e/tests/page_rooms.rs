@@ -1,39 +1,13 @@
 //! What anyone expects of a chat at once, in a real Chromium: rooms, people, unread counts, one's own posts, one's own name.
 
 use e2e::browser::LOAD_DEADLINE;
-use e2e::page::{self, SOON, program, wait_title};
+use e2e::page::{self, SOON, create_room, go_to, program, wait_path, wait_title, wait_unread};
 use e2e::server::ServerOptions;
-use e2e::{Client, Stage, Tab, wait};
+use e2e::{Client, Stage, wait};
 use shared::message::{Command, RoomRef};
 
 fn options() -> ServerOptions {
     page::options().flag("coalesce-ms", 100)
-}
-
-/// Waits until a room of the list counts this many unread posts.
-async fn wait_unread(tab: &Tab, room: &str, unread: u64) {
-    let read = format!("document.querySelector('[data-testid=room][data-name=\"{room}\"]')?.dataset.unread ?? ''");
-    let look = async || tab.evaluate::<String>(&read).await.unwrap_or_default();
-    wait::see(&format!("{room} counts {unread} unread"), SOON, look, |seen| *seen == unread.to_string()).await;
-}
-
-async fn create_room(tab: &Tab, name: &str) {
-    tab.click("room-create-open").await;
-    tab.click("room-create-name").await;
-    tab.insert(name).await;
-    tab.click("room-create-submit").await;
-    wait_path(tab, &format!("/r/{name}")).await;
-}
-
-async fn wait_path(tab: &Tab, path: &str) {
-    let look = async || tab.evaluate::<String>("location.pathname").await.unwrap_or_default();
-    wait::see(&format!("the address {path}"), SOON, look, |seen| seen == path).await;
-}
-
-/// Clicks a room in the list.
-async fn go_to(tab: &Tab, room: &str) {
-    tab.click_at(&format!("[data-testid=room][data-name=\"{room}\"] a")).await;
-    wait_path(tab, &format!("/r/{room}")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ mod addresses;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -42,6 +42,9 @@ const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 /// What is read of somebody who is seen off, in bytes; more is a flood, and its sender may miss the words.
 const FAREWELL_BYTES: usize = 32 * 1_024;
 
+/// Between two lines of the log about sockets there is no room for.
+const TURNED_AWAY_TOLD_EVERY: Duration = Duration::from_secs(1);
+
 const REFUSAL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
 
@@ -60,6 +63,7 @@ pub fn bind(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 struct Pending {
     app: Arc<App>,
     share: Option<Share>,
+    since: Instant,
     /// From its first request on; not where that came after the drain had begun.
     asked: OnceLock<RequestCount>,
     _slot: OwnedSemaphorePermit,
@@ -82,9 +86,11 @@ impl Pending {
         }
     }
 
-    /// Tells whether what is answered now is the last.
+    /// Tells whether what is answered now is the last. Whoever is to go on asking may come again: nobody holds a place for
+    /// ever by it.
     fn is_last(&self) -> bool {
-        self.app.drain.phase() != Phase::Serving
+        let life = ms(self.app.config.timing.pending_life_ms);
+        self.app.drain.phase() != Phase::Serving || self.app.ambient.now().duration_since(self.since) >= life
     }
 }
 
@@ -167,7 +173,7 @@ where
     let slots = Arc::new(Semaphore::new(app.config.sockets.connections));
     let pending = Arc::new(Semaphore::new(app.config.sockets.pending_in_all()));
     let farewells = Arc::new(Semaphore::new(FAREWELLS));
-    let mut tasks = JoinSet::new();
+    let (mut tasks, mut turned_away) = (JoinSet::new(), TurnedAway::default());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -185,14 +191,15 @@ where
         };
         let is_proxy = app.config.trusted_proxy.iter().any(|network| network.contains(&address.ip().to_canonical()));
         let share = (!is_proxy).then(|| Share::of(address.ip()));
-        if share.is_some_and(|share| app.addresses.is_babbling(share, app.ambient.now())) {
+        let now = app.ambient.now();
+        if share.is_some_and(|share| app.addresses.is_babbling(share, now)) {
             // Even a goodbye would cost those who are connected more than it costs its sender.
             drop(socket);
             continue;
         }
         let (slot, waiting) = (Arc::clone(&slots).try_acquire_owned(), Arc::clone(&pending).try_acquire_owned());
         let (Ok(slot), Ok(waiting)) = (slot, waiting) else {
-            tracing::warn!("no room for another socket");
+            turned_away.count(now);
             see_off(&mut tasks, &farewells, socket);
             continue;
         };
@@ -202,7 +209,7 @@ where
             see_off(&mut tasks, &farewells, socket);
             continue;
         }
-        let pending = Pending { app: Arc::clone(&app), share, asked: OnceLock::new(), _slot: waiting };
+        let pending = Pending { app: Arc::clone(&app), share, since: now, asked: OnceLock::new(), _slot: waiting };
         let (app, router, takeover) = (Arc::clone(&app), router.clone(), takeover.clone());
         // Both boxed, and neither made inside: a task keeps the space of all that it ever held for as long as it lives, and
         // a connection outlives the request that it began as.
@@ -217,6 +224,24 @@ where
             }
             drop(slot);
         });
+    }
+}
+
+/// Sockets there was no room for, and when that was last told.
+#[derive(Default)]
+struct TurnedAway {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl TurnedAway {
+    /// Counts one more. Told seldom: the line is written while everybody else waits at the door.
+    fn count(&mut self, now: Instant) {
+        self.untold += 1;
+        if self.told.is_none_or(|told| now.duration_since(told) >= TURNED_AWAY_TOLD_EVERY) {
+            tracing::warn!(sockets = self.untold, "no room for another socket");
+            *self = Self { untold: 0, told: Some(now) };
+        }
     }
 }
 
@@ -312,7 +337,7 @@ async fn serve_requests(
         let answered = router.clone().oneshot(request);
         async move {
             let mut response = answered.await.unwrap_or_else(|never| match never {});
-            if pending.is_last() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS && pending.is_last() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             if response.extensions().get::<Unanswered>().is_some() { Err(Unanswered) } else { Ok(response) }
@@ -363,6 +388,16 @@ pub fn client_address(proxies: &[IpNet], socket: IpAddr, headers: &axum::http::H
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sockets_there_is_no_room_for_are_told_of_once_a_second_with_their_number() {
+        let (mut turned_away, begun) = (TurnedAway::default(), Instant::now());
+        let mut untold = |ms| {
+            turned_away.count(begun + Duration::from_millis(ms));
+            turned_away.untold
+        };
+        assert_eq!([0, 1, 999, 1_000, 1_001].map(&mut untold), [0, 1, 2, 0, 1]);
+    }
 
     #[test]
     fn only_our_own_proxies_are_believed_and_only_about_the_last_hop() {

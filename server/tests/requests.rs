@@ -5,9 +5,11 @@
 
 mod common;
 
+use std::time::{Duration, Instant};
+
 use common::*;
 use shared::error::{ErrorCode, WireError};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// Far more answers than the buffers of both ends hold.
@@ -24,7 +26,7 @@ async fn whoever_asks_and_does_not_read_the_answers_holds_a_socket_for_a_bounded
         socket
     });
     let healthz = || server.http("GET", "/healthz", &[], "");
-    let since = std::time::Instant::now();
+    let since = Instant::now();
     while healthz().await.0 != 503 {
         assert!(since.elapsed() < PATIENCE, "its share was never taken");
     }
@@ -32,6 +34,28 @@ async fn whoever_asks_and_does_not_read_the_answers_holds_a_socket_for_a_bounded
         assert!(since.elapsed() < PATIENCE, "it holds its share for ever");
     }
     let _socket = asks.await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_goes_on_asking_is_let_go_behind_a_whole_answer() {
+    const LIFE: Duration = Duration::from_millis(300);
+    let server = start(&["--pending-life-ms=300"]).await;
+    let since = Instant::now();
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let mut answer = String::new();
+    while !answer.contains("connection: close") {
+        assert!(since.elapsed() < PATIENCE, "it holds its place for ever");
+        socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        answer.clear();
+        while !answer.ends_with("alive\n") {
+            let mut some = [0; 1_024];
+            let count = tokio::time::timeout(PATIENCE, socket.read(&mut some)).await.expect("an answer").unwrap();
+            assert_ne!(count, 0, "it ends within {answer:?}");
+            answer.push_str(std::str::from_utf8(&some[..count]).unwrap());
+        }
+    }
+    assert!(since.elapsed() >= LIFE, "let go after {:?}", since.elapsed());
+    assert_eq!(socket.read(&mut [0]).await.unwrap(), 0, "it says that it closes and does not");
 }
 
 #[tokio::test]

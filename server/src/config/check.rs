@@ -46,7 +46,7 @@ impl Config {
                 ));
             }
         }
-        let positive: [(&str, u64); 21] = [
+        let positive: [(&str, u64); 22] = [
             ("--connections", self.sockets.connections as u64),
             ("--pending-per-address", self.sockets.pending_per_address as u64),
             ("--sockets-per-user", self.sockets.sockets_per_user as u64),
@@ -54,6 +54,7 @@ impl Config {
             ("--sign-ins", u64::from(self.sockets.sign_ins)),
             ("--backlog", u64::from(self.sockets.backlog)),
             ("--header-read-timeout-ms", self.timing.header_read_timeout_ms),
+            ("--pending-life-ms", self.timing.pending_life_ms),
             ("--body-read-timeout-ms", self.timing.body_read_timeout_ms),
             ("--first-frame-timeout-ms", self.timing.first_frame_timeout_ms),
             ("--slow-timeout-ms", self.timing.slow_timeout_ms),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -15,12 +16,20 @@ use crate::app::App;
 use crate::drain::Phase;
 use crate::log::Health;
 
+/// How long the log may be at one record before nobody is told that a post could be stored now: far more than the slowest
+/// disk takes for the largest, and about as long as a proxy takes to ask again.
+const RECORD_AT_MOST: Duration = Duration::from_secs(3);
+
 pub(super) async fn alive() -> &'static str {
     "alive\n"
 }
 
 pub(super) async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
     match (app.drain.phase(), app.log.health()) {
+        // A disk that hangs says nothing, and health is only what was last said.
+        (Phase::Serving, Health::Writable) if app.log.busy_for() > RECORD_AT_MOST => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the storage does not answer\n")
+        }
         (Phase::Serving, Health::Writable) => (StatusCode::OK, "ready\n"),
         (Phase::Draining | Phase::Failed, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n"),
         (Phase::Serving, Health::Full) => (StatusCode::SERVICE_UNAVAILABLE, "the disk is full\n"),

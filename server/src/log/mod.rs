@@ -26,6 +26,7 @@ use tokio::sync::{oneshot, watch};
 pub mod apply;
 pub mod chain;
 mod memory;
+mod pulse;
 pub mod reads;
 pub mod record;
 mod sqlite;
@@ -146,7 +147,7 @@ impl<F: FnMut(&Published) + Send + 'static> Sink for F {}
 #[derive(Clone)]
 pub struct LogHandle {
     queue: SyncSender<writer::Work>,
-    health: watch::Receiver<Health>,
+    watched: pulse::Watched,
     readers: Arc<dyn Readers>,
 }
 
@@ -235,13 +236,20 @@ impl LogHandle {
     /// Returns whether the log takes anything.
     #[must_use]
     pub fn health(&self) -> Health {
-        *self.health.borrow()
+        *self.watched.health.borrow()
     }
 
     /// Returns a view of the health that can be waited on.
     #[must_use]
     pub fn watch_health(&self) -> watch::Receiver<Health> {
-        self.health.clone()
+        self.watched.health.clone()
+    }
+
+    /// Returns how long the writer has been at the record it is at; nothing while it waits for the next. A writer that is
+    /// stepped takes no time.
+    #[must_use]
+    pub fn busy_for(&self) -> Duration {
+        self.watched.pulse.busy_for()
     }
 }
 

@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{oneshot, watch};
 
+use super::pulse::{Pulse, Watched};
 use super::record::{Applied, Entry, RECORD_VERSION, Record};
 use super::tables::{StorageError, StorageErrorKind};
 use super::{Health, LogError, LogOptions, OpenError, Published};
@@ -135,11 +136,13 @@ pub(super) fn start(
     options: &LogOptions,
     sink: BoxedSink,
     health: Health,
-) -> Result<(SyncSender<Work>, watch::Receiver<Health>, Writer), OpenError> {
+) -> Result<(SyncSender<Work>, Watched, Writer), OpenError> {
     let (queue, work) = sync_channel(options.queue_entries);
     let (health, watched) = watch::channel(health);
+    let pulse = Pulse::new();
+    let watched = Watched { health: watched, pulse: pulse.clone() };
     let (end, ended) = oneshot::channel();
-    let mut writing = Writing { backend, sink, work, health, options: options.clone() };
+    let mut writing = Writing { backend, sink, work, health, pulse, options: options.clone() };
     let thread = std::thread::Builder::new().name("log-writer".to_owned()).spawn(move || {
         let outcome = writing.run();
         writing.health.send_replace(Health::Stopped);
@@ -173,10 +176,12 @@ pub(super) fn stepped(
     backend: Box<dyn Backend>,
     options: &LogOptions,
     sink: BoxedSink,
-) -> (SyncSender<Work>, watch::Receiver<Health>, Stepper) {
+) -> (SyncSender<Work>, Watched, Stepper) {
     let (queue, work) = sync_channel(options.queue_entries);
     let (health, watched) = watch::channel(Health::Writable);
-    (queue, watched, Stepper { writing: Writing { backend, sink, work, health, options: options.clone() } })
+    let pulse = Pulse::new();
+    let watched = Watched { health: watched, pulse: pulse.clone() };
+    (queue, watched, Stepper { writing: Writing { backend, sink, work, health, pulse, options: options.clone() } })
 }
 
 /// What the thread owns.
@@ -185,6 +190,7 @@ struct Writing<B> {
     sink: BoxedSink,
     work: Receiver<Work>,
     health: watch::Sender<Health>,
+    pulse: Pulse,
     options: LogOptions,
 }
 
@@ -249,7 +255,10 @@ impl<B: Backend> Writing<B> {
                 Err(_) => return Ok(Turn::End),
             },
         };
-        self.write(first)
+        self.pulse.begin();
+        let turn = self.write(first);
+        self.pulse.end();
+        turn
     }
 
     /// As [`Writing::turn`], without waiting. Tells whether anything was there to do.
@@ -423,8 +432,8 @@ mod tests {
     ) -> (LogHandle, Writer) {
         let backend = Scripted { outcomes: outcomes.to_vec(), probes: probes.to_vec() };
         let options = LogOptions { probe_every: std::time::Duration::from_millis(1), ..LogOptions::default() };
-        let (queue, health, writer) = start(backend, &options, Box::new(sink), Health::Writable).unwrap();
-        (LogHandle { queue, health, readers: std::sync::Arc::new(NoReaders) }, writer)
+        let (queue, watched, writer) = start(backend, &options, Box::new(sink), Health::Writable).unwrap();
+        (LogHandle { queue, watched, readers: std::sync::Arc::new(NoReaders) }, writer)
     }
 
     fn entry() -> Entry {

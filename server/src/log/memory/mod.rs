@@ -65,8 +65,8 @@ pub(super) fn open(options: &LogOptions, sink: BoxedSink) -> Result<(LogHandle, 
     let state = State::new(Epoch::from_bytes(epoch), TextHash::keyed(secret, Lsn(0)));
     let state = Arc::new(RwLock::new(state));
     let memory = Memory { state: Arc::clone(&state), disk: Box::new(Nowhere) };
-    let (queue, health, writer) = writer::start(memory, options, sink, Health::Writable)?;
-    Ok((LogHandle { queue, health, readers: Arc::new(MemoryReaders { state }) }, writer))
+    let (queue, watched, writer) = writer::start(memory, options, sink, Health::Writable)?;
+    Ok((LogHandle { queue, watched, readers: Arc::new(MemoryReaders { state }) }, writer))
 }
 
 /// Opens the log that a replica has come to, without a thread.
@@ -78,8 +78,8 @@ pub(super) fn open_stepped(
 ) -> (LogHandle, Stepper) {
     let state = Arc::new(RwLock::new(replica.state));
     let memory = Memory { state: Arc::clone(&state), disk };
-    let (queue, health, stepper) = writer::stepped(Box::new(memory), options, sink);
-    (LogHandle { queue, health, readers: Arc::new(MemoryReaders { state }) }, stepper)
+    let (queue, watched, stepper) = writer::stepped(Box::new(memory), options, sink);
+    (LogHandle { queue, watched, readers: Arc::new(MemoryReaders { state }) }, stepper)
 }
 
 /// What records make, one after the other: the same records make the same.

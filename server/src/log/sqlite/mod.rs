@@ -113,8 +113,8 @@ pub(super) fn open(dir: &Path, options: &LogOptions, sink: BoxedSink) -> Result<
         _lock: lock,
     };
     let health = first_look(&mut backend)?;
-    let (queue, health, writer) = writer::start(backend, options, sink, health)?;
-    Ok((LogHandle { queue, health, readers: Arc::new(pool) }, writer))
+    let (queue, watched, writer) = writer::start(backend, options, sink, health)?;
+    Ok((LogHandle { queue, watched, readers: Arc::new(pool) }, writer))
 }
 
 thread_local! {

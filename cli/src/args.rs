@@ -70,7 +70,8 @@ pub(crate) enum Command {
     SignIn,
     /// End the session, also on the server, and forget the account on this machine; not while something is unsent
     ///
-    /// The name stays taken on the server. Where the server is away, only this machine forgets.
+    /// The name stays taken on the server. Where the server is away, only this machine forgets, and only
+    /// if no other holdfast program of this person runs here.
     SignOut,
     /// Measure a server of your own with many clients
     Bench(Box<BenchArgs>),

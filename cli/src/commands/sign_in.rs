@@ -42,6 +42,14 @@ pub(crate) async fn sign_out(common: &Common) -> Result<(), End> {
         return Err(End::Refused(format!("{} {words}: end them first", outbox.elsewhere().len())));
     }
     let ended = driver::sign_in::sign_out(&common.server, &account).await;
+    if let Err(why) = &ended
+        && outbox.others() > 0
+    {
+        // They would go on, and what they keep would be found by nobody. Else the server ends them.
+        let words =
+            "the server is away, and other holdfast programs of this person run, so still signed in: end them first";
+        return Err(End::Refused(format!("{words} ({why})")));
+    }
     state.forget(&account).map_err(|error| End::Local(format!("cannot forget the account: {error}")))?;
     note(&match ended {
         Ok(()) => format!("Signed out {} from {}.", account.user.name, common.server),

@@ -64,6 +64,8 @@ pub(crate) struct OutboxFile {
     unread: Vec<Vec<u8>>,
     /// Unsent items of processes that ran when this was opened.
     elsewhere: Vec<OutboxItem>,
+    /// How many those are, also with nothing unsent.
+    others: usize,
     /// A write failed, so the end of the file may be torn.
     is_torn: bool,
 }
@@ -77,12 +79,14 @@ impl OutboxFile {
         fs::create_dir_all(folder)?;
         let mut mine: Option<Self> = None;
         let mut elsewhere = Vec::new();
+        let mut others = 0;
         for slot in 0..SLOTS {
             let path = folder.join(format!("{slot}.jsonl"));
             if mine.is_some() && !path.exists() {
                 continue;
             }
             let Some(lock) = try_lock(&folder.join(format!("{slot}.lock")))? else {
+                others += 1;
                 if let Ok(bytes) = fs::read(&path) {
                     elsewhere.extend(Read::new(&bytes).items.into_values());
                 }
@@ -94,7 +98,7 @@ impl OutboxFile {
             }
         }
         if let Some(mine) = &mut mine {
-            mine.elsewhere = elsewhere;
+            (mine.elsewhere, mine.others) = (elsewhere, others);
         }
         mine.ok_or_else(|| io::Error::other(format!("{SLOTS} other processes of this person are running")))
     }
@@ -120,6 +124,11 @@ impl OutboxFile {
     /// Returns what is unsent in processes that ran when this outbox was opened.
     pub(crate) fn elsewhere(&self) -> &[OutboxItem] {
         &self.elsewhere
+    }
+
+    /// Returns how many other processes of this person ran when this outbox was opened.
+    pub(crate) const fn others(&self) -> usize {
+        self.others
     }
 
     /// Writes changes and waits until they are on the disk.
@@ -166,7 +175,8 @@ impl OutboxFile {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let Read { items, lines, unread } = Read::new(&bytes);
-        let mut this = Self { path, file, _lock: lock, items, lines, unread, elsewhere: Vec::new(), is_torn: false };
+        let mut this =
+            Self { path, file, _lock: lock, items, lines, unread, elsewhere: Vec::new(), others: 0, is_torn: false };
         // What is written next would become a part of a line without an end.
         this.is_torn = bytes.last().is_some_and(|&byte| byte != b'\n');
         if this.is_torn || (this.lines > this.unread.len() && this.items.is_empty()) {

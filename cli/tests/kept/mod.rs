@@ -236,6 +236,12 @@ fn nobody_is_signed_out_who_has_something_unsent_and_then_also_by_the_server() {
 #[test]
 fn who_signs_out_while_the_server_is_away_is_told_that_its_session_lasts() {
     let (_server, ada) = away();
+    // What it is given yet would be found by nobody.
+    let chat = ada.start(&["chat", "garden"]);
+    chat.wait_for("Can't reach");
+    let done = ada.run(&["sign-out"]);
+    assert!(done.code == Some(1) && done.stderr.contains("end them first"), "{done:?}");
+    chat.kill();
     let done = ada.run(&["sign-out"]);
     assert_eq!(done.code, Some(0), "{done:?}");
     assert!(done.stderr.contains("forgotten here; the session on the server lasts until it expires"), "{done:?}");

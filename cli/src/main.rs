@@ -3,6 +3,7 @@
 //! Lives here: the way in and the way out. Must not live here: anything a command does. Invariant: the program ends by
 //! returning a documented exit code, never by a panic on a closed pipe.
 
+mod again;
 mod args;
 mod bench;
 mod commands;

@@ -38,6 +38,8 @@ enum Step {
 pub(crate) enum Found {
     /// Nothing yet.
     Wait,
+    /// Refused for the moment.
+    Later(WireError),
     /// Ask this.
     Ask(Command),
     /// Here it is.
@@ -70,7 +72,7 @@ impl Finder {
                 Some(room) => Ok(self.found(room)),
                 None => Ok(self.ask()),
             },
-            // Asked while the connection was lost, or refused for the moment: ask again once all is well.
+            // Asked while the connection was lost: ask again once all is well.
             SessionEvent::State(ConnectionState::Live) => Ok(self.ask()),
             SessionEvent::Answer { tag, result } if *tag == self.asked => match result {
                 Ok(Reply::Room(room)) => Ok(self.found(room)),
@@ -81,7 +83,7 @@ impl Finder {
         }
     }
 
-    /// Asks again what has not been answered; for the moment after a refusal for the moment.
+    /// Asks again what has not been answered.
     pub(crate) fn ask(&mut self) -> Found {
         let command = match self.step {
             Step::Find => match self.wanted.parse() {
@@ -125,7 +127,7 @@ impl Finder {
 
     fn refused(&mut self, error: &WireError) -> Result<Found, WireError> {
         match (&error.code, &self.step) {
-            (_, _) if error.retryable => Ok(Found::Wait),
+            (_, _) if error.retryable => Ok(Found::Later(error.clone())),
             (ErrorCode::NotFound, Step::Find) if self.make.is_some() => {
                 self.step = Step::Make;
                 Ok(self.ask())
@@ -170,7 +172,7 @@ mod tests {
     fn command(found: Found) -> message::Command {
         match found {
             Found::Ask(Command::Request { command, .. }) => command,
-            Found::Ask(_) | Found::Wait | Found::Room(_) => panic!("nothing was asked"),
+            Found::Ask(_) | Found::Wait | Found::Later(_) | Found::Room(_) => panic!("nothing was asked"),
         }
     }
 
@@ -181,6 +183,7 @@ mod tests {
             Found::Ask(Command::Request { command: message::Command::Join(_), .. }) => "join",
             Found::Ask(_) => "something else",
             Found::Wait => "wait",
+            Found::Later(_) => "later",
             Found::Room(_) => "room",
         }
     }
@@ -193,7 +196,7 @@ mod tests {
         let found = answer(&finder, Ok(Reply::Room(room(false))));
         let first = command(finder.offer(&found).unwrap());
         let later = answer(&finder, Err(WireError::new(ErrorCode::Unavailable, "not connected")));
-        assert_eq!(asked(finder.offer(&later).unwrap()), "wait");
+        assert_eq!(asked(finder.offer(&later).unwrap()), "later");
         let second = command(finder.offer(&live).unwrap());
         assert_eq!(first, second, "the same key");
         let joined = answer(&finder, Ok(Reply::Room(room(true))));

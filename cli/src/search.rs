@@ -7,6 +7,7 @@ use shared::error::{ErrorCode, WireError};
 use shared::ids::RoomId;
 use shared::session::SessionEvent;
 
+use crate::again::Again;
 use crate::driver::account::{Account, ServerState};
 use crate::driver::known_rooms::KnownRooms;
 use crate::room::{Finder, Found};
@@ -16,12 +17,17 @@ use crate::room::{Finder, Found};
 pub(crate) struct Search {
     finder: Finder,
     known: KnownRooms,
+    again: Again,
+    /// The last refusal for the moment, but for those that only say that there is no connection.
+    refused: Option<WireError>,
+    is_told: bool,
 }
 
 impl Search {
     /// Starts looking for a room by its name or id, as [`Finder::new`].
     pub(crate) fn new(state: &ServerState, account: &Account, wanted: &str, make: bool) -> Self {
-        Self { finder: Finder::new(wanted, make), known: state.known_rooms(account) }
+        let (finder, known) = (Finder::new(wanted, make), state.known_rooms(account));
+        Self { finder, known, again: Again::default(), refused: None, is_told: false }
     }
 
     /// Takes an event.
@@ -30,6 +36,14 @@ impl Search {
     /// As [`Finder::offer`].
     pub(crate) fn offer(&mut self, event: &SessionEvent) -> Result<Found, WireError> {
         let found = self.finder.offer(event);
+        match &found {
+            Ok(Found::Ask(_)) => self.again.asked(),
+            Ok(Found::Later(error)) => {
+                self.again.refused(error);
+                self.refused = Some(error.clone()).filter(|error| error.code != ErrorCode::Unavailable);
+            }
+            Ok(Found::Wait | Found::Room(_)) | Err(_) => {}
+        }
         let wanted = self.finder.wanted();
         // A folder that cannot be written costs what could have been kept in a later call, which says so then.
         let _ = match &found {
@@ -38,14 +52,32 @@ impl Search {
             Ok(Found::Ask(_)) if !self.finder.is_unanswered() => self.known.forget(wanted),
             Err(error) if error.code == ErrorCode::NotFound => self.known.forget(wanted),
             Ok(Found::Ask(_)) if self.is_left(event) => self.known.forget(wanted),
-            Ok(Found::Ask(_) | Found::Wait) | Err(_) => Ok(()),
+            Ok(Found::Ask(_) | Found::Wait | Found::Later(_)) | Err(_) => Ok(()),
         };
         found
     }
 
-    /// Asks again, as [`Finder::ask`].
-    pub(crate) fn ask(&mut self) -> Found {
+    /// Waits until what was refused for the moment is to be asked again, and returns the question. Cancel-safe.
+    pub(crate) async fn due(&mut self) -> Found {
+        self.again.due().await;
+        self.again.asked();
         self.finder.ask()
+    }
+
+    /// Why the room is not found or entered although the server has answered.
+    pub(crate) fn why(&self) -> Option<String> {
+        match &self.refused {
+            Some(error) => Some(format!("the room could not be entered yet: {error}")),
+            None if self.finder.is_unanswered() => None,
+            None => Some("the room was found, and not entered yet".into()),
+        }
+    }
+
+    /// Says, once, that the room is refused for the moment.
+    pub(crate) fn tell(&mut self) -> Option<String> {
+        let error = self.refused.as_ref().filter(|_| !self.is_told)?;
+        self.is_told = true;
+        Some(format!("Waiting to enter “{}”: {}", self.finder.wanted(), error.message))
     }
 
     /// The room that was meant by this name or id last, where the server has said nothing of it in this call.
@@ -125,7 +157,7 @@ mod tests {
         let mut unsure = search(false);
         let asked = tag(unsure.offer(&welcome(Vec::new(), false)));
         let later = answer(asked, Err(WireError::new(ErrorCode::Unavailable, "later")));
-        assert!(matches!(unsure.offer(&later), Ok(Found::Wait)));
+        assert!(matches!(unsure.offer(&later), Ok(Found::Later(_))));
         assert_eq!(unsure.remembered(), Some(room(true).room));
         // Not among all of mine.
         let mut left = search(false);

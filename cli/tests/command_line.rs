@@ -2,6 +2,7 @@
 
 mod ends;
 mod kept;
+mod refusals;
 mod screens;
 mod support;
 mod tails;

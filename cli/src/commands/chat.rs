@@ -42,8 +42,6 @@ const POSTS_AT_START: usize = 20;
 const LINES_HELD: usize = 64;
 /// Lines the outbox is given before it has answered the first; of those piped in, before the server has.
 const AT_ONCE: usize = 64;
-/// Ticks between two looks for the room.
-const TICKS_TO_ASK_AGAIN: u32 = 8;
 /// The question who is a member.
 const WHO: RequestTag = RequestTag(1);
 
@@ -76,7 +74,6 @@ pub(crate) async fn run(common: &Common, args: ChatArgs) -> Result<(), End> {
         broken: None,
         is_input_over: false,
         stopped: None,
-        ticks: 0,
         trouble: Trouble::default(),
         look: Look::of_stdout(),
         args,
@@ -129,7 +126,6 @@ struct Chat {
     /// The input has ended: nothing is typed any more.
     is_input_over: bool,
     stopped: Option<StopReason>,
-    ticks: u32,
     trouble: Trouble,
 }
 
@@ -160,6 +156,7 @@ impl Chat {
                     Typed::Interrupt => return self.end_early(client, Early::Interrupted).await,
                     typed => self.typed(client, typed).await?,
                 },
+                found = self.search.due() => self.follow(client, found).await?,
                 _ = ticks.tick() => self.tick(client).await?,
                 () = &mut interrupted => return self.end_early(client, Early::Interrupted).await,
             }
@@ -244,16 +241,26 @@ impl Chat {
         self.own.insert(client_id, own);
     }
 
-    async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
-        self.trouble.hear(&event);
-        match self.search.offer(&event)? {
-            Found::Wait => {}
-            Found::Ask(command) => client.command(command).await?,
+    async fn follow(&mut self, client: &Client, found: Found) -> Result<(), End> {
+        match found {
+            Found::Wait => Ok(()),
+            Found::Later(_) => match self.search.tell() {
+                Some(words) => self.screen.show(&self.look.warn(&tame(&words))),
+                None => Ok(()),
+            },
+            Found::Ask(command) => Ok(client.command(command).await?),
             Found::Room(room) => {
                 client.command(Command::Open { room: room.room, cursor: None, replay: false }).await?;
                 self.room = Some(room);
+                Ok(())
             }
         }
+    }
+
+    async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
+        self.trouble.hear(&event);
+        let found = self.search.offer(&event)?;
+        self.follow(client, found).await?;
         let here = self.room.as_ref().map(|room| room.room);
         match event {
             SessionEvent::State(state) => self.stands(state),
@@ -382,13 +389,6 @@ impl Chat {
     }
 
     async fn tick(&mut self, client: &Client) -> Result<(), End> {
-        self.ticks = self.ticks.wrapping_add(1);
-        if self.room.is_none()
-            && self.ticks.is_multiple_of(TICKS_TO_ASK_AGAIN)
-            && let Found::Ask(command) = self.search.ask()
-        {
-            client.command(command).await?;
-        }
         if let (Some(posts), Some(room)) = (self.unread.take(), &self.room) {
             client.command(Command::MarkRead { room: room.room, posts }).await?;
         }

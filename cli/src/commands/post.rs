@@ -7,7 +7,6 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read as _;
 use std::pin::pin;
-use std::time::Duration;
 
 use shared::close::StopReason;
 use shared::error::WireError;
@@ -15,7 +14,7 @@ use shared::ids::{ClientId, RoomId};
 use shared::limits::{OUTBOX_ITEMS, POST_BYTES};
 use shared::message::Ack;
 use shared::session::{Command, ConnectionState, SendOp, SessionEvent};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::args::{Common, PostArgs};
 use crate::connect::{self, Trouble};
@@ -28,8 +27,6 @@ use crate::terminal::{line, note};
 
 /// Posts of one call that wait for an answer at once; when the time is up, those that wait for the disk.
 const IN_OUTBOX: usize = 64;
-/// How often an unanswered look-up of the room is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Bytes read from standard input, at most, with `--lines`.
 const INPUT_BYTES: u64 = 64 * 1024 * 1024;
 /// Posts of one call, at most.
@@ -170,9 +167,8 @@ impl Posting {
                         }
                         Err(_) => Early::OutOfTime,
                     },
-                    () = sleep(ASK_AGAIN), if self.room.is_none() => {
-                        let asked = self.search.ask();
-                        self.follow(client, asked).await?;
+                    found = self.search.due(), if self.room.is_none() => {
+                        self.follow(client, found).await?;
                         continue;
                     }
                     () = &mut interrupted => Early::Interrupted,
@@ -242,7 +238,7 @@ impl Posting {
 
     async fn follow(&mut self, client: &Client, found: Found) -> Result<(), End> {
         match found {
-            Found::Wait => {}
+            Found::Wait | Found::Later(_) => {}
             Found::Ask(command) => client.command(command).await?,
             Found::Room(room) => self.room = Some(room.room),
         }
@@ -397,10 +393,10 @@ impl Posting {
             words += &format!(" {} not acknowledged and not kept: {why}.", posts(unsaved));
         }
         let because = match self.room.or(guessed) {
-            _ if args.no_keep => "",
-            _ if self.overflow > 0 || self.is_full() => ": the outbox is full",
-            None => ": the server never said which room is meant",
-            Some(_) => "",
+            _ if args.no_keep => String::new(),
+            _ if self.overflow > 0 || self.is_full() => ": the outbox is full".into(),
+            None => format!(": {}", self.search.why().unwrap_or("the server never said which room is meant".into())),
+            Some(_) => String::new(),
         };
         let dropped = unkept + taken_back + self.overflow;
         if dropped > 0 {

@@ -7,6 +7,7 @@ use shared::model::RoomSummary;
 use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
 use tokio::time::{Instant, timeout_at};
 
+use crate::again::Again;
 use crate::args::{Common, RoomsArgs};
 use crate::connect::{self, Trouble};
 use crate::driver::Client;
@@ -31,16 +32,31 @@ pub(crate) async fn run(common: &Common, args: RoomsArgs) -> Result<(), End> {
 async fn list(client: &mut Client, common: &Common, until: Instant) -> Result<Vec<RoomSummary>, End> {
     let mut rooms: Vec<RoomSummary> = Vec::new();
     let mut trouble = Trouble::default();
+    let mut again = Again::default();
+    // One question at a time, or a page could come twice.
+    let mut is_asked = false;
     loop {
-        let event = timeout_at(until, client.next())
-            .await
+        let event = tokio::select! {
+            event = timeout_at(until, client.next()) => event,
+            () = again.due() => {
+                again.asked();
+                is_asked = true;
+                ask(client, &rooms).await?;
+                continue;
+            }
+        };
+        let event = event
             .map_err(|_| End::TimedOut(format!("{} did not answer in time.{}", common.server, trouble.words())))??;
         trouble.hear(&event);
         connect::stop_if_stopped(&event)?;
         match event {
             SessionEvent::Refused { error, .. } => connect::note_kept_refusal(&error),
             // After a lost connection, go on after the last room that is known.
-            SessionEvent::State(ConnectionState::Live) => ask(client, &rooms).await?,
+            SessionEvent::State(ConnectionState::Live) if !is_asked => {
+                again.asked();
+                is_asked = true;
+                ask(client, &rooms).await?;
+            }
             SessionEvent::Answer { tag: TAG, result: Ok(Reply::Rooms(page)) } => {
                 let is_last = !page.more || page.rooms.is_empty();
                 rooms.extend(page.rooms);
@@ -49,7 +65,11 @@ async fn list(client: &mut Client, common: &Common, until: Instant) -> Result<Ve
                 }
                 ask(client, &rooms).await?;
             }
-            SessionEvent::Answer { tag: TAG, result: Err(error) } if !error.retryable => return Err(error.into()),
+            SessionEvent::Answer { tag: TAG, result: Err(error) } if error.retryable => {
+                is_asked = false;
+                again.refused(&error);
+            }
+            SessionEvent::Answer { tag: TAG, result: Err(error) } => return Err(error.into()),
             _ => {}
         }
     }

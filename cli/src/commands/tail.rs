@@ -13,9 +13,10 @@ use shared::ids::{Epoch, RoomId, Seq};
 use shared::message::{self, EventsAfter, Reply};
 use shared::model::{OpenOutcome, RoomChange, RoomEvent, Snapshot};
 use shared::session::{Command, ConnectionState, RequestTag, SessionEvent};
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::words::{describe, reset_words};
+use crate::again::Again;
 use crate::args::{Common, Since, TailArgs};
 use crate::connect::{self, Trouble};
 use crate::driver::{Client, files};
@@ -26,8 +27,6 @@ use crate::terminal::{Look, json_line, line, note, stdout_closed};
 
 /// Asks for the check that belongs to `--since SEQ`.
 const CHECK_TAG: RequestTag = RequestTag(1);
-/// How often an unanswered question is asked again.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// Events between two writes of `--state`, at most.
 const STATE_EVERY: u32 = 64;
 /// Time between a change of the place and a write of `--state`, at most.
@@ -53,7 +52,7 @@ pub(crate) async fn run(common: &Common, args: TailArgs) -> Result<(), End> {
         posts: 0,
         unsaved: 0,
         save_at: None,
-        is_following: false,
+        again: Again::default(),
         is_lost: false,
         is_whole: false,
         trouble: Trouble::default(),
@@ -106,8 +105,8 @@ struct Tail {
     unsaved: u32,
     /// When the place is to be saved, once it has changed.
     save_at: Option<Instant>,
-    /// The session was told to follow the room, and will through every reconnect.
-    is_following: bool,
+    /// For the question that belongs to `--since SEQ`. The session itself asks to follow a room as often as it takes.
+    again: Again,
     is_lost: bool,
     /// Since the connection was lost last, nothing has been missed.
     is_whole: bool,
@@ -120,8 +119,12 @@ impl Tail {
         while self.args.count.is_none_or(|count| self.posts < count) {
             let event = tokio::select! {
                 event = timeout_at(until, client.next()) => event,
-                () = sleep(ASK_AGAIN), if !self.is_following => {
-                    self.ask_again(client).await?;
+                found = self.search.due() => {
+                    self.follow(client, found).await?;
+                    continue;
+                }
+                () = self.again.due() => {
+                    self.open(client).await?;
                     continue;
                 }
                 () = sleep_until(self.save_at.unwrap_or(until)), if self.save_at.is_some() => {
@@ -132,29 +135,27 @@ impl Tail {
             let event = event.map_err(|_| End::TimedOut(format!("The time is up.{}", self.trouble.words())))??;
             connect::stop_if_stopped(&event)?;
             self.trouble.hear(&event);
-            match self.search.offer(&event)? {
-                Found::Wait => {}
-                Found::Ask(command) => client.command(command).await?,
-                Found::Room(room) => {
-                    self.room = Some(room.room);
-                    self.note_epoch(&event);
-                    self.open(client).await?;
-                }
-            }
+            self.note_epoch(&event);
+            let found = self.search.offer(&event)?;
+            self.follow(client, found).await?;
             self.take(client, event).await?;
         }
         Ok(())
     }
 
-    async fn ask_again(&mut self, client: &Client) -> Result<(), End> {
-        match self.room {
-            None => match self.search.ask() {
-                Found::Ask(command) => client.command(command).await?,
-                Found::Wait | Found::Room(_) => {}
-            },
-            Some(_) => self.open(client).await?,
+    async fn follow(&mut self, client: &Client, found: Found) -> Result<(), End> {
+        match found {
+            Found::Wait => Ok(()),
+            Found::Later(_) => {
+                self.search.tell().iter().for_each(|words| note(words));
+                Ok(())
+            }
+            Found::Ask(command) => Ok(client.command(command).await?),
+            Found::Room(room) => {
+                self.room = Some(room.room);
+                self.open(client).await
+            }
         }
-        Ok(())
     }
 
     /// Follows the room from where this tail starts, or first asks for what that needs.
@@ -168,10 +169,10 @@ impl Tail {
             Start::Since(Since::After(seq)) => {
                 let ask = EventsAfter { room, after: Seq(seq.saturating_sub(1)), limit: Some(1) };
                 let command = Command::Request { tag: CHECK_TAG, command: message::Command::Events(ask) };
+                self.again.asked();
                 return Ok(client.command(command).await?);
             }
         };
-        self.is_following = true;
         Ok(client.command(Command::Open { room, cursor, replay: true }).await?)
     }
 
@@ -182,7 +183,6 @@ impl Tail {
     }
 
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
-        self.note_epoch(&event);
         match event {
             SessionEvent::State(state) => self.tell_state(&state),
             SessionEvent::Refused { error, .. } => connect::note_kept_refusal(&error),
@@ -197,7 +197,10 @@ impl Tail {
                 });
                 self.open(client).await?;
             }
-            SessionEvent::Answer { tag: CHECK_TAG, result: Err(error) } if !error.retryable => return Err(error.into()),
+            SessionEvent::Answer { tag: CHECK_TAG, result: Err(error) } if error.retryable => {
+                self.again.refused(&error)
+            }
+            SessionEvent::Answer { tag: CHECK_TAG, result: Err(error) } => return Err(error.into()),
             SessionEvent::Opened(opened) if Some(opened.room) == self.room => self.opened(opened.outcome)?,
             SessionEvent::Room(event) if Some(event.room) == self.room => self.changed(&event)?,
             _ => {}

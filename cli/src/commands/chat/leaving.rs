@@ -71,7 +71,8 @@ impl Chat {
             words.push(format!("{unsaved} not acknowledged and not kept: this machine did not store it."));
         }
         if !self.held.is_empty() {
-            words.push(format!("{} not sent and not kept: the server never answered.", self.held.len()));
+            let why = self.search.why().unwrap_or("the server never answered".into());
+            words.push(format!("{} not sent and not kept: {why}.", self.held.len()));
         }
         if self.refused > 0 {
             words.push(format!("{} not sent, as said above.", self.refused));

@@ -3,6 +3,7 @@
 //! Must not live here: what a command does with the session. Invariant: a running session is always ended by
 //! [`drive`], so the disk holds what it was given before the program leaves.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::args::Common;
 use crate::driver::Client;
-use crate::driver::account::{Account, ServerState};
+use crate::driver::account::{Account, Door, ServerState};
 use crate::driver::ids;
 use crate::driver::outbox::OutboxFile;
 use crate::driver::sign_in::{SignInError, sign_in};
@@ -26,6 +27,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(15);
 /// How often it is looked whether another process has done signing in.
 const DOOR_AGAIN: Duration = Duration::from_millis(50);
+/// What such a process does for longer is told.
+const DOOR_TOLD_AFTER: Duration = Duration::from_secs(1);
+const AT_THE_DOOR: &str = "Another holdfast program is signing in here";
 /// How long the disk may take, when a command gives up, to store what is to be kept.
 pub(crate) const STORED_WITHIN: Duration = Duration::from_secs(10);
 /// A deadline for commands that have none: longer than any of them runs.
@@ -77,30 +81,50 @@ pub(crate) async fn new_account(common: &Common, state: &ServerState, until: Ins
 }
 
 async fn through_the_door(common: &Common, state: &ServerState, until: Instant, is_any: bool) -> Result<Account, End> {
+    let is_tried = Cell::new(false);
+    let why = || match is_tried.get() {
+        true => format!("{} cannot be reached; nothing was sent.", common.server),
+        false => format!("{AT_THE_DOOR}; nothing was sent."),
+    };
     tokio::select! {
-        signed_in = timeout_at(until, sign_in_until_it_works(common, state, is_any)) => {
-            signed_in.unwrap_or_else(|_| Err(End::TimedOut(format!("{} cannot be reached; nothing was sent.", common.server))))
+        signed_in = timeout_at(until, sign_in_until_it_works(common, state, is_any, &is_tried)) => {
+            signed_in.unwrap_or_else(|_| Err(End::TimedOut(why())))
         }
         () = interrupted() => Err(End::Interrupted(None)),
     }
 }
 
-async fn sign_in_until_it_works(common: &Common, state: &ServerState, is_any: bool) -> Result<Account, End> {
-    let door = loop {
+/// Waits for the right to sign in, and says so once where it takes long.
+async fn at_the_door(state: &ServerState, is_noted: &mut bool) -> Result<Door, End> {
+    let noted_at = Instant::now() + DOOR_TOLD_AFTER;
+    loop {
         match state.door() {
-            Ok(Some(door)) => break door,
+            Ok(Some(door)) => return Ok(door),
             Ok(None) => sleep(DOOR_AGAIN).await,
             Err(error) => return Err(End::Local(format!("no account could be kept here: {error}"))),
         }
-    };
-    // Another process may have signed in while this one waited for the door.
-    if is_any && let Some(account) = state.find(common.name.as_deref()) {
-        return Ok(account);
+        if noted_at <= Instant::now() && !std::mem::replace(is_noted, true) {
+            note(&format!("{AT_THE_DOOR}; waiting."));
+        }
     }
+}
+
+async fn sign_in_until_it_works(
+    common: &Common,
+    state: &ServerState,
+    is_any: bool,
+    is_tried: &Cell<bool>,
+) -> Result<Account, End> {
     let mut name = common.name.clone().unwrap_or_else(login_name);
     let mut wait = RETRY_FIRST;
-    let mut is_told = false;
+    let (mut is_told, mut is_noted) = (false, false);
     loop {
+        let door = at_the_door(state, &mut is_noted).await?;
+        // Another process may have signed in while this one waited for the door.
+        if is_any && let Some(account) = state.find(common.name.as_deref()) {
+            return Ok(account);
+        }
+        is_tried.set(true);
         match sign_in(&common.server, &name).await {
             Ok(account) => {
                 let kept = state.store_in(&door, &account);
@@ -115,6 +139,8 @@ async fn sign_in_until_it_works(common: &Common, state: &ServerState, is_any: bo
             },
             Err(SignInError::Strange(why)) => return Err(End::Refused(why)),
             Err(SignInError::Unreachable(why)) => {
+                // Others may try meanwhile, even where this process does nothing for long.
+                drop(door);
                 if !std::mem::replace(&mut is_told, true) {
                     note(&format!("Cannot reach the server, trying again: {why}"));
                 }

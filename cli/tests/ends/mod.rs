@@ -302,3 +302,35 @@ fn lines_piped_into_a_chat_wait_for_a_server_that_stands_still_and_come_in_order
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(bodies(&ada, all.lines().count()), all.lines().collect::<Vec<_>>());
 }
+
+#[test]
+fn who_waits_behind_another_program_that_signs_in_says_so() {
+    // It takes whoever comes, and never answers.
+    let door = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let ada = Person::new(&format!("http://{}", door.local_addr().expect("an address")), "Ada");
+    let first = ada.start(&["chat", "general"]);
+    let _held = door.accept().expect("somebody comes");
+    first.signal(Signal::STOP);
+    let done = ada.run(&["post", "general", "x", "--timeout", "2s"]);
+    assert_eq!(done.code, Some(3), "{done:?}");
+    assert!(done.stderr.contains("Another holdfast program is signing in here; waiting."), "{done:?}");
+    assert!(done.stderr.contains("is signing in here; nothing was sent."), "{done:?}");
+    assert!(!done.stderr.contains("reached"), "{done:?}");
+}
+
+#[test]
+fn a_program_that_waits_for_a_server_lets_others_try_meanwhile() {
+    let mut server = server();
+    server.kill();
+    let ada = Person::at(&server, "Ada");
+    let first = ada.start(&["chat", "general"]);
+    first.wait_for("Cannot reach the server");
+    let door = std::fs::File::open(ada.state_file(|name| name == "sign-in.lock")).expect("a file");
+    wait::until("the door is free", PATIENCE, || door.try_lock().ok());
+    let done = ada.run(&["post", "general", "x", "--timeout", "500ms"]);
+    assert!(done.stderr.contains("is signing in here; nothing was sent."), "{done:?}");
+    drop(door);
+    server.restart();
+    assert_eq!(ada.run(&["post", "general", "x"]).code, Some(0));
+    first.wait_for("Ada: x");
+}

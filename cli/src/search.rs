@@ -120,6 +120,7 @@ mod tests {
             you: ada(),
             rooms,
             complete,
+            user: Seq(1),
             limits: WireLimits::default(),
             server: ServerInfo { epoch: Epoch::from_bytes([1; 16]), build: String::new(), lsn: Lsn(1) },
             connection: ConnectionId(2),

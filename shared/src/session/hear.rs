@@ -108,6 +108,7 @@ impl Session {
             you: welcome.you,
             rooms: welcome.rooms,
             complete: welcome.rooms_complete,
+            user: welcome.user.seq,
             limits: welcome.limits,
             server: welcome.server,
             connection: welcome.connection,

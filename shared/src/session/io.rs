@@ -8,7 +8,7 @@ use super::item::{OutboxItem, SendOp};
 use crate::close::StopReason;
 use crate::cursor::Position;
 use crate::error::WireError;
-use crate::ids::{AttemptId, ClientId, ConnectionId, RoomId, SessionId, UserId};
+use crate::ids::{AttemptId, ClientId, ConnectionId, RoomId, Seq, SessionId, UserId};
 use crate::message::{self, Ack, ReadMark, Reply, TypingNow, WireLimits};
 use crate::model::{Head, Member, Opened, Person, RoomEvent, RoomSummary, ServerInfo, UserEvent};
 use crate::time::Timestamp;
@@ -251,6 +251,8 @@ pub enum SessionEvent {
         rooms: Vec<RoomSummary>,
         /// Whether these are all of them; else merge.
         complete: bool,
+        /// Where my own stream stood: what it tells up to here is in `rooms`, and may follow all the same.
+        user: Seq,
         /// What the server takes.
         limits: WireLimits,
         /// The server.

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use shared::close::StopReason;
 use shared::error::{ErrorCode, WireError};
-use shared::ids::{ClientId, RoomId};
+use shared::ids::{ClientId, RoomId, Seq};
 use shared::message::Ack;
 use shared::model::{OpenOutcome, Opened, RoomChange, RoomEvent, RoomSummary, UserChange, UserEvent};
 use shared::session::{Command, ConnectionState, Diagnostic, Happened, OutboxItem, SendOp, SessionEvent};
@@ -22,7 +22,7 @@ impl Model {
     pub fn hear(&mut self, event: SessionEvent, ctx: &mut Ctx<'_>) {
         match event {
             SessionEvent::State(state) => self.state_is(state, ctx.now),
-            SessionEvent::Welcomed { you, rooms, complete, limits, server, connection } => {
+            SessionEvent::Welcomed { you, rooms, complete, user, limits, server, connection } => {
                 self.limits = limits;
                 let panel = Rc::make_mut(&mut self.panel);
                 panel.connection = Some(connection);
@@ -37,7 +37,7 @@ impl Model {
                     self.effects.push(Effect::Remember(Setting::Me(Some(you.clone()))));
                 }
                 self.me = Some(you);
-                self.rooms_are(rooms, complete, ctx);
+                self.rooms_are(rooms, complete, user, ctx);
             }
             SessionEvent::Recovered { received, sent } => {
                 let bar_was_shown = self.facts.bar_seen || self.facts.bar_shown(ctx.now);
@@ -118,7 +118,7 @@ impl Model {
         self.facts.state_since = now;
     }
 
-    fn rooms_are(&mut self, rooms: Vec<RoomSummary>, complete: bool, ctx: &mut Ctx<'_>) {
+    fn rooms_are(&mut self, rooms: Vec<RoomSummary>, complete: bool, as_of: Seq, ctx: &mut Ctx<'_>) {
         if complete {
             let gone: Vec<RoomId> = self
                 .rooms
@@ -132,7 +132,11 @@ impl Model {
         }
         for room in rooms {
             if room.joined {
+                let id = room.room;
                 self.put_room(room);
+                if let Some(room) = self.rooms.get_mut(&id) {
+                    room.listed = as_of;
+                }
             } else {
                 self.drop_room(room.room, ctx);
             }
@@ -252,7 +256,12 @@ impl Model {
                     self.show_room(added.room, true, ctx);
                 }
             }
-            UserChange::RoomRemoved(removed) => self.drop_room(removed.room, ctx),
+            UserChange::RoomRemoved(removed) => {
+                // A room that a welcome listed after I had left it is one I have come back to.
+                if self.rooms.get(&removed.room).is_some_and(|room| room.listed < event.seq) {
+                    self.drop_room(removed.room, ctx);
+                }
+            }
             UserChange::Named(named) => {
                 let Some(me) = &mut self.me else { return };
                 me.name.clone_from(&named.name);

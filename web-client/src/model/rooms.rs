@@ -19,6 +19,8 @@ use shared::error::WireError;
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     pub(super) summary: RoomSummary,
+    /// Where my own stream stood when a welcome listed the room last; zero if none has.
+    pub(super) listed: Seq,
     pub(super) timeline: Part<Timeline>,
     pub(super) roster: Part<Roster>,
     pub(super) draft: Draft,
@@ -37,6 +39,7 @@ impl Room {
     fn new(summary: RoomSummary, me: UserId) -> Self {
         Self {
             summary,
+            listed: Seq(0),
             timeline: Part::new(Timeline::new(me)),
             roster: Part::new(Roster::new(me, lower)),
             draft: Draft::default(),

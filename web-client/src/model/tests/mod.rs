@@ -107,10 +107,16 @@ impl Page {
     }
 
     fn welcome(&mut self, rooms: Vec<RoomSummary>) -> Vec<Effect> {
+        self.welcome_as_of(0, rooms)
+    }
+
+    /// Welcomes where the person's own stream stands so.
+    fn welcome_as_of(&mut self, seq: u64, rooms: Vec<RoomSummary>) -> Vec<Effect> {
         self.hear(SessionEvent::Welcomed {
             you: me(),
             rooms,
             complete: true,
+            user: Seq(seq),
             limits: WireLimits::default(),
             server: ServerInfo { epoch: Epoch::from_bytes([1; 16]), build: "1".into(), lsn: Lsn(1) },
             connection: ConnectionId(1),

@@ -147,6 +147,25 @@ fn leaving_the_room_on_screen_shows_another_one() {
 }
 
 #[test]
+fn a_room_left_and_joined_again_elsewhere_is_as_the_welcome_tells_it() {
+    let mut page = Page::live();
+    page.act(Action::OpenRoom(room_id(2)));
+    page.welcome_as_of(7, vec![summary(1, "general", 3, 3), summary(2, "build", 105, 103)]);
+    let mine = |page: &mut Page, seq, change| {
+        page.hear(SessionEvent::User(UserEvent { seq: Seq(seq), check: Check([0; 8]), ts: Timestamp(WALL), change }))
+    };
+    let left = UserChange::RoomRemoved(shared::model::RoomRemoved { room: room_id(2) });
+    let (name, title) = ("build".into(), String::new());
+    let added = shared::model::RoomAdded { room: room_id(2), name, title, from: Seq(100), posts: 100 };
+    let effects = mine(&mut page, 6, left.clone());
+    assert!(effects.is_empty(), "{effects:?}");
+    mine(&mut page, 7, UserChange::RoomAdded(added));
+    assert_eq!((page.state().place, page.state().unread()), (Place::Room(room_id(2)), 2));
+    mine(&mut page, 8, left);
+    assert_eq!(page.state().place, Place::Room(room_id(1)), "this time for good");
+}
+
+#[test]
 fn parts_that_did_not_change_are_the_same_parts() {
     let mut page = Page::live();
     let before = page.state();

@@ -17,10 +17,29 @@ impl Model {
         self.rooms.get(&room).map_or_else(|| self.drafts.get(&room).map_or("", String::as_str), |room| room.own_draft())
     }
 
-    /// Tells whether closing the page now would lose something.
+    /// Tells whether closing the page now would lose something: an item that is not on the device, an edit that was begun,
+    /// which never is, or a draft where the device keeps none.
     #[must_use]
     pub fn would_lose(&self) -> bool {
         self.items.values().any(|item| !item.saved && item.stage != Stage::Refused)
+            || !self.begun_edits().is_empty()
+            || (self.storage == StorageState::Failed && !self.own_drafts().is_empty())
+    }
+
+    /// Returns what was made of the posts that are being edited, where it is something else than before.
+    fn begun_edits(&self) -> Vec<&str> {
+        let begun = self.rooms.values().filter_map(|room| {
+            let (post, text) = (room.draft.editing?, room.draft.text.as_str());
+            (room.text_to_edit(post) != Some(text)).then_some(text)
+        });
+        begun.collect()
+    }
+
+    /// Returns the drafts of new posts.
+    fn own_drafts(&self) -> Vec<&str> {
+        let unopened = self.drafts.iter().filter(|(room, _)| !self.rooms.contains_key(room));
+        let drafts = self.rooms.values().map(|room| room.own_draft()).chain(unopened.map(|(_, text)| text.as_str()));
+        drafts.filter(|text| !text.trim().is_empty()).collect()
     }
 
     /// Takes in the drafts found on the device, once for each person. What is being written meanwhile is newer, and so is all
@@ -55,16 +74,13 @@ impl Model {
         }
     }
 
-    /// Returns what was written here and cannot be sent once the session has ended: unsent texts in their order, then
-    /// drafts.
+    /// Returns what was written here and cannot be sent once the session has ended: unsent texts in their order, edits that
+    /// were begun, drafts.
     pub(super) fn left_behind(&self) -> Vec<String> {
         let items = self.items.values().map(|item| &item.item);
         let texts =
             sort_few(items, |item| (item.queued_at, item.order)).into_iter().filter_map(|item| text_of(&item.op));
-        let unopened =
-            self.drafts.iter().filter(|(room, _)| !self.rooms.contains_key(room)).map(|(_, text)| text.as_str());
-        let drafts = self.rooms.values().map(|room| room.own_draft()).chain(unopened);
-        texts.chain(drafts.filter(|text| !text.trim().is_empty())).map(str::to_owned).collect()
+        texts.chain(self.begun_edits()).chain(self.own_drafts()).map(str::to_owned).collect()
     }
 
     /// Notes whether the device keeps what is unsent.

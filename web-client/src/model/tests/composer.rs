@@ -77,6 +77,32 @@ fn closing_the_page_warns_again_once_the_device_has_lost_the_post() {
 }
 
 #[test]
+fn closing_the_page_warns_while_an_edit_differs_from_its_post_for_it_is_never_on_the_device() {
+    let mut page = Page::live();
+    page.posted(1, 4, me());
+    page.act(Action::BeginEdit(room_id(1), POSTED));
+    assert!(!page.model.would_lose());
+    page.act(Action::SetDraft(room_id(1), "hi, but".into(), DRAWN));
+    assert!(page.model.would_lose());
+    page.act(Action::OpenRoom(room_id(2)));
+    assert!(page.model.would_lose(), "in whichever room");
+    page.act(Action::CancelEdit(room_id(1)));
+    assert!(!page.model.would_lose());
+}
+
+#[test]
+fn closing_the_page_warns_of_a_draft_where_the_device_keeps_none() {
+    let mut page = Page::live();
+    page.step(|model, _| model.storage(false));
+    page.act(Action::SetDraft(room_id(2), " \n".into(), DRAWN));
+    assert!(!page.model.would_lose());
+    page.act(Action::SetDraft(room_id(2), "half a thought".into(), DRAWN));
+    assert!(page.model.would_lose());
+    page.step(|model, _| model.storage(true));
+    assert!(!page.model.would_lose());
+}
+
+#[test]
 fn a_full_outbox_gives_the_text_back_before_what_is_written_since() {
     let mut page = Page::live();
     let effects = page.act(Action::Send(room_id(1), "one".into(), DRAWN));

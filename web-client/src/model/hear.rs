@@ -175,6 +175,7 @@ impl Model {
             OpenOutcome::Fresh { .. } | OpenOutcome::Reset { .. } => self.await_no_page(opened.room),
             OpenOutcome::Recovered { .. } | OpenOutcome::Jumped { .. } | OpenOutcome::Refused { .. } => {}
         }
+        let shown = self.place == Place::Room(opened.room);
         let Some(room) = self.rooms.get_mut(&opened.room) else { return };
         room.timeline.change().opened(opened);
         room.roster.change().opened(opened);
@@ -183,8 +184,13 @@ impl Model {
         room.summary.members = opened.members;
         match &opened.outcome {
             OpenOutcome::Recovered { .. } | OpenOutcome::Refused { .. } => {}
-            OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => {
+            OpenOutcome::Fresh { snapshot } => room.note_posts(snapshot.as_of.seq, snapshot.total),
+            OpenOutcome::Jumped { snapshot, .. } => {
                 room.note_posts(snapshot.as_of.seq, snapshot.total);
+                // So much is missed by those who were away, also where nothing hid the page, as in a machine that slept.
+                if shown {
+                    room.mark_new();
+                }
             }
             OpenOutcome::Reset { reason, snapshot } => {
                 room.summary.head = snapshot.as_of.seq;
@@ -204,7 +210,6 @@ impl Model {
             self.drop_room(event.room, ctx);
             return;
         }
-        let (shown, hidden) = (self.place == Place::Room(event.room), self.hidden);
         let Some(room) = self.rooms.get_mut(&event.room) else { return };
         room.timeline.change().event(event);
         room.roster.change().event(event);
@@ -216,8 +221,6 @@ impl Model {
                 if mine && room.summary.read + 1 == event.posts {
                     room.note_read(event.posts);
                     self.session(Command::MarkRead { room: event.room, posts: event.posts });
-                } else if !mine && shown && hidden && room.divider.is_none() {
-                    room.divider = Some(room.summary.read);
                 }
             }
             RoomChange::Created(title) | RoomChange::Set(title) => {

@@ -357,11 +357,11 @@ impl Model {
     /// Notes that the page is shown or hidden.
     pub fn visible(&mut self, visible: bool) {
         self.hidden = !visible;
-        if let Place::Room(id) = self.place
-            && self.hidden
-            && let Some(room) = self.rooms.get_mut(&id)
-            && room.unread() == 0
-        {
+        let Place::Room(id) = self.place else { return };
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        if visible {
+            room.mark_new();
+        } else if room.unread() == 0 {
             room.divider = None;
         }
     }

@@ -56,6 +56,13 @@ impl Room {
         self.summary.posts.saturating_sub(self.summary.read)
     }
 
+    /// Draws the line before what is new to somebody who comes back, unless there is one already.
+    pub(super) fn mark_new(&mut self) {
+        if self.unread() > 0 {
+            self.divider.get_or_insert(self.summary.read);
+        }
+    }
+
     /// Returns the draft of a new post, also while a post is being edited.
     pub(super) fn own_draft(&self) -> &str {
         if self.draft.editing.is_some() { &self.aside } else { &self.draft.text }

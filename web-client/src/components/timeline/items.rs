@@ -40,10 +40,12 @@ fn standing(timeline: &Timeline, index: usize, row: &Row, divider: Option<u64>, 
         (Some(_), None) => true,
         (None, _) => false,
     };
-    let is_new = |row: &Row| {
-        divider.is_some_and(|divider| row.as_post().and_then(|post| post.ordinal).is_some_and(|n| n > divider))
-    };
-    let begins_new = is_new(row) && !before.as_ref().is_some_and(is_new);
+    let ordinal = |row: &Row| row.as_post().and_then(|post| post.ordinal);
+    let begins_new = divider.is_some_and(|divider| {
+        // Whatever has none stands between two that are new as well.
+        let mut before = (0..index).rev().filter_map(|index| ordinal(&timeline.row(index)?));
+        ordinal(row).is_some_and(|n| n > divider) && before.next().is_none_or(|n| n <= divider)
+    });
     let follows = match (row.as_post(), before.as_ref().and_then(Row::as_post)) {
         (Some(post), Some(before)) => is_group(before, post),
         (Some(_) | None, _) => false,
@@ -124,5 +126,53 @@ pub(super) fn draw_head(frame: &Frame, props: &TimelineProps) -> Html {
             <h2>{ frame.say(&Text::Beginning { room: format!("#{}", props.room_name) }) }</h2>
             if timeline.is_empty() { <p>{ frame.word(Word::EmptyRoom) }</p> }
         </div>
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::cursor::{Check, Position};
+    use shared::ids::{ClientId, Epoch, RoomId, UserId};
+    use shared::model::{OpenOutcome, Opened, Post, Snapshot};
+    use shared::time::Timestamp;
+
+    use super::*;
+
+    /// The newest three of so many posts.
+    fn newest(total: u64) -> Snapshot {
+        let post = |n: u64| Post {
+            seq: Seq(n),
+            rev: Seq(n),
+            ordinal: n,
+            by: UserId::from_bytes([8; 16]),
+            client_id: ClientId::from_bytes([n as u8; 16]),
+            ts: Timestamp(n),
+            body: Some("hi".into()),
+            edited: None,
+            reactions: Vec::new(),
+        };
+        let as_of = Position { epoch: Epoch::from_bytes([1; 16]), seq: Seq(total), check: Check([0; 8]) };
+        Snapshot { as_of, total, posts: (total - 2..=total).map(post).collect(), people: Vec::new() }
+    }
+
+    #[test]
+    fn the_line_before_what_is_new_is_there_once_also_around_a_hole() {
+        let mut timeline = Timeline::new(UserId::from_bytes([7; 16]));
+        let mut open = |outcome| {
+            timeline.opened(&Opened { room: RoomId::from_bytes([1; 16]), outcome, roster: Vec::new(), members: 2 });
+        };
+        open(OpenOutcome::Fresh { snapshot: newest(3) });
+        open(OpenOutcome::Jumped { snapshot: newest(100), hole: 94 });
+        let local = Local { wall: Timestamp(0), utc_offset_min: 0 };
+        let lines = |divider| {
+            let rows = timeline.rows().enumerate();
+            let lines = rows.filter(|(index, row)| standing(&timeline, *index, row, Some(divider), local).begins_new);
+            lines.map(|(index, _)| index).collect::<Vec<_>>()
+        };
+        assert!(timeline.len() == 7 && matches!(timeline.row(3), Some(Row::Hole(_))));
+        for (divider, line) in [(0, 0), (2, 2), (3, 4), (50, 4), (98, 5)] {
+            assert_eq!(lines(divider), [line], "{divider} are read");
+        }
+        assert!(lines(100).is_empty());
     }
 }

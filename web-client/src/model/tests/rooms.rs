@@ -98,6 +98,38 @@ fn the_new_divider_is_frozen_while_the_room_is_shown() {
     assert_eq!(page.state().view.unwrap().divider, None);
 }
 
+/// Tells of so many posts in `general`, too many to be told one by one.
+fn jumped(page: &mut Page, total: u64) {
+    let as_of = Position { epoch: Epoch::from_bytes([1; 16]), seq: Seq(total), check: Check([0; 8]) };
+    let snapshot = Snapshot { as_of, total, posts: Vec::new(), people: Vec::new() };
+    let outcome = OpenOutcome::Jumped { snapshot, hole: total - 3 };
+    page.hear(SessionEvent::Opened(Opened { room: room_id(1), outcome, roster: Vec::new(), members: 2 }));
+}
+
+#[test]
+fn what_came_while_nobody_looked_is_new_however_it_came() {
+    let post = |page: &mut Page| drop(page.posted(1, 4, other()));
+    let jump = |page: &mut Page| jumped(page, 900);
+    let come: [&dyn Fn(&mut Page); 2] = [&post, &jump];
+    for (how, come) in come.into_iter().enumerate() {
+        let mut page = Page::live();
+        page.step(|model, _| model.visible(false));
+        come(&mut page);
+        page.step(|model, _| model.visible(true));
+        assert_eq!(page.state().view.unwrap().divider, Some(3), "way {how}");
+        page.act(Action::MarkRead(room_id(1), 900));
+        page.step(|model, _| model.visible(false));
+        page.step(|model, _| model.visible(true));
+        assert_eq!(page.state().view.unwrap().divider, None, "way {how}");
+    }
+    let mut page = Page::live();
+    page.posted(1, 4, other());
+    assert_eq!(page.state().view.unwrap().divider, None, "somebody looks");
+    page.act(Action::MarkRead(room_id(1), 4));
+    jumped(&mut page, 900);
+    assert_eq!(page.state().view.unwrap().divider, Some(4), "the machine slept, with the page shown");
+}
+
 #[test]
 fn the_room_not_visited_for_longest_is_followed_no_longer() {
     let mut page = Page::at("/");

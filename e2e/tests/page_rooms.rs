@@ -1,6 +1,6 @@
 //! What anyone expects of a chat at once, in a real Chromium: rooms, people, unread counts, one's own posts, one's own name.
 
-use e2e::browser::LOAD_DEADLINE;
+use e2e::browser::{LOAD_DEADLINE, Row};
 use e2e::page::{self, SOON, create_room, go_to, program, wait_path, wait_title, wait_unread};
 use e2e::server::ServerOptions;
 use e2e::{Client, Stage, wait};
@@ -138,6 +138,33 @@ async fn one_edits_and_deletes_ones_own_post_and_everybody_sees_it() {
         for tab in [&ada, &bo] {
             wait::see("the deletion", SOON, async || tab.bodies().await, shows("deleted")).await;
         }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_that_was_refused_can_be_had_back_in_the_composer() {
+    Stage::run("refused-edit", options(), async |stage| {
+        let person = stage.person().await;
+        let (editing, deleting) = (person.signed_in("Ada").await, person.tab().await);
+        editing.post("first").await;
+        let post = deleting.wait_sent("first", LOAD_DEADLINE).await;
+        editing.wait_sent("first", SOON).await;
+        editing.offline(true).await;
+        editing.wait_state("offline", SOON).await;
+        editing.press("ArrowUp").await;
+        editing.wait_for("edit-cancel", SOON).await;
+        editing.post(", and more").await;
+        deleting.hover("row").await;
+        deleting.click("row-delete").await;
+        deleting.click("row-delete-confirm").await;
+        let gone = |rows: &[Row]| rows.iter().any(|row| row.seq == post.seq && row.body != "first");
+        deleting.wait_rows("it is deleted", SOON, gone).await;
+        editing.offline(false).await;
+        editing.wait_for("change-edit", page::PATIENCE).await;
+        editing.click("change-edit").await;
+        wait::see("the text", SOON, async || editing.draft().await, |draft| draft == "first, and more").await;
+        wait::see("the device forgets it", SOON, async || editing.stored_items().await, Vec::is_empty).await;
     })
     .await;
 }

@@ -34,17 +34,15 @@ pub fn open_dialog(frame: &Frame, state: &State) -> Html {
             html! { <Modal title={frame.word(Word::Rename)}><Rename form={form.clone()} {name} /></Modal> }
         }
         Dialog::SignOut { unsent } => {
-            let (question, stay, go) = match *unsent {
-                0 => (None, Word::Cancel, Word::SignOut),
-                n => {
-                    (Some(frame.say(&Text::SignOutUnsent { n: n as u64 })), Word::StaySignedIn, Word::SignOutAndDiscard)
-                }
+            let (question, go) = match *unsent {
+                0 => (None, Word::SignOut),
+                n => (Some(frame.say(&Text::SignOutUnsent { n: n as u64 })), Word::SignOutAndDiscard),
             };
             html! {
                 <Modal title={frame.word(Word::SignOut)}>
                     { question.map(|question| html! { <p>{ question }</p> }).unwrap_or_default() }
                     <p class="muted">{ frame.word(Word::SignOutMeans) }</p>
-                    { answers(frame, stay, go, Action::SignOutForGood, "sign-out-confirm") }
+                    { answers(frame, Word::Cancel, go, Action::SignOutForGood, "sign-out-confirm") }
                 </Modal>
             }
         }

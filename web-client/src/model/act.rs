@@ -39,7 +39,7 @@ impl Model {
                 self.forget();
                 self.effects.extend([Effect::EndSession, Effect::DiscardKept]);
             }
-            Action::SignOut => self.dialog = Dialog::SignOut { unsent: self.unsent() },
+            Action::SignOut => self.dialog = Dialog::SignOut { unsent: self.to_discard() },
             Action::SignOutForGood => self.sign_out(),
             Action::OpenRoom(room) => self.show_room(room, false, ctx),
             Action::GoTo(path) => self.address_changed(&path, ctx),

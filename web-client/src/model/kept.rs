@@ -83,6 +83,11 @@ impl Model {
         texts.chain(self.begun_edits()).chain(self.own_drafts()).map(str::to_owned).collect()
     }
 
+    /// Counts what signing out discards: what is left behind, and changes without a text.
+    pub(super) fn to_discard(&self) -> usize {
+        self.left_behind().len() + self.items.values().filter(|item| text_of(&item.item.op).is_none()).count()
+    }
+
     /// Notes whether the device keeps what is unsent.
     pub fn storage(&mut self, ok: bool) {
         self.storage = if ok { StorageState::Ready } else { StorageState::Failed };

@@ -263,7 +263,7 @@ pub enum Dialog {
     Rename(Form),
     /// Really sign out?
     SignOut {
-        /// How many items would be lost.
+        /// How many items, edits that were begun and drafts would be lost.
         unsent: usize,
     },
     /// Really leave a room?

@@ -116,7 +116,6 @@ words! {
     SignOutMeans => "Your name stays with what you wrote: nobody can sign in with it again, not even you.",
         "你的名字将只属于你已发布的消息，任何人（包括你自己）都不能再用它登录。";
     SignOutAndDiscard => "Discard and sign out", "丢弃并退出";
-    StaySignedIn => "Stay until they are sent", "等待发送完成";
     Rename => "Change name", "修改名字";
     NewName => "New name", "新名字";
     Save => "Save", "保存";

@@ -237,6 +237,9 @@ fn pending(frame: &Frame, change: &PendingChange) -> Option<Html> {
                 <div key={id.to_string()} class="after bad" role="alert">
                     <span class="why">{ Icon::Warning.draw_small() }{ frame.say(&Text::ChangeRefused { reason }) }</span>
                     { word_button("link", None, frame.word(Word::Retry), frame.actions.on(Action::Retry(id))) }
+                    if let SendOp::Edit { .. } = &change.op {
+                        { word_button("link", Some("change-edit"), frame.word(Word::Edit), frame.actions.on(Action::DiscardAndEdit(id))) }
+                    }
                     { word_button("link", None, frame.word(Word::Dismiss), frame.actions.on(Action::Discard(id))) }
                 </div>
             }

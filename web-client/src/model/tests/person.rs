@@ -25,7 +25,7 @@ fn a_refused_name_stays_in_its_dialog_with_a_suggestion() {
 }
 
 #[test]
-fn signing_out_asks_first_and_says_what_is_unsent() {
+fn signing_out_asks_first_and_says_how_much_it_discards() {
     let mut page = Page::live();
     assert!(page.act(Action::SignOut).is_empty());
     assert_eq!(page.state().dialog, Dialog::SignOut { unsent: 0 });
@@ -35,6 +35,11 @@ fn signing_out_asks_first_and_says_what_is_unsent() {
     page.hear(SessionEvent::Queued(item(client_id, "one")));
     assert!(page.act(Action::SignOut).is_empty());
     assert_eq!(page.state().dialog, Dialog::SignOut { unsent: 1 });
+    page.hear(SessionEvent::Refused { client_id, error: WireError::new(ErrorCode::PostTooLong, "no") });
+    page.act(Action::SetDraft(room_id(1), "half a thought".into(), DRAWN));
+    page.act(Action::React(room_id(1), Seq(1).into(), "👍".into(), true));
+    page.act(Action::SignOut);
+    assert_eq!(page.state().dialog, Dialog::SignOut { unsent: 3 }, "what was refused and a draft go, too");
     assert!(page.act(Action::SignOutForGood).iter().any(|effect| matches!(effect, Effect::SignOut)));
 }
 

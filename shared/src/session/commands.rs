@@ -26,17 +26,21 @@ impl Session {
         match command {
             Command::Start => match self.link {
                 Link::Idle | Link::Stopped(_) if self.online => self.open(now),
-                Link::Idle | Link::Stopped(_) => self.link = Link::Offline,
-                Link::Offline | Link::Waiting { .. } | Link::Opening { .. } | Link::Greeting { .. } | Link::Up(_) => {}
+                Link::Idle | Link::Stopped(_) => self.link = Link::Offline { not_before: now },
+                Link::Offline { .. }
+                | Link::Waiting { .. }
+                | Link::Opening { .. }
+                | Link::Greeting { .. }
+                | Link::Up(_) => {}
             },
             Command::Stop => {
                 self.drop_socket(close::NORMAL, "bye");
-                self.lose(None);
+                self.lose(None, now);
                 self.backoff.reset();
                 self.link = Link::Idle;
             }
             Command::RetryNow => match self.link {
-                Link::Offline | Link::Waiting { .. } => {
+                Link::Offline { .. } | Link::Waiting { .. } => {
                     let earliest = self.attempt_at.plus(RETRY_NOW_SPACING_MS);
                     if now >= earliest {
                         self.open(now);
@@ -171,7 +175,7 @@ impl Session {
             Link::Up(_) if callers < PENDING_REQUESTS => None,
             Link::Up(_) => Some(WireError::new(ErrorCode::LimitReached, "Too many requests wait for their answer.")),
             Link::Idle
-            | Link::Offline
+            | Link::Offline { .. }
             | Link::Waiting { .. }
             | Link::Opening { .. }
             | Link::Greeting { .. }

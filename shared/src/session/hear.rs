@@ -228,7 +228,7 @@ impl Session {
     }
 
     pub(super) fn room_event(&mut self, event: RoomEvent, now: Timestamp) {
-        match self.resume.offer_room(&event) {
+        match self.resume.offer_room(&event, self.config.user) {
             Verdict::Deliver => {
                 if event.by.id == self.config.user
                     && let RoomChange::Posted(posted) = &event.change
@@ -254,7 +254,7 @@ impl Session {
             }
             return;
         }
-        match self.resume.opened(opened) {
+        match self.resume.opened(opened, self.config.user) {
             Heard::NotFollowed => {}
             Heard::Lost => self.tell_of_room(room, now),
             Heard::Goes(opened, missed) => {
@@ -312,7 +312,7 @@ impl Session {
         }
         if self.ever_live {
             let sent = self.sent_since_loss;
-            let received = self.resume.posts_since_loss().saturating_sub(sent);
+            let received = self.resume.received_since_loss();
             self.emit(SessionEvent::Recovered { received, sent });
         }
         self.ever_live = true;

@@ -30,10 +30,23 @@ pub const DRAIN_WAIT_CAP_MS: u64 = 60_000;
 #[derive(Clone, Debug)]
 pub(super) enum Link {
     Idle,
-    Offline,
-    Waiting { until: Timestamp, not_before: Timestamp },
-    Opening { attempt: AttemptId, deadline: Timestamp },
-    Greeting { attempt: AttemptId, deadline: Timestamp, hello: RequestId },
+    /// No attempt before this, also once the device is back: the server asked for it.
+    Offline {
+        not_before: Timestamp,
+    },
+    Waiting {
+        until: Timestamp,
+        not_before: Timestamp,
+    },
+    Opening {
+        attempt: AttemptId,
+        deadline: Timestamp,
+    },
+    Greeting {
+        attempt: AttemptId,
+        deadline: Timestamp,
+        hello: RequestId,
+    },
     Up(Box<Up>),
     Stopped(StopReason),
 }
@@ -57,6 +70,13 @@ pub(super) enum Sync {
     SaidLive,
     /// Both, and told.
     Live,
+}
+
+/// Whether a connection stood long enough to count as one that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasted {
+    Yes,
+    No,
 }
 
 /// Whether acknowledgements keep pace.
@@ -139,14 +159,10 @@ impl Session {
     }
 
     pub(super) fn after_loss(&mut self, after: AfterClose, code: u16, now: Timestamp) {
-        if let Link::Up(up) = &self.link
-            && now.since(up.since) >= STABLE_MS
-        {
-            // The connection lasted, so its loss counts as the first failure again.
-            self.backoff.reset();
+        if self.lose(blame(code), now) == Lasted::Yes {
+            // Its loss counts as the first failure again.
             self.backoff.attempted();
         }
-        self.lose(blame(code));
         let least = match after {
             AfterClose::Stop(reason) => {
                 self.link = Link::Stopped(reason);
@@ -155,24 +171,36 @@ impl Session {
             AfterClose::Reconnect => 0,
             AfterClose::ReconnectSlowly => close::SLOW_RECONNECT_MS + self.jitter.between(0, close::SLOW_RECONNECT_MS),
         };
+        let asked = self.asked_wait();
+        let not_before = now.plus(asked.unwrap_or(0).max(least));
         if !self.online {
-            self.link = Link::Offline;
+            self.link = Link::Offline { not_before };
             return;
         }
-        let asked = self.farewell.restart_ms.map(|ms| ms.min(DRAIN_WAIT_CAP_MS));
         let wait = asked.unwrap_or_else(|| self.backoff.draw(&mut self.jitter)).max(least);
-        let not_before = now.plus(asked.unwrap_or(0).max(least));
         self.link = Link::Waiting { until: now.plus(wait), not_before };
         self.note(Happened::Waiting { ms: wait }, now);
     }
 
-    /// Forgets everything that was tied to the connection.
-    pub(super) fn lose(&mut self, blamed: Option<WireError>) {
+    /// Returns how long a server that is going asked to be left alone, in milliseconds.
+    fn asked_wait(&self) -> Option<u64> {
+        self.farewell.restart_ms.map(|ms| ms.min(DRAIN_WAIT_CAP_MS))
+    }
+
+    /// Forgets everything that was tied to the connection, and the failures before it if it has lasted.
+    pub(super) fn lose(&mut self, blamed: Option<WireError>, now: Timestamp) -> Lasted {
+        let lasted = match &self.link {
+            Link::Up(up) if now.since(up.since) >= STABLE_MS => Lasted::Yes,
+            _ => Lasted::No,
+        };
+        if lasted == Lasted::Yes {
+            self.backoff.reset();
+        }
         let first = match &self.link {
             Link::Up(up) if up.sync == Sync::Live => FirstLoss::Yes,
             Link::Up(_)
             | Link::Idle
-            | Link::Offline
+            | Link::Offline { .. }
             | Link::Waiting { .. }
             | Link::Opening { .. }
             | Link::Greeting { .. }
@@ -198,6 +226,7 @@ impl Session {
                 self.emit(SessionEvent::Answer { tag, result: Err(not_connected()) });
             }
         }
+        lasted
     }
 
     pub(super) fn handle_deadline(&mut self, now: Timestamp) {
@@ -226,7 +255,7 @@ impl Session {
                 self.check_pace(now);
             }
             Link::Idle
-            | Link::Offline
+            | Link::Offline { .. }
             | Link::Waiting { .. }
             | Link::Opening { .. }
             | Link::Greeting { .. }
@@ -257,17 +286,22 @@ impl Session {
         self.note(Happened::Online(online), now);
         match (&self.link, online) {
             (Link::Idle | Link::Stopped(_), _) => {}
-            (Link::Offline, true) => {
-                let wait = self.jitter.between(0, AT_ONCE_JITTER_MS);
-                self.link = Link::Waiting { until: now.plus(wait), not_before: now };
+            (Link::Offline { not_before }, true) => {
+                let not_before = *not_before;
+                let soon = now.plus(self.jitter.between(0, AT_ONCE_JITTER_MS));
+                self.link = Link::Waiting { until: soon.max(not_before), not_before };
             }
             (Link::Waiting { .. } | Link::Opening { .. } | Link::Greeting { .. }, true) => self.hurry(now),
             (Link::Up(_), true) => self.probe(now),
-            (Link::Offline, false) => {}
+            (Link::Offline { .. }, false) => {}
             (Link::Waiting { .. } | Link::Opening { .. } | Link::Greeting { .. } | Link::Up(_), false) => {
                 self.drop_socket(close::NORMAL, "offline");
-                self.lose(None);
-                self.link = Link::Offline;
+                let not_before = match &self.link {
+                    Link::Waiting { not_before, .. } => *not_before,
+                    _ => now.plus(self.asked_wait().unwrap_or(0)),
+                };
+                self.lose(None, now);
+                self.link = Link::Offline { not_before };
             }
         }
     }
@@ -301,7 +335,7 @@ impl Session {
                 self.handle_deadline(now);
                 self.hurry(now);
             }
-            Link::Idle | Link::Offline | Link::Stopped(_) => {}
+            Link::Idle | Link::Offline { .. } | Link::Stopped(_) => {}
         }
     }
 

@@ -188,7 +188,7 @@ impl Session {
     #[must_use]
     pub fn next_deadline(&self) -> Option<(Timestamp, Deadline)> {
         match &self.link {
-            Link::Idle | Link::Offline | Link::Stopped(_) => None,
+            Link::Idle | Link::Offline { .. } | Link::Stopped(_) => None,
             Link::Waiting { until, .. } => Some((*until, Deadline::Reconnect)),
             Link::Opening { deadline, .. } => Some((*deadline, Deadline::Connect)),
             Link::Greeting { deadline, .. } => Some((*deadline, Deadline::Welcome)),
@@ -211,7 +211,7 @@ impl Session {
         let (attempts, restarting) = (self.backoff.attempts(), self.restarting);
         match &self.link {
             Link::Idle => ConnectionState::Idle,
-            Link::Offline => ConnectionState::Offline,
+            Link::Offline { .. } => ConnectionState::Offline,
             Link::Stopped(reason) => ConnectionState::Stopped(*reason),
             Link::Waiting { until, .. } => ConnectionState::Waiting { until: *until, attempts, restarting },
             Link::Greeting { .. } if is_planted(Bug::LiveOnOpen) => ConnectionState::Live,
@@ -387,7 +387,7 @@ impl Session {
         match &self.link {
             Link::Opening { attempt, .. } | Link::Greeting { attempt, .. } => Some(*attempt),
             Link::Up(up) => Some(up.attempt),
-            Link::Idle | Link::Offline | Link::Waiting { .. } | Link::Stopped(_) => None,
+            Link::Idle | Link::Offline { .. } | Link::Waiting { .. } | Link::Stopped(_) => None,
         }
     }
 

@@ -9,10 +9,10 @@ use crate::planted::{Bug, is_planted};
 use crate::sorted::{SortedMap, SortedSet};
 
 use crate::cursor::{Cursor, Offer, Position};
-use crate::ids::{Lsn, RoomId, Seq};
+use crate::ids::{Lsn, RoomId, Seq, UserId};
 use crate::limits::OPEN_ROOMS;
 use crate::message::{Hello, OpenRoom, Welcome};
-use crate::model::{OpenOutcome, Opened, ResetReason, RoomEvent, UserEvent};
+use crate::model::{OpenOutcome, Opened, ResetReason, RoomChange, RoomEvent, UserEvent};
 use crate::time::Timestamp;
 
 use super::outbox::{RESEND_CAP_MS, RESEND_MS};
@@ -29,6 +29,8 @@ struct Followed {
     posts: u64,
     /// The same at the time of the last loss.
     posts_at_loss: u64,
+    /// How many of those since are the person's own.
+    own_since_loss: u64,
     phase: Phase,
     /// When the person opened it, as a count.
     opened: u64,
@@ -107,8 +109,10 @@ impl Resume {
         }
         let phase = if cursor.is_some() { Phase::Resuming } else { Phase::Asked };
         let cursor = cursor.map(Cursor::at);
-        self.rooms
-            .insert(room, Followed { cursor, replay, posts: 0, posts_at_loss: 0, phase, opened, has_lost: false });
+        self.rooms.insert(
+            room,
+            Followed { cursor, replay, posts: 0, posts_at_loss: 0, own_since_loss: 0, phase, opened, has_lost: false },
+        );
         evicted
     }
 
@@ -193,7 +197,7 @@ impl Resume {
 
     /// Takes over how a room goes on. A log that ends before what it acknowledged on an earlier connection has lost it,
     /// even if it holds the cursor: the room is then reset, as it is for a cursor that is ahead.
-    pub(super) fn opened(&mut self, mut opened: Opened) -> Heard {
+    pub(super) fn opened(&mut self, mut opened: Opened, me: UserId) -> Heard {
         let room = opened.room;
         let Some(followed) = self.rooms.get_mut(&room) else { return Heard::NotFollowed };
         let has_lost = |head: Seq| self.owed.get(&room).is_some_and(|owed| *owed > head);
@@ -222,9 +226,14 @@ impl Resume {
         };
         if is_reset {
             followed.posts_at_loss = followed.posts_at_loss.min(snapshot.total);
+            (followed.posts, followed.own_since_loss) = (followed.posts_at_loss, 0);
         }
         if followed.cursor.is_none() {
             followed.posts_at_loss = snapshot.total;
+        } else {
+            // Of what a hole leaves out nobody says whose it is.
+            let own = snapshot.posts.iter().filter(|post| post.by == me && post.ordinal > followed.posts);
+            followed.own_since_loss += own.count() as u64;
         }
         followed.cursor = Some(Cursor::at(snapshot.as_of));
         followed.has_lost = false;
@@ -234,7 +243,7 @@ impl Resume {
     }
 
     /// Judges a room's event and moves the cursor if it is to be delivered.
-    pub(super) fn offer_room(&mut self, event: &RoomEvent) -> Verdict {
+    pub(super) fn offer_room(&mut self, event: &RoomEvent, me: UserId) -> Verdict {
         let Some(followed) = self.rooms.get_mut(&event.room) else { return Verdict::Drop };
         let (Some(cursor), Phase::Following { .. }) = (&mut followed.cursor, followed.phase) else {
             return Verdict::Drop;
@@ -243,6 +252,9 @@ impl Resume {
             Offer::Deliver => {
                 cursor.advance(event.seq, event.check);
                 followed.posts = event.posts;
+                if event.by.id == me && matches!(event.change, RoomChange::Posted(_)) {
+                    followed.own_since_loss += 1;
+                }
                 if self.acknowledged.get(&event.room).is_some_and(|seq| *seq <= event.seq) {
                     self.acknowledged.remove(&event.room);
                 }
@@ -301,16 +313,18 @@ impl Resume {
         for followed in self.rooms.values_mut() {
             followed.phase = if followed.cursor.is_some() { Phase::Resuming } else { Phase::Asked };
             match first {
-                FirstLoss::Yes => followed.posts_at_loss = followed.posts,
+                FirstLoss::Yes => (followed.posts_at_loss, followed.own_since_loss) = (followed.posts, 0),
                 FirstLoss::Again => {}
             }
         }
     }
 
-    /// Counts the posts that came since the last loss, one's own included.
-    pub(super) fn posts_since_loss(&self) -> u64 {
-        let since = self.rooms.values().map(|followed| followed.posts.saturating_sub(followed.posts_at_loss));
-        since.fold(0, u64::saturating_add)
+    /// Counts the posts of others that came since the last loss.
+    pub(super) fn received_since_loss(&self) -> u64 {
+        let others = |followed: &Followed| {
+            followed.posts.saturating_sub(followed.posts_at_loss).saturating_sub(followed.own_since_loss)
+        };
+        self.rooms.values().map(others).fold(0, u64::saturating_add)
     }
 
     /// Returns where a followed room stands.

@@ -440,3 +440,51 @@ fn scenario_12_only_a_connection_that_lasted_clears_the_backoff() {
     let ConnectionState::Waiting { until, .. } = world.session.state() else { panic!() };
     assert!(until.since(world.now) <= BACKOFF_BASE_MS, "a lasting one must");
 }
+
+#[test]
+fn scenario_12_a_device_that_was_offline_does_not_keep_the_wait_of_its_whole_life() {
+    let mut world = World::live(7);
+    for _ in 0..6 {
+        world.run(STABLE_MS, |_| false);
+        world.input(Input::Online(false));
+        world.run(3_600_000, |_| false);
+        world.input(Input::Online(true));
+        world.run(AT_ONCE_JITTER_MS, |world| world.session.state() == ConnectionState::Live);
+    }
+    world.run(STABLE_MS, |_| false);
+    world.input(Input::Online(false));
+    world.link = Link::Refuses;
+    let before = world.attempts.len();
+    world.input(Input::Online(true));
+    world.run(AT_ONCE_JITTER_MS, |world| world.attempts.len() > before);
+    let ConnectionState::Waiting { until, .. } = world.session.state() else { panic!("{:?}", world.session.state()) };
+    let wait = until.since(world.now);
+    assert!((BACKOFF_BASE_MS / 2..=BACKOFF_BASE_MS).contains(&wait), "the first failure is waited out for {wait} ms");
+}
+
+#[test]
+fn scenario_12_being_offline_for_a_moment_does_not_shorten_the_wait_a_server_asked_for() {
+    // Offline before it closed, after it closed, and where it asked to be left alone by the code alone.
+    for (seed, goes, code, asked) in
+        [(1, 0, close::RESTART, 7_000), (2, 1, close::RESTART, 7_000), (3, 1, close::FLOOD, close::SLOW_RECONNECT_MS)]
+    {
+        let mut world = World::live(seed);
+        let began = world.now;
+        if code == close::RESTART {
+            let attempt = world.open.unwrap();
+            world.say(attempt, Message::event(Event::Draining(Draining { reconnect_after_ms: asked })));
+            world.drain();
+        }
+        if goes == 1 {
+            world.close(code);
+        }
+        world.input(Input::Online(false));
+        world.input(Input::Online(true));
+        world.input(Input::Visible(false));
+        world.input(Input::Visible(true));
+        world.run(asked - 1, |world| world.attempts.len() > 1);
+        assert_eq!(world.attempts.len(), 1, "{code}: back after {} ms", world.now.since(began));
+        world.run(2 * asked + 1, |world| world.attempts.len() > 1);
+        assert_eq!(world.attempts.len(), 2, "{code}");
+    }
+}

@@ -10,10 +10,10 @@ use shared::error::{ErrorCode, WireError};
 use shared::ids::{Lsn, RoomId, Seq};
 use shared::limits::{OPEN_ROOMS, PENDING_REQUESTS};
 use shared::message::{
-    Ack, BeatAnswer, Body, Command as WireCommand, Event, Live, Message, ReadMark, Reply, TYPING_EVERY_MS, Welcome,
+    BeatAnswer, Body, Command as WireCommand, Event, Live, Message, ReadMark, Reply, TYPING_EVERY_MS, Welcome,
 };
-use shared::model::{Empty, Named, OpenOutcome, Opened, PostRef, ResetReason, RoomSummary, UserChange, UserEvent};
-use shared::session::{Command, ConnectionState, Deadline, Input, Persist, RequestTag, SendOp, SessionEvent};
+use shared::model::{Empty, Named, OpenOutcome, Opened, ResetReason, RoomSummary, UserChange, UserEvent};
+use shared::session::{Command, ConnectionState, Deadline, Input, Persist, RequestTag, SessionEvent};
 use shared::time::Timestamp;
 
 fn commands(messages: &[Message]) -> Vec<WireCommand> {
@@ -41,15 +41,7 @@ fn answers(device: &mut Device) -> Vec<(u64, Result<(), ErrorCode>)> {
 /// The connection is lost, and the next one opens and is welcomed. Returns the hello and what was written after it.
 fn return_to(device: &mut Device, welcome: &Welcome) -> (Message, Vec<Message>) {
     device.lose(close::ABNORMAL);
-    return_with(device, welcome)
-}
-
-/// The next connection of a device that has lost one opens and is welcomed.
-fn return_with(device: &mut Device, welcome: &Welcome) -> (Message, Vec<Message>) {
-    while !matches!(device.session.state(), ConnectionState::Trying { .. } | ConnectionState::Connecting) {
-        device.wait();
-    }
-    device.greet(welcome)
+    device.come_back(welcome)
 }
 
 #[test]
@@ -472,50 +464,6 @@ fn coming_back_tells_how_much_was_received_and_sent_and_what_came_twice() {
     assert!(told.contains(&SessionEvent::Recovered { received: 0, sent: 0 }), "{told:#?}");
     let noted = notes(told);
     assert!(noted.contains("Live") && !noted.contains("Resumed") && !noted.contains("Deduplicated"), "{noted}");
-}
-
-#[test]
-fn what_is_sent_and_is_no_post_takes_nothing_from_what_was_received() {
-    let mut model = Room::default();
-    model.post(user(2), client_id(90), "before");
-    let mut device = Device::live(&model);
-    device.lose(close::ABNORMAL);
-    for number in [1, 2] {
-        let post = PostRef { seq: Seq(1), client_id: None };
-        let op = SendOp::React { post, emoji: "👍".to_owned(), on: number == 1 };
-        device.wish(Command::Send { client_id: client_id(number), room: room(), op, at: Timestamp(0) });
-    }
-    let (_, sent) = return_with(&mut device, &welcome());
-    assert_eq!(sent.len(), 2);
-    for number in [91, 92, 93] {
-        model.post(user(2), client_id(number), "meanwhile");
-    }
-    device.open_room(OpenOutcome::Recovered { head: Seq(4), missed: 3 });
-    for (number, message) in [1, 2].into_iter().zip(&sent) {
-        let ack = Ack { client_id: client_id(number), room: room(), seq: Seq(1), ts: Timestamp(1), duplicate: false };
-        device.hear(&Message::reply(message.id, Reply::Ack(ack)));
-    }
-    for seq in 2..=4 {
-        device.hear(&Message::event(Event::Room(model.event(Seq(seq)).clone())));
-    }
-    device.hear(&Message::event(Event::Live(Live {})));
-    let told = device.take_told();
-    assert!(told.contains(&SessionEvent::Recovered { received: 3, sent: 2 }), "{told:#?}");
-}
-
-#[test]
-fn ones_own_posts_in_a_jump_are_not_counted_as_received() {
-    let mut model = Room::default();
-    let mut device = Device::live(&model);
-    device.lose(close::ABNORMAL);
-    return_with(&mut device, &welcome());
-    for number in 1..=5 {
-        model.post(user(if number > 3 { 1 } else { 2 }), client_id(number), "meanwhile");
-    }
-    device.open_room(OpenOutcome::Jumped { snapshot: model.snapshot(10), hole: 0 });
-    device.hear(&Message::event(Event::Live(Live {})));
-    let told = device.take_told();
-    assert!(told.contains(&SessionEvent::Recovered { received: 3, sent: 0 }), "{told:#?}");
 }
 
 #[test]

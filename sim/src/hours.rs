@@ -101,6 +101,8 @@ pub struct Hour {
     pub world_bytes: usize,
     /// Devices that are there.
     pub devices: usize,
+    /// Sockets opened since the day began.
+    pub came: u64,
     /// Connections that get turns.
     pub connections: usize,
     /// Sockets the server counts.

@@ -339,6 +339,7 @@ fn report(days: u64, counts: &Counts, took: Duration) {
         ("(jumps told)", counts.jumps),
         ("(resets told)", counts.resets),
         ("(records a crash found unsynced)", counts.unsynced),
+        ("(longest way to rest, in ms)", counts.longest_rest_ms),
     ]);
     for (name, count) in kinds {
         println!("  {name:<34} {count:>12}");

@@ -29,6 +29,8 @@ pub enum Act {
     Rename { device: usize },
     /// Somebody types, and marks what they see as read.
     Type { device: usize },
+    /// Somebody looks at older posts, at a place chosen by number.
+    LookBack { device: usize, pick: u64 },
     /// Others, who are not watched, write very much at once: enough that who missed it has to jump.
     Crowd { posts: u64 },
     /// Somebody asks to connect now.
@@ -126,6 +128,7 @@ const KIND_NAMES: [&str; KINDS] = [
     "lost hints",
     "older backup restored",
     "crowd writes",
+    "look at older posts",
 ];
 
 /// Which way of a link.
@@ -140,7 +143,7 @@ pub enum Side {
 }
 
 /// How many kinds of acts there are.
-pub const KINDS: usize = 36;
+pub const KINDS: usize = 37;
 
 impl Act {
     /// Returns the number of what kind of act it is; see [`kind_name`].
@@ -183,6 +186,7 @@ impl Act {
             Self::LoseHints { .. } => 33,
             Self::Restore { .. } => 34,
             Self::Crowd { .. } => 35,
+            Self::LookBack { .. } => 36,
         }
     }
 
@@ -200,6 +204,7 @@ impl Act {
             | Self::Move { device }
             | Self::Rename { device }
             | Self::Type { device }
+            | Self::LookBack { device, .. }
             | Self::Retry { device }
             | Self::Cut { device }
             | Self::Stall { device, .. }
@@ -233,7 +238,7 @@ impl Act {
     fn draw(chance: &mut Chance) -> Self {
         let device = chance.below(DEVICES as u64) as usize;
         let side = *chance.pick(&[Side::Up, Side::Down, Side::Both]);
-        match chance.below(61) {
+        match chance.below(63) {
             0..=13 => Self::Post { device },
             14 => Self::Burst { device, posts: chance.between(2, 60) },
             15 | 16 => Self::PostAside { device },
@@ -268,7 +273,8 @@ impl Act {
             55 | 56 => Self::FullDisk { ms: chance.between(100, 20_000) },
             57 => Self::FailedSync { ms: chance.between(100, 20_000) },
             58 => Self::Crowd { posts: chance.between(50, 400) },
-            59 => Self::LoseHints { ms: chance.between(1_000, 30_000) },
+            59 | 60 => Self::LookBack { device, pick: chance.any() },
+            61 => Self::LoseHints { ms: chance.between(1_000, 30_000) },
             _ => Self::Restore { records: chance.between(1, 30), ms: chance.between(100, 10_000) },
         }
     }

@@ -53,5 +53,6 @@ impl Counts {
         self.jumps += other.jumps;
         self.resets += other.resets;
         self.unsynced += other.unsynced;
+        self.longest_rest_ms = self.longest_rest_ms.max(other.longest_rest_ms);
     }
 }

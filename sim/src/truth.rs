@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use server::log::{Entry, Op, Published, Record, Replica, Secret, TextHash};
 use shared::ids::{ClientId, Epoch, Lsn, RoomId, Seq, UserId};
-use shared::model::{RoomChange, RoomEvent};
+use shared::model::{Post, Reaction, RoomChange, RoomEvent};
 
 /// The same in every world, so that a day is told by its seed alone; a backup holds it as well.
 pub(crate) const TEXTS: TextHash = TextHash::keyed(Secret([8; 32]), Lsn(0));
@@ -19,8 +19,12 @@ pub(crate) struct History {
     rooms: BTreeMap<RoomId, Vec<Arc<RoomEvent>>>,
     /// Where the event of each send is, by who sent it and its key. A reaction that changed nothing has none.
     sends: BTreeMap<(UserId, ClientId), (RoomId, Seq)>,
-    /// Where posts were deleted.
-    deletions: BTreeMap<(RoomId, Seq), Seq>,
+    /// What changed a post after it came, in order.
+    changes: BTreeMap<(RoomId, Seq), Vec<Seq>>,
+    /// Who became a member where, or was one no longer, in order.
+    stays: BTreeMap<(RoomId, UserId), Vec<(Seq, bool)>>,
+    /// Joins, leaves and renames by their keys, and whether it was so once they were applied.
+    done: BTreeMap<(UserId, ClientId), bool>,
     /// The heads that it began with: those of the backup that was restored.
     inherited: BTreeMap<RoomId, Seq>,
 }
@@ -40,9 +44,69 @@ impl History {
         self.sends.get(&(by, key)).copied()
     }
 
+    fn changes(&self, room: RoomId, post: Seq) -> impl Iterator<Item = &RoomEvent> {
+        let changes = self.changes.get(&(room, post)).into_iter().flatten();
+        changes.filter_map(move |seq| self.event(room, *seq)).map(|event| &**event)
+    }
+
     /// Returns where a post was deleted, if it was.
     pub(crate) fn deleted_at(&self, room: RoomId, post: Seq) -> Option<Seq> {
-        self.deletions.get(&(room, post)).copied()
+        self.changes(room, post).find(|event| matches!(event.change, RoomChange::Deleted(_))).map(|event| event.seq)
+    }
+
+    /// Returns a post as it stood at a moment of its room.
+    pub(crate) fn post_at(&self, room: RoomId, seq: Seq, as_of: Seq) -> Option<Post> {
+        let event = self.event(room, seq).filter(|_| seq <= as_of)?;
+        let RoomChange::Posted(posted) = &event.change else { return None };
+        let mut post = Post {
+            seq,
+            rev: seq,
+            ordinal: event.posts,
+            by: event.by.id,
+            client_id: posted.client_id,
+            ts: event.ts,
+            body: posted.body.clone(),
+            edited: None,
+            reactions: Vec::new(),
+        };
+        for event in self.changes(room, seq).take_while(|event| event.seq <= as_of) {
+            post.rev = event.seq;
+            match &event.change {
+                RoomChange::Edited(edited) => (post.body, post.edited) = (edited.body.clone(), Some(event.ts)),
+                RoomChange::Deleted(_) => (post.body, post.edited, post.reactions) = (None, None, Vec::new()),
+                RoomChange::Reacted(reacted) => react(&mut post.reactions, &reacted.emoji, event.by.id, reacted.on),
+                _ => {}
+            }
+        }
+        Some(post)
+    }
+
+    /// Tells whether somebody was a member of a room at a moment of it.
+    pub(crate) fn is_member_at(&self, room: RoomId, user: UserId, seq: Seq) -> bool {
+        let stays = self.stays.get(&(room, user)).into_iter().flatten();
+        stays.take_while(|(at, _)| *at <= seq).last().is_some_and(|(_, is_member)| *is_member)
+    }
+
+    /// Tells whether there was a moment since then at which somebody was no member of a room.
+    pub(crate) fn was_out_since(&self, room: RoomId, user: UserId, seq: Seq) -> bool {
+        !self.is_member_at(room, user, seq) || self.has_left_after(room, user, seq)
+    }
+
+    /// Returns the head of a room that it began with.
+    pub(crate) fn inherited(&self, room: RoomId) -> Seq {
+        self.inherited.get(&room).copied().unwrap_or_default()
+    }
+
+    /// Tells whether a join, a leave or a rename was applied, and it was so then.
+    pub(crate) fn is_done(&self, by: UserId, key: ClientId) -> bool {
+        self.done.get(&(by, key)).copied().unwrap_or(false)
+    }
+
+    /// Counts the posts between two moments of a room, and those among them that are somebody's own.
+    pub(crate) fn posts_between(&self, room: RoomId, after: Seq, to: Seq, me: UserId) -> (u64, u64) {
+        let events = self.rooms.get(&room).into_iter().flatten().skip(after.0 as usize);
+        let posts = events.take_while(|event| event.seq <= to).filter(|event| is_post(event));
+        posts.fold((0, 0), |(all, own), event| (all + 1, own + u64::from(event.by.id == me)))
     }
 
     /// Returns how many posts it holds.
@@ -62,20 +126,14 @@ impl History {
 
     /// Returns where a user's last membership of a room ended, if they are no member now.
     pub(crate) fn left_at(&self, room: RoomId, user: UserId) -> Option<Seq> {
-        let events = self.rooms.get(&room).into_iter().flatten().rev();
-        let mut last = events.filter_map(|event| match &event.change {
-            RoomChange::Joined(_) | RoomChange::Created(_) if event.by.id == user => Some(None),
-            RoomChange::Left(_) if event.by.id == user => Some(Some(event.seq)),
-            RoomChange::Kicked(kicked) if kicked.user.id == user => Some(Some(event.seq)),
-            _ => None,
-        });
-        last.next().flatten()
+        let (seq, is_member) = self.stays.get(&(room, user))?.last()?;
+        (!is_member).then_some(*seq)
     }
 
     /// Tells whether somebody's membership ended after a seq.
     pub(crate) fn has_left_after(&self, room: RoomId, user: UserId, seq: Seq) -> bool {
-        let events = self.rooms.get(&room).into_iter().flatten().skip(seq.0 as usize);
-        events.into_iter().any(|event| matches!(event.change, RoomChange::Left(_)) && event.by.id == user)
+        let stays = self.stays.get(&(room, user)).into_iter().flatten();
+        stays.into_iter().any(|(at, is_member)| !is_member && *at > seq)
     }
 
     /// Takes what one entry of a record came to.
@@ -92,13 +150,65 @@ impl History {
                     return Err(format!("a send was stored twice, at {before:?} and at {place:?}"));
                 }
             }
-            if let RoomChange::Deleted(deleted) = &event.change {
-                self.deletions.insert((event.room, deleted.post), event.seq);
+            match &event.change {
+                RoomChange::Joined(_) | RoomChange::Created(_) => {
+                    self.stays.entry((event.room, event.by.id)).or_default().push((event.seq, true));
+                }
+                RoomChange::Left(_) => {
+                    self.stays.entry((event.room, event.by.id)).or_default().push((event.seq, false));
+                }
+                RoomChange::Kicked(kicked) => {
+                    self.stays.entry((event.room, kicked.user.id)).or_default().push((event.seq, false));
+                }
+                change => {
+                    if let Some(post) = changed_post(change) {
+                        self.changes.entry((event.room, post)).or_default().push(event.seq);
+                    }
+                }
             }
             events.push(Arc::new(event.clone()));
         }
         Ok(())
     }
+}
+
+/// Returns which post a change alters.
+pub(crate) fn changed_post(change: &RoomChange) -> Option<Seq> {
+    match change {
+        RoomChange::Edited(edited) => Some(edited.post),
+        RoomChange::Deleted(deleted) => Some(deleted.post),
+        RoomChange::Reacted(reacted) => Some(reacted.post),
+        _ => None,
+    }
+}
+
+const fn is_post(event: &RoomEvent) -> bool {
+    matches!(event.change, RoomChange::Posted(_))
+}
+
+/// Adds a reaction, or takes it back.
+fn react(reactions: &mut Vec<Reaction>, emoji: &str, by: UserId, on: bool) {
+    match reactions.iter_mut().find(|reaction| reaction.emoji == emoji) {
+        Some(reaction) if on => reaction.by.push(by),
+        Some(reaction) => reaction.by.retain(|other| *other != by),
+        None if on => reactions.push(Reaction { emoji: emoji.to_owned(), by: vec![by] }),
+        None => {}
+    }
+    reactions.retain(|reaction| !reaction.by.is_empty());
+}
+
+/// Tells of a join, a leave or a rename whether it is so.
+fn is_so(replica: &Replica, entry: &Entry) -> Result<Option<bool>, String> {
+    let reads = replica.reads();
+    let is_so = match &entry.op {
+        Op::Join { room } => reads.member(*room, entry.by).map(|member| Some(member.is_some())),
+        Op::Leave { room } => reads.member(*room, entry.by).map(|member| Some(member.is_none())),
+        Op::UserSet { user, name, .. } => {
+            reads.user(*user).map(|person| Some(person.is_some_and(|person| person.name == *name)))
+        }
+        _ => Ok(None),
+    };
+    is_so.map_err(|error| format!("the replica cannot be read: {error}"))
 }
 
 /// The replica and all histories so far.
@@ -127,8 +237,12 @@ impl Truth {
                 let alone = Record { v: record.v, entries: vec![entry.clone()] };
                 let published = self.replica.take(&alone);
                 let published = published.map_err(|error| format!("a record does not apply: {error}"))?;
-                if let (Some(published), Some(history)) = (published, self.histories.last_mut()) {
+                let Some(history) = self.histories.last_mut() else { continue };
+                if let Some(published) = published {
                     history.take(entry, &published)?;
+                }
+                if let Some(is_so) = is_so(&self.replica, entry)? {
+                    history.done.insert((entry.by, entry.key), is_so);
                 }
             }
         }

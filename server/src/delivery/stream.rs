@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use shared::ids::{ConnectionId, Seq, StreamId, UserId};
+use shared::ids::{ConnectionId, RoomId, Seq, StreamId, UserId};
 use shared::model::Head;
 use shared::sorted::SortedMap;
 
@@ -82,6 +82,8 @@ struct RoomSide {
     /// The newest event that came this way, and how many posts there were as of it.
     newest: (Seq, u64),
     watchers: HashMap<ConnectionId, Arc<Peer>>,
+    /// The newest event that watchers were told of.
+    told: Seq,
     /// Connections whose following ended with a membership and which have not heard of it: when a membership of that user
     /// ended last.
     ended: SortedMap<ConnectionId, (UserId, Seq)>,
@@ -91,6 +93,16 @@ struct RoomSide {
     kept: Option<Seq>,
     /// Somebody is walking, and will go on until there are no news.
     is_walked: bool,
+}
+
+impl RoomSide {
+    fn tell_watchers(&mut self, room: RoomId) {
+        // Not the head as somebody may have read it: how many posts there are as of that is not known here yet.
+        let (seq, posts) = self.newest;
+        self.told = seq;
+        let head = Head { room, seq, posts };
+        self.watchers.values().for_each(|watcher| watcher.mailbox.head(head.clone()));
+    }
 }
 
 impl Stream {
@@ -186,10 +198,7 @@ impl Stream {
             return None;
         };
         let room = inner.room();
-        // Not the head as somebody may have read it: how many posts there are as of that is not known here yet.
-        let (seq, posts) = room.newest;
-        let head = Head { room: id, seq, posts };
-        room.watchers.values().for_each(|watcher| watcher.mailbox.head(head.clone()));
+        room.tell_watchers(id);
         let begins = !std::mem::replace(&mut room.is_walked, true);
         begins.then(|| inner.followers.len())
     }
@@ -210,9 +219,14 @@ impl Stream {
         Some(Walk::new(base, last, frames, inner.followers.groups()))
     }
 
-    /// Wakes everybody whose cursor is behind the head.
+    /// Wakes everybody whose cursor is behind the head, and tells watchers of what came this way and they were not told of.
     pub(super) fn wake_late(&self) {
-        let inner = self.lock();
+        let mut inner = self.lock();
+        if let (StreamId::Room(id), Some(room)) = (self.id, &mut inner.room)
+            && room.told < room.newest.0
+        {
+            room.tell_watchers(id);
+        }
         let head = self.head();
         let late = inner.followers.iter().filter(|follower| follower.is_behind(head));
         late.for_each(|follower| follower.peer.mailbox.wake());

@@ -303,6 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn a_watcher_is_told_by_the_sweep_of_what_a_lost_hint_kept_from_them() {
+        let stream = stream();
+        let watcher = Reader::new(&stream, 1, 0, 0).follower.peer.clone();
+        stream.watch_only(Arc::clone(&watcher));
+        let told = || watcher.mailbox.take(true).0.map(|letters| letters.heads.into_iter().next().unwrap().1);
+        append(&stream, 4, "four.");
+        stream.wake_late();
+        let head = told().expect("nobody walked it around");
+        assert_eq!((head.seq, head.posts), (Seq(4), 4));
+        stream.wake_late();
+        assert!(told().is_none(), "told once");
+    }
+
+    #[test]
     fn whoever_left_is_handed_nothing_by_a_walk_that_had_begun() {
         let stream = stream();
         let (stays, leaves, gone) =

@@ -27,10 +27,8 @@ struct Followed {
     replay: bool,
     /// How many posts the room had when last heard of.
     posts: u64,
-    /// The same at the time of the last loss.
-    posts_at_loss: u64,
-    /// How many of those since are the person's own.
-    own_since_loss: u64,
+    /// How many posts of others came since the last loss.
+    received: u64,
     phase: Phase,
     /// When the person opened it, as a count.
     opened: u64,
@@ -81,7 +79,7 @@ pub(super) struct Resume {
     opened: u64,
     /// The newest seq that was acknowledged on this connection, where the events have not come that far.
     acknowledged: SortedMap<RoomId, Seq>,
-    /// The same of earlier connections: a log that ends before it is not the one it was.
+    /// The same of earlier connections, until the events have come that far: a log that ends before it is not the one it was.
     owed: SortedMap<RoomId, Seq>,
     /// Rooms of which the server has yet to be told on this connection: to be asked for where they are followed, else left.
     /// At most those that were opened on it.
@@ -109,10 +107,7 @@ impl Resume {
         }
         let phase = if cursor.is_some() { Phase::Resuming } else { Phase::Asked };
         let cursor = cursor.map(Cursor::at);
-        self.rooms.insert(
-            room,
-            Followed { cursor, replay, posts: 0, posts_at_loss: 0, own_since_loss: 0, phase, opened, has_lost: false },
-        );
+        self.rooms.insert(room, Followed { cursor, replay, posts: 0, received: 0, phase, opened, has_lost: false });
         evicted
     }
 
@@ -213,28 +208,33 @@ impl Resume {
             }
             as_it_is => as_it_is,
         };
-        self.owed.remove(&room);
+        let hole = if let OpenOutcome::Jumped { hole, .. } = &opened.outcome { *hole } else { 0 };
         let (snapshot, is_reset) = match &opened.outcome {
             OpenOutcome::Recovered { head, missed } => {
                 followed.phase = Phase::Following { target: *head };
                 let missed = *missed;
                 return Heard::Goes(opened, missed);
             }
-            OpenOutcome::Refused { .. } => return Heard::NotFollowed,
+            OpenOutcome::Refused { .. } => {
+                self.owed.remove(&room);
+                return Heard::NotFollowed;
+            }
             OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => (snapshot, false),
             OpenOutcome::Reset { snapshot, .. } => (snapshot, true),
         };
-        if is_reset {
-            followed.posts_at_loss = followed.posts_at_loss.min(snapshot.total);
-            (followed.posts, followed.own_since_loss) = (followed.posts_at_loss, 0);
-        }
-        if followed.cursor.is_none() {
-            followed.posts_at_loss = snapshot.total;
-        } else {
+        followed.received += match &followed.cursor {
+            None => 0,
+            Some(_) if is_reset => {
+                let own = snapshot.posts.iter().filter(|post| post.by == me && post.ordinal > followed.posts);
+                snapshot.total.saturating_sub(followed.posts).saturating_sub(own.count() as u64)
+            }
             // Of what a hole leaves out nobody says whose it is.
-            let own = snapshot.posts.iter().filter(|post| post.by == me && post.ordinal > followed.posts);
-            followed.own_since_loss += own.count() as u64;
-        }
+            Some(cursor) => {
+                let newer = snapshot.posts.iter().filter(|post| post.seq > cursor.seq());
+                hole.saturating_add(newer.filter(|post| post.by != me).count() as u64)
+            }
+        };
+        self.owed.remove(&room);
         followed.cursor = Some(Cursor::at(snapshot.as_of));
         followed.has_lost = false;
         followed.posts = snapshot.total;
@@ -252,11 +252,13 @@ impl Resume {
             Offer::Deliver => {
                 cursor.advance(event.seq, event.check);
                 followed.posts = event.posts;
-                if event.by.id == me && matches!(event.change, RoomChange::Posted(_)) {
-                    followed.own_since_loss += 1;
+                if event.by.id != me && matches!(event.change, RoomChange::Posted(_)) {
+                    followed.received += 1;
                 }
-                if self.acknowledged.get(&event.room).is_some_and(|seq| *seq <= event.seq) {
-                    self.acknowledged.remove(&event.room);
+                for acknowledged in [&mut self.acknowledged, &mut self.owed] {
+                    if acknowledged.get(&event.room).is_some_and(|seq| *seq <= event.seq) {
+                        acknowledged.remove(&event.room);
+                    }
                 }
                 Verdict::Deliver
             }
@@ -313,7 +315,7 @@ impl Resume {
         for followed in self.rooms.values_mut() {
             followed.phase = if followed.cursor.is_some() { Phase::Resuming } else { Phase::Asked };
             match first {
-                FirstLoss::Yes => (followed.posts_at_loss, followed.own_since_loss) = (followed.posts, 0),
+                FirstLoss::Yes => followed.received = 0,
                 FirstLoss::Again => {}
             }
         }
@@ -321,10 +323,7 @@ impl Resume {
 
     /// Counts the posts of others that came since the last loss.
     pub(super) fn received_since_loss(&self) -> u64 {
-        let others = |followed: &Followed| {
-            followed.posts.saturating_sub(followed.posts_at_loss).saturating_sub(followed.own_since_loss)
-        };
-        self.rooms.values().map(others).fold(0, u64::saturating_add)
+        self.rooms.values().map(|followed| followed.received).fold(0, u64::saturating_add)
     }
 
     /// Returns where a followed room stands.

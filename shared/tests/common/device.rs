@@ -10,7 +10,7 @@ use shared::message::{
     Ack, Body, Command as WireCommand, Event, HeartbeatTerms, Live, Message, Reply, Welcome, WireLimits,
 };
 use shared::model::{OpenOutcome, Opened, Person, ServerInfo};
-use shared::session::{Command, Input, Output, Persist, SendOp, Session, SessionConfig, SessionEvent};
+use shared::session::{Command, ConnectionState, Input, Output, Persist, SendOp, Session, SessionConfig, SessionEvent};
 use shared::time::Timestamp;
 
 use super::{Room, client_id, epoch, room, user};
@@ -62,6 +62,14 @@ impl Device {
         let hello = hello.remove(0);
         let after = self.hear(&Message::reply(hello.id, Reply::Welcome(Box::new(welcome.clone()))));
         (hello, after)
+    }
+
+    /// Waits for the next attempt after a loss, which opens and is welcomed, as [`Device::greet`] does.
+    pub(crate) fn come_back(&mut self, welcome: &Welcome) -> (Message, Vec<Message>) {
+        while !matches!(self.session.state(), ConnectionState::Trying { .. } | ConnectionState::Connecting) {
+            self.wait();
+        }
+        self.greet(welcome)
     }
 
     /// Says what became of opening the room.

@@ -4,7 +4,7 @@
 //! device that is closed or a server that is down, does nothing and is not counted.
 
 use server::log::{GENERAL, Op};
-use shared::ids::{RoomId, UserId};
+use shared::ids::{ClientId, RoomId, UserId};
 use shared::message::{Command as WireCommand, Membership, Rename};
 use shared::model::PostRef;
 use shared::session::{Command, Input, RequestTag, SendOp};
@@ -96,19 +96,25 @@ impl World {
                 } else {
                     WireCommand::Join(ask)
                 };
-                self.request(device, command)?;
+                self.request(device, client_id, command)?;
             }
             Act::Rename { .. } => {
                 let client_id = self.devices[device].next_key(&mut self.chance);
                 let name =
                     format!("person {} {}", self.devices[device].user.as_bytes()[0], self.chance.below(1_000_000));
-                self.request(device, WireCommand::Rename(Rename { client_id, name }))?;
+                self.request(device, client_id, WireCommand::Rename(Rename { client_id, name }))?;
             }
             Act::Type { .. } => {
                 self.input(device, Input::Command(Command::Typing { room: GENERAL }))?;
-                let posts = self.chance.below(50);
+                let seen = self.devices[device].rooms.get(&GENERAL).map(|shown| (shown.history, shown.given));
+                let seen =
+                    seen.and_then(|(history, given)| Some(self.truth.history(history).posts_up_to(GENERAL, given?)));
+                let posts = self.chance.below(50).min(seen.unwrap_or(0));
+                let read = self.devices[device].read.entry(GENERAL).or_default();
+                *read = posts.max(*read);
                 self.input(device, Input::Command(Command::MarkRead { room: GENERAL, posts }))?;
             }
+            Act::LookBack { pick, .. } => self.look_back(device, pick)?,
             Act::Retry { .. } => {
                 self.nudged(device);
                 self.input(device, Input::Command(Command::RetryNow))?;
@@ -214,8 +220,9 @@ impl World {
         Ok(())
     }
 
-    fn request(&mut self, device: usize, command: WireCommand) -> Held {
+    fn request(&mut self, device: usize, key: ClientId, command: WireCommand) -> Held {
         let tag = RequestTag(TAGS + self.chance.below(TAGS));
+        self.devices[device].requests.insert(tag, key);
         self.input(device, Input::Command(Command::Request { tag, command }))
     }
 

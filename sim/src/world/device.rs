@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use server::log::{GENERAL, TokenHash};
 use shared::cursor::Position;
 use shared::ids::{AttemptId, ClientId, RoomId, Seq, SessionId, UserId};
-use shared::model::{OpenOutcome, Opened, RoomEvent, UserChange};
-use shared::session::{ConnectionState, OutboxItem, Persist, SendOp, Session, SessionConfig};
+use shared::model::{OpenOutcome, Opened, RoomEvent, RoomSummary, UserChange};
+use shared::session::{ConnectionState, OutboxItem, Persist, RequestTag, STABLE_MS, SendOp, Session, SessionConfig};
 use shared::time::Timestamp;
 use shared::timeline::Timeline;
 
@@ -101,7 +101,30 @@ pub(crate) struct Device {
     pub(crate) acked: BTreeMap<ClientId, Seq>,
     /// Items that are queued, by what the person was told.
     pub(crate) queued: BTreeSet<ClientId>,
-    /// Taken back or forgotten by the person.
+    /// Where its history, and the other room, stood when each was written.
+    pub(crate) written_at: BTreeMap<ClientId, (usize, Seq)>,
+    /// What it was told is stored where, and whose event has not come: the newest of a history and a room.
+    pub(crate) told_stored: BTreeMap<(usize, RoomId), Seq>,
+    /// How many posts rooms have, and how many of them are read, by what the person was told or marked.
+    pub(crate) posts: BTreeMap<RoomId, u64>,
+    pub(crate) read: BTreeMap<RoomId, u64>,
+    /// In which history it was told of every room it is in.
+    pub(crate) counts_of: usize,
+    /// Where each followed room stood when a connection that had caught up was lost; nothing where it began anew since.
+    pub(crate) at_loss: BTreeMap<RoomId, Option<Seq>>,
+    /// What was acknowledged since.
+    pub(crate) acked_since_loss: u64,
+    /// The connection has caught up.
+    pub(super) has_caught_up: bool,
+    /// When the connection was welcomed.
+    pub(super) welcomed_at: Option<u64>,
+    /// When connections that had been welcomed were lost, within the last minute.
+    pub(crate) losses: VecDeque<u64>,
+    /// What was asked under which tag, with which key.
+    pub(super) requests: BTreeMap<RequestTag, ClientId>,
+    /// What the person was told of their storage.
+    pub(crate) storage_told: bool,
+    /// Taken back or forgotten by the person, or never taken by a full outbox.
     pub(crate) discarded: BTreeSet<ClientId>,
     /// Where a program goes on, and in which history of the log that is.
     pub(super) places: BTreeMap<RoomId, (Position, usize)>,
@@ -149,6 +172,18 @@ impl Device {
             saved: BTreeSet::new(),
             acked: BTreeMap::new(),
             queued: BTreeSet::new(),
+            written_at: BTreeMap::new(),
+            told_stored: BTreeMap::new(),
+            posts: BTreeMap::new(),
+            read: BTreeMap::new(),
+            counts_of: 0,
+            at_loss: BTreeMap::new(),
+            acked_since_loss: 0,
+            has_caught_up: false,
+            welcomed_at: None,
+            losses: VecDeque::new(),
+            requests: BTreeMap::new(),
+            storage_told: true,
             discarded: BTreeSet::new(),
             places: BTreeMap::new(),
             attempts: VecDeque::new(),
@@ -169,6 +204,14 @@ impl Device {
         self.queued.clear();
         self.attempts.clear();
         self.nudges.clear();
+        self.told_stored.clear();
+        self.posts.clear();
+        self.read.clear();
+        self.at_loss.clear();
+        self.losses.clear();
+        self.requests.clear();
+        (self.acked_since_loss, self.has_caught_up) = (0, false);
+        (self.welcomed_at, self.storage_told) = (None, true);
         self.timer += 1;
         self.timer_at = None;
         self.hidden_since = None;
@@ -217,7 +260,7 @@ impl Device {
     }
 
     /// Rooms this device follows while its person is a member.
-    pub(super) fn wants(&self, room: RoomId) -> bool {
+    pub(crate) fn wants(&self, room: RoomId) -> bool {
         room == GENERAL || (room == ASIDE && self.number != 1)
     }
 
@@ -254,11 +297,19 @@ impl Device {
             | OpenOutcome::Jumped { snapshot, .. }
             | OpenOutcome::Reset { snapshot, .. } => {
                 (shown.given, shown.goal, shown.is_open) = (Some(snapshot.as_of.seq), snapshot.as_of.seq, true);
+                if let Some(at_loss) = self.at_loss.get_mut(&opened.room) {
+                    *at_loss = None;
+                }
+                self.told_stored.retain(|(_, room), _| *room != opened.room);
                 if self.kind == Kind::Program {
                     self.places.insert(opened.room, (snapshot.as_of, history));
                 }
             }
-            OpenOutcome::Refused { .. } => shown.is_open = false,
+            OpenOutcome::Refused { .. } => {
+                shown.is_open = false;
+                // Let in again, it begins anew.
+                self.places.remove(&opened.room);
+            }
         }
         heap::of(Owner::Page, || shown.timeline.opened(opened));
     }
@@ -269,6 +320,7 @@ impl Device {
         let shown = self.rooms.entry(event.room).or_insert_with(|| Shown::new(me));
         let expected = shown.given.map(Seq::next);
         (shown.given, shown.history) = (Some(event.seq), history);
+        self.told_stored.retain(|(_, room), seq| *room != event.room || *seq > event.seq);
         heap::of(Owner::Page, || shown.timeline.event(event));
         if self.kind == Kind::Program
             && let Some(place) = self.session.position(event.room)
@@ -283,15 +335,55 @@ impl Device {
         match change {
             UserChange::RoomAdded(added) => {
                 self.joined.insert(added.room);
+                self.posts.insert(added.room, added.posts);
+                self.read.insert(added.room, added.posts);
                 self.wants(added.room).then_some((added.room, true))
             }
             UserChange::RoomRemoved(removed) => {
-                self.joined.remove(&removed.room);
-                self.rooms.remove(&removed.room);
+                self.drop_room(removed.room);
                 Some((removed.room, false))
             }
             UserChange::Named(_) | UserChange::Unknown(_) => None,
         }
+    }
+
+    /// Takes which rooms the person is a member of, as the page does. Returns those to be opened and those to be shut.
+    pub(super) fn rooms_are(&mut self, rooms: &[RoomSummary], complete: bool) -> Vec<(RoomId, bool)> {
+        let is_joined = |room: &RoomId| rooms.iter().any(|told| told.room == *room && told.joined);
+        let is_told = |room: &RoomId| complete || rooms.iter().any(|told| told.room == *room);
+        let known: BTreeSet<RoomId> = self.rooms.keys().chain(&self.joined).copied().collect();
+        let gone: Vec<RoomId> = known.into_iter().filter(|room| is_told(room) && !is_joined(room)).collect();
+        gone.iter().for_each(|room| self.drop_room(*room));
+        for room in rooms.iter().filter(|room| room.joined) {
+            self.joined.insert(room.room);
+            self.posts.insert(room.room, room.posts);
+            let read = self.read.entry(room.room).or_default();
+            *read = room.read.max(*read).min(room.posts);
+        }
+        let opens = self.joined.iter().filter(|room| self.wants(**room)).map(|room| (*room, true));
+        gone.into_iter().map(|room| (room, false)).chain(opens).collect()
+    }
+
+    fn drop_room(&mut self, room: RoomId) {
+        self.joined.remove(&room);
+        self.rooms.remove(&room);
+        self.posts.remove(&room);
+        self.read.remove(&room);
+        self.at_loss.remove(&room);
+        self.places.remove(&room);
+    }
+
+    /// Notes that the connection is gone. Returns whether it was a good one for long.
+    pub(super) fn lost(&mut self, now: u64) -> bool {
+        if std::mem::take(&mut self.has_caught_up) {
+            let rooms = self.rooms.iter().filter(|(_, shown)| shown.is_open);
+            self.at_loss = rooms.map(|(room, shown)| (*room, shown.given)).collect();
+            self.acked_since_loss = 0;
+        }
+        let Some(since) = self.welcomed_at.take() else { return false };
+        self.losses.retain(|at| at + 60_000 > now);
+        self.losses.push_back(now);
+        now - since >= STABLE_MS
     }
 
     /// Calls `each` for the timelines of all rooms.
@@ -309,12 +401,14 @@ impl Device {
 
     /// Forgets what is known of posts that are settled and have been looked at.
     pub(crate) fn forget_settled(&mut self) {
+        let kept: BTreeSet<ClientId> = self.session.outbox().map(|item| item.client_id).collect();
         self.written.clear();
-        self.sends.clear();
-        self.poison.clear();
+        self.sends.retain(|key, _| kept.contains(key));
+        self.poison.retain(|key| kept.contains(key));
+        self.written_at.retain(|key, _| kept.contains(key));
         self.saved.clear();
         self.acked.clear();
-        self.queued.clear();
+        self.queued.retain(|key| kept.contains(key));
         self.discarded.clear();
     }
 

@@ -62,6 +62,7 @@ impl World {
         for device in 0..self.devices.len() {
             let parked: Vec<_> = self.devices[device].session.outbox().map(|item| item.client_id).collect();
             for client_id in parked {
+                self.devices[device].discarded.insert(client_id);
                 self.input(device, Input::Command(Command::DiscardSend { client_id }))?;
             }
         }
@@ -100,6 +101,7 @@ impl World {
             log_bytes,
             world_bytes: heap::live(Owner::World),
             devices: self.devices.len(),
+            came: self.counts.sockets,
             connections: running.conns.len(),
             sockets: running.app.sockets(),
             registered: running.app.registry.len(),

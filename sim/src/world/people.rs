@@ -7,15 +7,13 @@ use server::log::GENERAL;
 use shared::close;
 use shared::cursor::{Check, Position};
 use shared::ids::{AttemptId, RoomId, Seq};
-use shared::message::{Command as WireCommand, History, Reply};
-use shared::model::{OpenOutcome, UserChange};
-use shared::session::{Command, ConnectionState, Input, Output, Persist, RequestTag, SendOp, SessionEvent};
+use shared::session::{Command, Input, Output, Persist, SendOp};
 use shared::time::Timestamp;
 
 use super::device::{Awake, Device, Kind};
 use super::host::ASIDE;
 use super::wire::{Cargo, Codec, DeviceEnd, Ended, Link, Way, Weather};
-use super::{Happening, Held, POISON, World, broken, host, name_of, short};
+use super::{Happening, Held, POISON, World, host};
 use crate::heap::{self, Owner};
 
 impl World {
@@ -146,7 +144,8 @@ impl World {
         }
         let Some((serial, change)) = self.devices[number].saves.pop_front() else { return Ok(()) };
         let ok = self.keep(number, change);
-        self.input(number, Input::Persisted { serial, ok })
+        self.input(number, Input::Persisted { serial, ok })?;
+        crate::check::storage(self, number, ok)
     }
 
     pub(super) fn wake(&mut self, number: usize, life: u64) -> Held {
@@ -329,162 +328,12 @@ impl World {
         // Else nothing answers, and the session has to notice.
     }
 
-    /// Takes what the session tells, as a page does.
-    pub(super) fn show(&mut self, number: usize, event: SessionEvent) -> Held {
-        match event {
-            SessionEvent::State(state) => {
-                self.tell(|_| format!("device {number} shows {state:?}"));
-                if state == ConnectionState::Live {
-                    // Lost again after a while, it begins anew.
-                    self.nudged(number);
-                }
-                if let ConnectionState::Stopped(_) = state {
-                    // The person signs in again.
-                    let (life, wait) = (self.devices[number].life, self.chance.between(500, 5_000));
-                    self.after(wait, Happening::StartOver { device: number, life });
-                }
-            }
-            SessionEvent::Welcomed { rooms, complete, .. } => {
-                let device = &mut self.devices[number];
-                if complete {
-                    device.joined = rooms.iter().map(|room| room.room).collect();
-                } else {
-                    device.joined.extend(rooms.iter().map(|room| room.room));
-                }
-            }
-            SessionEvent::Opened(opened) => {
-                let words = match &opened.outcome {
-                    OpenOutcome::Recovered { head, missed } => format!("goes on, {missed} missed, head {head}"),
-                    OpenOutcome::Fresh { snapshot } => format!("begins at {}", snapshot.as_of.seq),
-                    OpenOutcome::Jumped { snapshot, hole } => {
-                        self.counts.jumps += 1;
-                        format!("jumps to {} over {hole}", snapshot.as_of.seq)
-                    }
-                    OpenOutcome::Reset { snapshot, reason } => {
-                        self.counts.resets += 1;
-                        format!("is reset to {} ({reason:?})", snapshot.as_of.seq)
-                    }
-                    OpenOutcome::Refused { error } => format!("is refused: {}", error.message),
-                };
-                self.tell(|_| format!("device {number} in {}: {words}", name_of(opened.room)));
-                let history = crate::check::opened(self, number, &opened)?;
-                self.devices[number].opened(&opened, history);
-                crate::check::newest_rows(self, number, opened.room)?;
-            }
-            SessionEvent::Room(event) => {
-                let history = crate::check::event(self, number, &event)?;
-                if let Err(expected) = self.devices[number].event(&event, history) {
-                    return broken(format!(
-                        "device {number} was given seq {} of {} where {expected:?} comes next",
-                        event.seq, event.room
-                    ));
-                }
-                crate::check::newest_rows(self, number, event.room)?;
-            }
-            SessionEvent::User(event) => self.own_change(number, &event.change)?,
-            SessionEvent::Queued(item) => {
-                let device = &mut self.devices[number];
-                device.queued.insert(item.client_id);
-                device.tell_timeline(item.room, |timeline| timeline.queued(&item));
-                crate::check::newest_rows(self, number, item.room)?;
-            }
-            SessionEvent::Saved(key) => {
-                let device = &mut self.devices[number];
-                device.saved.insert(key);
-                device.each_timeline(|timeline| timeline.saved(key));
-            }
-            SessionEvent::Sending(key) => self.devices[number].each_timeline(|timeline| timeline.sending(key)),
-            SessionEvent::Interrupted(key) => self.devices[number].each_timeline(|timeline| timeline.interrupted(key)),
-            SessionEvent::Acked(ack) => {
-                crate::check::acked(self, number, &ack)?;
-                let device = &mut self.devices[number];
-                device.queued.remove(&ack.client_id);
-                device.acked.insert(ack.client_id, ack.seq);
-                device.tell_timeline(ack.room, |timeline| timeline.acked(&ack));
-                crate::check::newest_rows(self, number, ack.room)?;
-            }
-            SessionEvent::Refused { client_id, error } => {
-                crate::check::refused(number, client_id, &error)?;
-                self.tell(|_| format!("device {number}: a send was refused: {}", error.message));
-                self.devices[number].each_timeline(|timeline| timeline.refused(client_id, &error));
-            }
-            SessionEvent::Discarded(key) => {
-                let device = &mut self.devices[number];
-                device.queued.remove(&key);
-                device.discarded.insert(key);
-                device.each_timeline(|timeline| timeline.discarded(key));
-            }
-            SessionEvent::OutboxFull { client_id } => {
-                self.devices[number].discarded.insert(client_id);
-            }
-            SessionEvent::Answer { tag, result } => self.answered(number, tag, result.ok()),
-            SessionEvent::Diagnostic(line) => {
-                if let shared::session::Happened::Waiting { ms } = line.what {
-                    let longest = ms == 30_000 || (ms % 1_000 == 0 && (ms / 1_000).is_power_of_two());
-                    let waits = &mut self.devices[number].longest_waits;
-                    *waits = if longest { *waits + 1 } else { 0 };
-                }
-                crate::check::diagnostic(self, number, &line.what)?;
-                self.tell(|_| format!("device {number}: {}", short(&line.what)));
-            }
-            SessionEvent::Recovered { .. }
-            | SessionEvent::Heads(_)
-            | SessionEvent::Typing(_)
-            | SessionEvent::Presence(_)
-            | SessionEvent::Read(_)
-            | SessionEvent::Storage { .. }
-            | SessionEvent::RoundTrip { .. } => {}
-        }
-        Ok(())
-    }
-
-    pub(super) fn answered(&mut self, number: usize, tag: RequestTag, reply: Option<Reply>) {
-        for (room, shown) in &mut self.devices[number].rooms {
-            let Some(before) = shown.asked.filter(|before| tag == page_tag(*room, *before)) else { continue };
-            shown.asked = None;
-            if let Some(Reply::History(page)) = &reply {
-                heap::of(Owner::Page, || shown.timeline.history(page, before));
-            }
-        }
-    }
-
-    pub(super) fn own_change(&mut self, number: usize, change: &UserChange) -> Held {
-        let Some((room, opens)) = self.devices[number].own_change(change) else { return Ok(()) };
-        let replay = self.devices[number].kind == Kind::Program;
-        if opens {
-            self.input(number, Input::Command(Command::Open { room, cursor: None, replay }))
-        } else {
-            self.devices[number].places.remove(&room);
-            self.input(number, Input::Command(Command::Shut { room }))
-        }
-    }
-
-    /// The person reads everything, once the weather is fair.
-    pub(super) fn read_on(&mut self, number: usize) -> Held {
-        if !self.fair || self.devices[number].session.state() != ConnectionState::Live {
-            return Ok(());
-        }
-        let mut asks = Vec::new();
-        for (room, shown) in &mut self.devices[number].rooms {
-            if shown.asked.is_none()
-                && shown.is_open
-                && let Some(before) = shown.needed(self.looks_at)
-            {
-                shown.asked = Some(before);
-                asks.push((*room, before));
-            }
-        }
-        for (room, before) in asks {
-            let command = WireCommand::History(History { room, before, limit: None });
-            self.input(number, Input::Command(Command::Request { tag: page_tag(room, before), command }))?;
-        }
-        Ok(())
-    }
-
     /// The person writes.
     pub(crate) fn write_op(&mut self, number: usize, room: RoomId, op: SendOp) -> Held {
+        let (history, aside) = (self.truth.newest(), self.truth.now().head(ASIDE));
         let device = &mut self.devices[number];
         let key = device.next_key(&mut self.chance);
+        device.written_at.insert(key, (history, aside));
         let is_poison = matches!(&op, SendOp::Post { body } if body == POISON);
         let life = device.life;
         if is_poison {
@@ -496,9 +345,4 @@ impl World {
         let at = Timestamp((host::BEGINNING_MS + self.now).saturating_add_signed(device.wall_ms));
         self.input(number, Input::Command(Command::Send { client_id: key, room, op, at }))
     }
-}
-
-/// Makes the tag of a request for a page.
-fn page_tag(room: RoomId, before: Seq) -> RequestTag {
-    RequestTag(before.0 * 2 + u64::from(room == ASIDE))
 }

@@ -6,6 +6,7 @@ use shared::ids::{ClientId, RoomId, Seq, UserId};
 use shared::session::SendOp;
 
 use super::World;
+use super::device::Device;
 use super::host::Phase;
 use super::wire::{DeviceEnd, Weather};
 
@@ -24,17 +25,8 @@ pub(crate) struct LinkView {
 impl World {
     /// Returns for how long nothing has been wrong for a device, in milliseconds; zero while something is.
     pub(crate) fn calm_for(&self, number: usize) -> u64 {
-        let device = &self.devices[number];
         let link = self.current_link(number);
-        let is_fair = link.is_some_and(|link| !link.still)
-            && device.has_network
-            && device.is_up()
-            && self.now >= device.thin_until
-            && self.now >= self.paused_until
-            && self.host.phase == Phase::Serving
-            && self.is_served(number);
-        let last = self.disturbed_at[number].max(device.thin_until).max(self.paused_until);
-        if is_fair { self.now.saturating_sub(last) } else { 0 }
+        if link.is_some_and(|link| !link.still) && self.is_served(number) { self.fair_for(number) } else { 0 }
     }
 
     /// Returns for how long a link has carried everything while the device was told that it is live, in milliseconds; zero
@@ -43,13 +35,29 @@ impl World {
         let device = &self.devices[number];
         let is_current = device.links.last_key_value().is_some_and(|(_, current)| *current == link);
         let live_at = self.current_link(number).filter(|link| is_current && !link.still).and_then(|link| link.live_at);
+        live_at.map_or(0, |at| self.fair_for(number).min(self.now.saturating_sub(at)))
+    }
+
+    /// Returns for how long nothing has been wrong around a device, in milliseconds, whatever became of its connection; zero
+    /// while something is.
+    pub(crate) fn fair_for(&self, number: usize) -> u64 {
+        let device = &self.devices[number];
         let is_fair = device.has_network
             && device.is_up()
             && self.now >= device.thin_until
             && self.now >= self.paused_until
             && self.host.phase == Phase::Serving;
         let last = self.disturbed_at[number].max(device.thin_until).max(self.paused_until);
-        live_at.filter(|_| is_fair).map_or(0, |at| self.now.saturating_sub(last.max(at)))
+        if is_fair { self.now.saturating_sub(last) } else { 0 }
+    }
+
+    /// Returns who wrote what under a key; nothing is known of what no server takes.
+    pub(crate) fn written(&self, key: ClientId) -> Option<(&Device, Option<&SendOp>)> {
+        let mut devices = self.devices.iter();
+        devices.find_map(|device| match device.sends.get(&key) {
+            Some(op) => Some((device, Some(op))),
+            None => device.poison.contains(&key).then_some((device, None)),
+        })
     }
 
     /// Returns what was sent under a key, and for whom, whichever device it was written on.

@@ -160,6 +160,18 @@ mod tests {
         let later = answer(asked, Err(WireError::new(ErrorCode::Unavailable, "later")));
         assert!(matches!(unsure.offer(&later), Ok(Found::Later(_))));
         assert_eq!(unsure.remembered(), Some(room(true).room));
+        assert_eq!((unsure.why(), unsure.tell()), (None, None), "only the connection is missing");
+        // Refused for the moment by the server, which is told once.
+        let mut busy = search(false);
+        let asked = tag(busy.offer(&welcome(Vec::new(), false)));
+        let asked = tag(busy.offer(&answer(asked, Ok(Reply::Room(room(false))))));
+        assert_eq!(busy.why().unwrap(), "the room was found, and not entered yet");
+        let later = answer(asked, Err(WireError::new(ErrorCode::RateLimited, "Too many.")));
+        assert!(matches!(busy.offer(&later), Ok(Found::Later(_))));
+        assert_eq!(busy.why().unwrap(), "the room could not be entered yet: rate_limited: Too many.");
+        assert_eq!(busy.tell().unwrap(), "Waiting to enter “garden”: Too many.");
+        assert_eq!(busy.tell(), None);
+        find();
         // Not among all of mine.
         let mut left = search(false);
         tag(left.offer(&welcome(Vec::new(), true)));

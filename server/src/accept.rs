@@ -8,14 +8,15 @@ mod addresses;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
-use axum::http::header::{CONNECTION, HeaderValue};
+use axum::http::header::{CONNECTION, HeaderValue, UPGRADE};
+use axum::http::{Method, StatusCode};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioTimer;
@@ -42,6 +43,9 @@ const FAREWELL_WAIT: Duration = Duration::from_secs(1);
 /// What is read of somebody who is seen off, in bytes; more is a flood, and its sender may miss the words.
 const FAREWELL_BYTES: usize = 32 * 1_024;
 
+/// How many lives of a socket that does not upgrade its last answer may take: at 32 kbit/s the page comes in one.
+const LIVES_OF_AN_ANSWER: u32 = 10;
+
 /// Between two lines of the log about sockets there is no room for.
 const TURNED_AWAY_TOLD_EVERY: Duration = Duration::from_secs(1);
 
@@ -64,26 +68,36 @@ struct Pending {
     app: Arc<App>,
     share: Option<Share>,
     since: Instant,
-    /// From its first request on; not where that came after the drain had begun.
-    asked: OnceLock<RequestCount>,
+    /// Whether it has asked for anything.
+    has_asked: AtomicBool,
+    /// From the first request on that a drain waits for; not where that came after the drain had begun.
+    counted: OnceLock<RequestCount>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl Pending {
-    /// Counts the socket as one that a drain waits for.
-    fn ask(&self) {
-        if self.app.drain.phase() == Phase::Serving {
-            self.asked.get_or_init(|| self.app.count_request());
+    /// Counts the socket as one that a drain waits for, if it asks for what changes something or is to be a connection. For
+    /// what can be asked for again, a file of the page, nobody who reads it slowly shall hold up the end.
+    fn ask(&self, request: &Request<Incoming>) {
+        self.has_asked.store(true, Ordering::Relaxed);
+        let is_fleeting =
+            matches!(*request.method(), Method::GET | Method::HEAD) && !request.headers().contains_key(UPGRADE);
+        if !is_fleeting && self.app.drain.phase() == Phase::Serving {
+            self.counted.get_or_init(|| self.app.count_request());
         }
     }
 
-    /// Waits until the drain has begun, if it waits for this socket. One that has asked for nothing may still be told that
-    /// the server stops.
+    /// Waits until the drain has begun. A socket that has asked for nothing may still be told that the server stops.
     async fn must_end(&self) {
         self.app.drain.begun().await;
-        if self.asked.get().is_none() {
+        if !self.has_asked.load(Ordering::Relaxed) {
             std::future::pending().await
         }
+    }
+
+    /// Waits until the socket has had its place for longer than any honest peer needs it.
+    async fn is_too_long(&self) {
+        tokio::time::sleep(ms(self.app.config.timing.pending_life_ms) * LIVES_OF_AN_ANSWER).await;
     }
 
     /// Tells whether what is answered now is the last. Whoever is to go on asking may come again: nobody holds a place for
@@ -209,17 +223,28 @@ where
             see_off(&mut tasks, &farewells, socket);
             continue;
         }
-        let pending = Pending { app: Arc::clone(&app), share, since: now, asked: OnceLock::new(), _slot: waiting };
+        let pending = Pending {
+            app: Arc::clone(&app),
+            share,
+            since: now,
+            has_asked: AtomicBool::new(false),
+            counted: OnceLock::new(),
+            _slot: waiting,
+        };
         let (app, router, takeover) = (Arc::clone(&app), router.clone(), takeover.clone());
         // Both boxed, and neither made inside: a task keeps the space of all that it ever held for as long as it lives, and
         // a connection outlives the request that it began as.
         let begun = Box::pin(until_upgrade(app, socket, address, router, pending));
         let takeover = move |upgraded| Box::pin(takeover(upgraded));
         tasks.spawn(async move {
-            if let Some((upgraded, pending)) = begun.await {
+            // Not by a pattern: what is taken apart by one is kept as long as the block runs.
+            let connection = begun.await.map(|(upgraded, pending)| {
                 let connection = takeover(upgraded);
                 // Only now, when the connection is counted: a drain waits for the one or for the other.
                 drop(pending);
+                connection
+            });
+            if let Some(connection) = connection {
                 connection.await;
             }
             drop(slot);
@@ -329,7 +354,7 @@ async fn serve_requests(
     pending: &Pending,
 ) -> hyper::Result<()> {
     let service = hyper::service::service_fn(|request: Request<Incoming>| {
-        pending.ask();
+        pending.ask(&request);
         let mut request = request.map(Body::new);
         let peer = client_address(&app.config.trusted_proxy, address.ip(), request.headers());
         request.extensions_mut().insert(PeerAddress(peer));
@@ -358,8 +383,12 @@ async fn serve_requests(
         // Closes at once whoever asks for nothing now, and after its answer whoever does.
         () = pending.must_end() => {
             serving.as_mut().graceful_shutdown();
-            serving.await
+            tokio::select! {
+                served = serving => served,
+                () = pending.is_too_long() => Ok(()),
+            }
         }
+        () = pending.is_too_long() => Ok(()),
     };
     served.inspect_err(|error| tracing::debug!(%error, "a request was not served"))
 }

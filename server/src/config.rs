@@ -145,7 +145,7 @@ pub struct Timing {
     /// How long a request's head may take
     #[arg(long, env = "HOLDFAST_HEADER_READ_TIMEOUT_MS", default_value_t = 10_000, hide_short_help = true)]
     pub header_read_timeout_ms: u64,
-    /// How long a socket that has not upgraded may go on asking; the answer after that is its last
+    /// How long a socket that has not upgraded may go on asking; the answer after that is its last, and may take ten times as long
     #[arg(long, env = "HOLDFAST_PENDING_LIFE_MS", default_value_t = 60_000, hide_short_help = true)]
     pub pending_life_ms: u64,
     /// How long a request's body may take

@@ -59,6 +59,19 @@ async fn whoever_goes_on_asking_is_let_go_behind_a_whole_answer() {
 }
 
 #[tokio::test]
+async fn whoever_reads_an_answer_for_ever_is_let_go() {
+    let page = reader::large_page();
+    let dist = page.path().to_str().unwrap();
+    let server =
+        start(&["--slow-timeout-ms=600000", "--pending-life-ms=50", "--pending-per-address=1", "--dist", dist]).await;
+    let _reader = reader::begin(server.address).await;
+    let since = Instant::now();
+    while server.http("GET", "/healthz", &[], "").await.0 != 200 {
+        assert!(since.elapsed() < PATIENCE, "it holds its place for ever");
+    }
+}
+
+#[tokio::test]
 async fn whoever_uses_the_wrong_method_is_told_which_are_taken() {
     let server = start(&[]).await;
     for (method, path, taken) in [

@@ -72,12 +72,22 @@ async fn nothing_new_is_begun_while_the_server_stops() {
 async fn a_socket_that_is_kept_for_later_does_not_hold_up_the_stop() {
     let mut server = start(&["--header-read-timeout-ms=600000"]).await;
     let mut socket = TcpStream::connect(server.address).await.unwrap();
-    socket.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    // One that is waited for, because the handshake might have become a connection.
+    socket.write_all(b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: nothing\r\n\r\n").await.unwrap();
     eventually("it has asked", || !server.app.is_deserted()).await;
     server.begin_stop();
     let mut answer = String::new();
     tokio::time::timeout(PATIENCE, socket.read_to_string(&mut answer)).await.expect("an end in time").unwrap();
-    assert!(answer.ends_with("alive\n"), "{answer}");
+    assert!(answer.contains(" 426 "), "{answer}");
+    server.ended().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_read_slowly_does_not_hold_up_the_stop() {
+    let page = reader::large_page();
+    let mut server = start(&["--slow-timeout-ms=600000", "--dist", page.path().to_str().unwrap()]).await;
+    let _reader = reader::begin(server.address).await;
+    server.begin_stop();
     server.ended().await.unwrap();
 }
 

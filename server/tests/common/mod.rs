@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod link;
+pub mod reader;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -94,6 +94,26 @@ bugs! {
     ReplayIgnored,
     /// What comes next is put behind what a peer does not take.
     QueueGrows,
+    /// A refusal that passes parks what was sent, for good.
+    ParkedOnRefusal,
+    /// A reaction is acknowledged and not stored.
+    ReactionIgnored,
+    /// Whoever joins or leaves a room on one device is not told so on the others.
+    OwnChangeLost,
+    /// What was sent is taken from the posts of others that came.
+    SentTaken,
+    /// Whoever leaves a room is told that it is done, and stays a member.
+    LeaveIgnored,
+    /// A page of older posts leaves one out.
+    PageTorn,
+    /// Whoever has a room in the list and not open is not told of its posts.
+    HeadsUntold,
+    /// What came to a room before it was watched is not looked for.
+    HeadsUnsure,
+    /// A connection is given up a few seconds after it is live.
+    Flapping,
+    /// What somebody is called stays what it was.
+    NameKept,
 }
 
 #[cfg(feature = "planted")]

@@ -142,11 +142,14 @@ impl World {
     fn live_small(&mut self, choices: Choices) -> Result<(), Violation> {
         // Both have come; then three posts, and from here on every order.
         self.run_for(5_000)?;
+        // What ends faults, and there are none, is not to take the place of what may happen.
+        self.be_fair()?;
+        self.run_for(5)?;
         for act in [Act::Post { device: 0 }, Act::Post { device: 2 }, Act::Post { device: 0 }] {
             self.act(act)?;
         }
         self.choices = Some(choices);
-        self.come_to_rest()
+        self.rest_and_look()
     }
 
     fn choices_made(&self) -> Vec<(usize, usize)> {

@@ -11,6 +11,7 @@
 mod chance;
 mod check;
 pub mod explore;
+pub mod found;
 pub mod heap;
 pub mod hours;
 pub mod plan;

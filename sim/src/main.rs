@@ -12,7 +12,7 @@ use shared::planted::Bug;
 use sim::heap::Counting;
 use sim::hours::{self, Hour, Span};
 use sim::plan::{KINDS, Plan};
-use sim::{Counts, explore, run};
+use sim::{Counts, explore, found, run};
 
 #[global_allocator]
 static HEAP: Counting = Counting;
@@ -161,19 +161,29 @@ fn mutants(options: &Options) -> ExitCode {
     }
     let mut missed = 0;
     for bug in &bugs {
+        let by_chance = AtomicU64::new(0);
         let (seeds, found) = seeds_until(options, |seed| {
             shared::planted::plant(Some(**bug));
-            run::live(&Plan::draw(seed), false).outcome.err().map(|violation| violation.0)
+            let words = run::live(&Plan::draw(seed), false).outcome.err()?.0;
+            let is_it = found::words_of(**bug).iter().any(|expected| words.contains(expected));
+            if !is_it {
+                by_chance.fetch_add(1, Ordering::Relaxed);
+            }
+            is_it.then_some(words)
         });
+        let by_chance = match by_chance.into_inner() {
+            0 => String::new(),
+            days => format!("; {days} days broke by something else first"),
+        };
         let name = format!("{bug:?}");
         match found {
             Some((seed, words)) => {
                 let words: String = words.chars().take(110).collect();
-                println!("found  {name:<20} after {seeds:>6} seeds, by {seed}: {words}");
+                println!("found  {name:<20} after {seeds:>6} seeds, by {seed}: {words}{by_chance}");
             }
             None => {
                 missed += 1;
-                println!("MISSED {name:<20} in {seeds} seeds: {}", bug.words().trim());
+                println!("MISSED {name:<20} in {seeds} seeds: {}{by_chance}", bug.words().trim());
             }
         }
     }

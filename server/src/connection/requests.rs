@@ -3,6 +3,7 @@
 //! Must not live here: the order of answers, or sockets. Invariant: every request is authorised against the same moment
 //! of the log its answer is read from.
 
+use shared::planted::{Bug, is_planted};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -277,7 +278,9 @@ async fn join(app: &App, peer: &Peer, key: ClientId, room: RoomId) -> Outcome<Re
 
 async fn leave(app: &App, peer: &Peer, key: ClientId, room: RoomId) -> Outcome<Reply> {
     charge(app, peer, 1)?;
-    propose(app, peer, key, Op::Leave { room }).await?;
+    if !is_planted(Bug::LeaveIgnored) {
+        propose(app, peer, key, Op::Leave { room }).await?;
+    }
     Ok(Reply::Done(Empty {}))
 }
 

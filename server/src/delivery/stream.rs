@@ -100,6 +100,9 @@ impl RoomSide {
         // Not the head as somebody may have read it: how many posts there are as of that is not known here yet.
         let (seq, posts) = self.newest;
         self.told = seq;
+        if is_planted(Bug::HeadsUntold) {
+            return;
+        }
         let head = Head { room, seq, posts };
         self.watchers.values().for_each(|watcher| watcher.mailbox.head(head.clone()));
     }

@@ -313,7 +313,7 @@ impl Turn<'_> {
         let (author, mut row) = self.as_member(room)?;
         let (found, post) = (self.kept_post(room, named)?, named.seq);
         let before = self.tables.reaction(room, post, emoji, author.id)?;
-        if before.is_some() == on {
+        if before.is_some() == on || is_planted(Bug::ReactionIgnored) {
             let seq = before.unwrap_or(found.state.rev);
             return Ok(Receipt { room: Some(room), seq, ts: row.last_ts });
         }

@@ -171,6 +171,29 @@ trait Readers: Send + Sync {
     fn run(&self, job: ReadJob) -> Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + '_>>;
 }
 
+/// Makes every read take time, for whoever runs the server in a time of their own.
+pub trait Pace: Send + Sync + 'static {
+    /// Waits, once before a read is made and once before it answers.
+    fn wait(&self) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+}
+
+/// Readers that take the time a pace says.
+struct PacedReaders {
+    readers: Arc<dyn Readers>,
+    pace: Box<dyn Pace>,
+}
+
+impl Readers for PacedReaders {
+    fn run(&self, job: ReadJob) -> Pin<Box<dyn Future<Output = Result<(), LogError>> + Send + '_>> {
+        Box::pin(async move {
+            self.pace.wait().await;
+            let done = self.readers.run(job).await;
+            self.pace.wait().await;
+            done
+        })
+    }
+}
+
 /// A read that keeps its own answer.
 type ReadJob = Box<dyn FnOnce(&dyn Reads) -> Result<(), StorageError> + Send>;
 
@@ -231,6 +254,13 @@ impl LogHandle {
         });
         self.readers.run(job).await?;
         answered.try_recv().map_err(|_| LogError::Stopped)
+    }
+
+    /// The same log, read at a pace.
+    #[must_use]
+    pub fn paced(self, pace: impl Pace) -> Self {
+        let readers = Arc::new(PacedReaders { readers: self.readers, pace: Box::new(pace) });
+        Self { readers, ..self }
     }
 
     /// Returns whether the log takes anything.

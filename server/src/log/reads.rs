@@ -7,6 +7,7 @@
 use shared::cursor::{Check, Position};
 use shared::ids::{Epoch, Lsn, RoomId, Seq, UserId};
 use shared::model::{HistoryPage, Person, Post, Reaction, RoomEvent, RoomSummary, Snapshot, UserEvent};
+use shared::planted::{Bug, is_planted};
 use shared::time::Timestamp;
 
 use super::record::TokenHash;
@@ -126,7 +127,10 @@ pub trait Reads {
         max_bytes: usize,
     ) -> Result<Option<HistoryPage>, StorageError> {
         let Some(head) = self.head(room)? else { return Ok(None) };
-        let (posts, people) = self.page(room, before, limit, max_bytes)?;
+        let (mut posts, people) = self.page(room, before, limit, max_bytes)?;
+        if is_planted(Bug::PageTorn) && posts.len() > 2 {
+            posts.remove(1);
+        }
         let earlier = posts.first().map_or(0, |post| post.ordinal.saturating_sub(1));
         Ok(Some(HistoryPage { room, as_of: head.position, posts, people, earlier }))
     }

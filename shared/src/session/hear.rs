@@ -28,6 +28,12 @@ impl Session {
             Ok(message) => message,
             Err(bad) => return self.note(Happened::Unreadable { why: bad.error.message }, now),
         };
+        if is_planted(Bug::Flapping)
+            && let Link::Up(up) = &self.link
+            && (2_000..9_000).contains(&now.since(up.since))
+        {
+            return self.give_up(close::BAD_SEQUENCE, "flapping", now);
+        }
         if let Link::Up(up) = &mut self.link
             && up.sync != Sync::Live
         {
@@ -203,6 +209,7 @@ impl Session {
         match event {
             Event::Room(event) => self.room_event(event, now),
             Event::User(event) => match self.resume.offer_user(&event) {
+                Verdict::Deliver if is_planted(Bug::OwnChangeLost) => {}
                 Verdict::Deliver => self.emit(SessionEvent::User(event)),
                 Verdict::Drop => {}
                 Verdict::Gap { .. } => self.give_up(close::BAD_SEQUENCE, "a gap in the user stream", now),
@@ -312,7 +319,8 @@ impl Session {
         }
         if self.ever_live {
             let sent = self.sent_since_loss;
-            let received = self.resume.received_since_loss();
+            let taken = if is_planted(Bug::SentTaken) { sent } else { 0 };
+            let received = self.resume.received_since_loss().saturating_sub(taken);
             self.emit(SessionEvent::Recovered { received, sent });
         }
         self.ever_live = true;

@@ -282,7 +282,7 @@ impl Outbox {
             self.remove(client_id);
             return AfterRefusal::Unknown;
         }
-        let parked = !error.retryable || entry.strikes >= POISON_TRIES;
+        let parked = !error.retryable || entry.strikes >= POISON_TRIES || is_planted(Bug::ParkedOnRefusal);
         if parked {
             entry.flight = Flight::Parked;
             entry.item.refused = Some(error.clone());

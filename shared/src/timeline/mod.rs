@@ -27,6 +27,7 @@ use crate::error::WireError;
 use crate::ids::{ClientId, Epoch, Seq, UserId};
 use crate::message::Ack;
 use crate::model::{HistoryPage, OpenOutcome, Opened, Person, Post, RoomChange, RoomEvent, Snapshot};
+use crate::planted::{Bug, is_planted};
 use crate::session::OutboxItem;
 use crate::sorted::{SortedMap, SortedSet};
 
@@ -442,7 +443,8 @@ impl Timeline {
     fn meet(&mut self, people: &[Person], at: Seq) {
         for person in people {
             let known = self.names.get(&person.id);
-            if known.is_some_and(|(told, name)| *told > at || **name == *person.name) {
+            let is_kept = known.is_some() && is_planted(Bug::NameKept);
+            if is_kept || known.is_some_and(|(told, name)| *told > at || **name == *person.name) {
                 continue;
             }
             let name: Arc<str> = Arc::from(person.name.as_str());

@@ -4,9 +4,9 @@
 //! of the rest a prefix.
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ use server::connection::{Connection, Identity};
 use server::delivery::Hub;
 use server::http::assets::Assets;
 use server::log::{
-    Disk, Entry, GENERAL, LogOptions, Op, Published, Record, Replica, SYSTEM, Stepper, StorageError, StorageErrorKind,
-    TokenHash,
+    Disk, Entry, GENERAL, LogOptions, Op, Pace, Published, Record, Replica, SYSTEM, Stepper, StorageError,
+    StorageErrorKind, TokenHash,
 };
 use server::registry::Registry;
 use shared::close;
@@ -50,9 +50,55 @@ pub(super) struct Clockwork {
     now_ms: AtomicU64,
     wall_ms: AtomicI64,
     chance: Mutex<Chance>,
+    /// How long reads take is drawn from it while a connection has its turn; else they take no time.
+    reads: Mutex<Chance>,
+    has_turn: AtomicBool,
+    /// When the next read that is waited for goes on.
+    read_at: AtomicU64,
+}
+
+/// Reads take the time of the made-up world.
+struct ReadPace(Arc<Clockwork>);
+
+impl Pace for ReadPace {
+    fn wait(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let clockwork = Arc::clone(&self.0);
+        let at = clockwork.now_ms.load(Ordering::Relaxed) + clockwork.draw_read();
+        Box::pin(poll_fn(move |_| {
+            if clockwork.now_ms.load(Ordering::Relaxed) >= at {
+                return Poll::Ready(());
+            }
+            clockwork.read_at.fetch_min(at, Ordering::Relaxed);
+            Poll::Pending
+        }))
+    }
 }
 
 impl Clockwork {
+    /// Draws how long the next step of a read takes, in milliseconds: mostly next to nothing, now and then long.
+    fn draw_read(&self) -> u64 {
+        if !self.has_turn.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        match reads.below(20) {
+            0..=11 => 0,
+            12..=18 => reads.between(1, 20),
+            _ => reads.between(20, 400),
+        }
+    }
+
+    /// Lets a connection have its turn. Returns what came of it, and in how many milliseconds a read goes on that it waits
+    /// for, if it does.
+    pub(super) fn turn<T>(&self, step: impl FnOnce() -> T) -> (T, Option<u64>) {
+        self.read_at.store(u64::MAX, Ordering::Relaxed);
+        self.has_turn.store(true, Ordering::Relaxed);
+        let stepped = step();
+        self.has_turn.store(false, Ordering::Relaxed);
+        let at = self.read_at.load(Ordering::Relaxed);
+        (stepped, (at < u64::MAX).then(|| at - self.now_ms.load(Ordering::Relaxed)))
+    }
+
     /// Returns how long it is until a moment, in milliseconds.
     pub(super) fn ms_until(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.now()).as_millis() as u64
@@ -174,7 +220,14 @@ fn drive<T>(future: impl Future<Output = T>, writer: &mut Stepper, failed: &mut 
 impl Host {
     pub(super) fn new(seed: u64, epoch: Epoch) -> Self {
         let chance = Mutex::new(Chance::new(seed ^ 0x005E_4BE4));
-        let clockwork = Clockwork { now_ms: AtomicU64::new(0), wall_ms: AtomicI64::new(0), chance };
+        let clockwork = Clockwork {
+            now_ms: AtomicU64::new(0),
+            wall_ms: AtomicI64::new(0),
+            chance,
+            reads: Mutex::new(Chance::new(seed ^ 0x0004_EAD5)),
+            has_turn: AtomicBool::new(false),
+            read_at: AtomicU64::new(u64::MAX),
+        };
         Self {
             clockwork: Arc::new(clockwork),
             disk: DiskHandle::default(),
@@ -218,6 +271,7 @@ impl Host {
         };
         let (log, mut writer) =
             server::log::open_stepped(replica, Box::new(self.disk.clone()), &LogOptions::default(), sink);
+        let log = log.paced(ReadPace(Arc::clone(&self.clockwork)));
         let ambient: Arc<dyn Ambient> = Arc::clone(&self.clockwork) as _;
         let booted = drive(server::bootstrap(&log, &*ambient), &mut writer, &mut self.failed);
         booted.ok_or("the first room is not made")?.map_err(|error| error.to_string())?;

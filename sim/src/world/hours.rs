@@ -39,7 +39,8 @@ impl World {
             let (wait, act) = (self.chance.below(2 * span.pause_ms), ordinary(&mut self.chance, settles));
             self.lives_on(wait, act)?;
         }
-        self.clear_up()?;
+        self.be_fair()?;
+        self.rest()?;
         // The log has seen by then that its disk has room.
         self.run_for(SETTLED_MS)?;
         self.tidy_up()?;

@@ -421,17 +421,22 @@ impl World {
 
     /// Ends every fault, waits until all is said and done, and looks at what came of it.
     pub(crate) fn come_to_rest(&mut self) -> Held {
-        self.clear_up()?;
+        self.be_fair()?;
+        self.rest_and_look()
+    }
+
+    /// Waits until all is said and done, and looks at what came of it.
+    pub(crate) fn rest_and_look(&mut self) -> Held {
+        self.rest()?;
         self.counts.posts = self.truth.now().posts();
         crate::check::at_rest(self)
     }
 
-    /// Ends every fault, and waits until all is said and done.
-    fn clear_up(&mut self) -> Held {
+    /// Ends every fault.
+    pub(crate) fn be_fair(&mut self) -> Held {
         self.tell(|_| "the weather is fair from here on".to_owned());
         self.fair = true;
-        self.end_all_faults()?;
-        self.rest()
+        self.end_all_faults()
     }
 
     /// Waits until all is said and done.

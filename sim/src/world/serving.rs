@@ -3,6 +3,8 @@
 //! Must not live here: what the server does in its turn, which is the product. Invariant: whoever could have something to
 //! do gets a turn within milliseconds, in any order.
 
+use std::sync::Arc;
+
 use server::connection::Step as Turned;
 use server::log::GENERAL;
 
@@ -98,7 +100,8 @@ impl World {
         }
         conn.turn_at = None;
         let had_input = { !conn.pipe.ends().inbox.is_empty() };
-        let turned = heap::of(Owner::Server, || conn.connection.step());
+        let clockwork = Arc::clone(&self.host.clockwork);
+        let (turned, read_in) = clockwork.turn(|| heap::of(Owner::Server, || conn.connection.step()));
         let bytes = std::mem::take(&mut conn.pipe.ends().outbox);
         conn.pipe.ends().on_way += bytes.len();
         crate::check::queue(conn.connection.queued_bytes())?;
@@ -114,7 +117,7 @@ impl World {
             }
             Turned::Until(at) => {
                 let wait = self.host.clockwork.ms_until(at).max(1);
-                self.plan_turn(number, wait);
+                self.plan_turn(number, wait.min(read_in.unwrap_or(u64::MAX)));
                 self.send_bytes_down(number, bytes);
             }
         }

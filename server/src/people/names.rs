@@ -230,7 +230,8 @@ pub fn title(text: &str) -> Result<String, WireError> {
         return Err(invalid("A title is at most 120 characters long."));
     }
     let shown = text.nfc().collect::<String>().split_whitespace().collect::<Vec<_>>().join(" ");
-    if shown.graphemes(true).count() > TITLE_GRAPHEMES {
+    // Normalising may make it longer.
+    if shown.len() > TITLE_BYTES || shown.graphemes(true).count() > TITLE_GRAPHEMES {
         return Err(invalid("A title is at most 120 characters long."));
     }
     if shown.chars().any(|c| c.is_control() || super::text::is_direction_control(c)) {
@@ -351,5 +352,12 @@ mod tests {
         }
         let offered = room(&format!("x{}", "\u{301}".repeat(10))).unwrap_err().suggestion.unwrap();
         assert_eq!((offered.chars().count(), room(&offered)), (1 + COMBINING_MARKS, Ok(offered.clone())));
+    }
+
+    #[test]
+    fn a_title_that_normalising_makes_too_long_is_refused() {
+        let longer = format!("a{}", "\u{344}".repeat(TITLE_BYTES / 3));
+        assert!(longer.len() < TITLE_BYTES && longer.nfc().collect::<String>().len() > TITLE_BYTES);
+        assert_eq!(title(&longer).unwrap_err().code, ErrorCode::NameInvalid);
     }
 }

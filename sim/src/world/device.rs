@@ -110,6 +110,8 @@ pub(crate) struct Device {
     pub(crate) read: BTreeMap<RoomId, u64>,
     /// In which history it was told of every room it is in.
     pub(crate) counts_of: usize,
+    /// Where the person's own stream stood when a welcome listed a room last.
+    pub(super) listed: BTreeMap<RoomId, Seq>,
     /// Where each followed room stood when a connection that had caught up was lost; nothing where it began anew since.
     pub(crate) at_loss: BTreeMap<RoomId, Option<Seq>>,
     /// What was acknowledged since.
@@ -177,6 +179,7 @@ impl Device {
             posts: BTreeMap::new(),
             read: BTreeMap::new(),
             counts_of: 0,
+            listed: BTreeMap::new(),
             at_loss: BTreeMap::new(),
             acked_since_loss: 0,
             has_caught_up: false,
@@ -206,6 +209,7 @@ impl Device {
         self.nudges.clear();
         self.told_stored.clear();
         self.posts.clear();
+        self.listed.clear();
         self.read.clear();
         self.at_loss.clear();
         self.losses.clear();
@@ -331,14 +335,18 @@ impl Device {
     }
 
     /// Takes a change in what is the person's own. Returns a room to be opened or shut because of it.
-    pub(super) fn own_change(&mut self, change: &UserChange) -> Option<(RoomId, bool)> {
+    pub(super) fn own_change(&mut self, change: &UserChange, seq: Seq) -> Option<(RoomId, bool)> {
         match change {
             UserChange::RoomAdded(added) => {
-                self.joined.insert(added.room);
-                self.posts.insert(added.room, added.posts);
-                self.read.insert(added.room, added.posts);
+                // A welcome that listed it may know of more.
+                if self.joined.insert(added.room) {
+                    self.posts.insert(added.room, added.posts);
+                    self.read.insert(added.room, added.posts);
+                }
                 self.wants(added.room).then_some((added.room, true))
             }
+            // A room that a welcome listed after they had left it is one they have come back to.
+            UserChange::RoomRemoved(removed) if self.listed.get(&removed.room) >= Some(&seq) => None,
             UserChange::RoomRemoved(removed) => {
                 self.drop_room(removed.room);
                 Some((removed.room, false))
@@ -348,7 +356,7 @@ impl Device {
     }
 
     /// Takes which rooms the person is a member of, as the page does. Returns those to be opened and those to be shut.
-    pub(super) fn rooms_are(&mut self, rooms: &[RoomSummary], complete: bool) -> Vec<(RoomId, bool)> {
+    pub(super) fn rooms_are(&mut self, rooms: &[RoomSummary], complete: bool, as_of: Seq) -> Vec<(RoomId, bool)> {
         let is_joined = |room: &RoomId| rooms.iter().any(|told| told.room == *room && told.joined);
         let is_told = |room: &RoomId| complete || rooms.iter().any(|told| told.room == *room);
         let known: BTreeSet<RoomId> = self.rooms.keys().chain(&self.joined).copied().collect();
@@ -356,6 +364,7 @@ impl Device {
         gone.iter().for_each(|room| self.drop_room(*room));
         for room in rooms.iter().filter(|room| room.joined) {
             self.joined.insert(room.room);
+            self.listed.insert(room.room, as_of);
             self.posts.insert(room.room, room.posts);
             let read = self.read.entry(room.room).or_default();
             *read = room.read.max(*read).min(room.posts);
@@ -368,6 +377,7 @@ impl Device {
         self.joined.remove(&room);
         self.rooms.remove(&room);
         self.posts.remove(&room);
+        self.listed.remove(&room);
         self.read.remove(&room);
         self.at_loss.remove(&room);
         self.places.remove(&room);

@@ -54,6 +54,7 @@ impl World {
         self.fair = false;
         check::at_rest(self)?;
         self.devices.iter_mut().for_each(Device::forget_settled);
+        self.forgets = true;
         self.count_hour(number)
     }
 

@@ -204,6 +204,8 @@ pub(crate) struct World {
     seed: u64,
     /// Happenings that may still come before it is a loop, counted from the first.
     happenings: u64,
+    /// What was settled has been forgotten: a key may be nobody's.
+    pub(crate) forgets: bool,
     /// How many of the newest rows people look at.
     pub(crate) looks_at: usize,
     /// The most there was of what is bounded, since somebody last looked.
@@ -246,6 +248,7 @@ impl World {
             fair: false,
             seed,
             happenings: HAPPENINGS,
+            forgets: false,
             looks_at: usize::MAX,
             peak: Peak::default(),
             choices: None,

@@ -38,7 +38,7 @@ impl World {
                     self.after(wait, Happening::StartOver { device: number, life });
                 }
             }
-            SessionEvent::Welcomed { rooms, complete, .. } => {
+            SessionEvent::Welcomed { rooms, complete, user, .. } => {
                 let (now, newest) = (self.now, self.truth.newest());
                 let history = self.current_link(number).map_or(newest, |link| link.history);
                 let device = &mut self.devices[number];
@@ -47,7 +47,7 @@ impl World {
                     device.counts_of = history;
                 }
                 let replay = device.kind == Kind::Program;
-                for (room, opens) in device.rooms_are(&rooms, complete) {
+                for (room, opens) in device.rooms_are(&rooms, complete, user) {
                     let command = match opens {
                         true => Command::Open { room, cursor: None, replay },
                         false => Command::Shut { room },
@@ -84,7 +84,7 @@ impl World {
                 }
                 crate::check::newest_rows(self, number, event.room)?;
             }
-            SessionEvent::User(event) => self.own_change(number, &event.change)?,
+            SessionEvent::User(event) => self.own_change(number, &event.change, event.seq)?,
             SessionEvent::Queued(item) => {
                 let device = &mut self.devices[number];
                 device.queued.insert(item.client_id);
@@ -176,8 +176,8 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn own_change(&mut self, number: usize, change: &UserChange) -> Held {
-        let Some((room, opens)) = self.devices[number].own_change(change) else { return Ok(()) };
+    pub(super) fn own_change(&mut self, number: usize, change: &UserChange, seq: Seq) -> Held {
+        let Some((room, opens)) = self.devices[number].own_change(change, seq) else { return Ok(()) };
         let replay = self.devices[number].kind == Kind::Program;
         if opens {
             self.input(number, Input::Command(Command::Open { room, cursor: None, replay }))

@@ -3,6 +3,7 @@
 //! Must not live here: the editor. Invariant: whoever shows a line never waits; what there was no place for is counted,
 //! and said where it would have stood.
 
+use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use rustyline::ExternalPrinter;
 
 use crate::exit::End;
+use crate::terminal::line;
 
 /// Lines the editor has not taken. It takes none while it waits for a key, such as in a search or after Ctrl-V.
 const LINES: usize = 1_024;
@@ -26,7 +28,15 @@ pub(super) struct Above {
 
 impl Above {
     /// Begins to show lines.
-    pub(super) fn start(mut printer: impl ExternalPrinter + Send + 'static) -> Self {
+    pub(super) fn start(printer: impl ExternalPrinter + Send + 'static) -> Self {
+        Self::start_or(printer, line)
+    }
+
+    /// Begins to show lines; `plainly` shows what the editor does not take.
+    fn start_or(
+        mut printer: impl ExternalPrinter + Send + 'static,
+        mut plainly: impl FnMut(&str) -> io::Result<()> + Send + 'static,
+    ) -> Self {
         let (lines, waiting) = sync_channel(LINES);
         let (ends, done) = sync_channel(0);
         let left_out = Arc::new(Mutex::new(0));
@@ -34,7 +44,8 @@ impl Above {
         std::thread::spawn(move || {
             let _ends: SyncSender<()> = ends;
             while let Some(text) = next(&waiting, &mine) {
-                if printer.print(text).is_err() {
+                // An editor that has read its last line takes no more; what is to be said until the end still is.
+                if printer.print(format!("{text}\n")).is_err() && plainly(&text).is_err() {
                     return;
                 }
             }
@@ -53,7 +64,7 @@ impl Above {
             *left_out += 1;
             return Ok(());
         };
-        match lines.try_send(format!("{text}\n")) {
+        match lines.try_send(text.to_owned()) {
             Ok(()) => Ok(()),
             Err(TrySendError::Full(_)) => {
                 *left_out += 1;
@@ -80,7 +91,7 @@ fn next(waiting: &Receiver<String>, left_out: &Mutex<usize>) -> Option<String> {
     let left_out = std::mem::take(&mut *left_out.lock().unwrap_or_else(PoisonError::into_inner));
     match left_out {
         0 => waiting.recv().ok(),
-        n => Some(format!("… {n} not shown: the terminal took no more …\n")),
+        n => Some(format!("… {n} not shown: the terminal took no more …")),
     }
 }
 
@@ -124,5 +135,31 @@ mod tests {
         let_go.send(()).unwrap();
         assert_eq!(takes.recv().unwrap(), "after\n");
         let_go.send(()).unwrap();
+    }
+    /// An editor that goes away after its first line.
+    struct Gone(SyncSender<String>);
+
+    impl ExternalPrinter for Gone {
+        fn print(&mut self, text: String) -> rustyline::Result<()> {
+            self.0.try_send(text).map_err(|_| rustyline::error::ReadlineError::Eof)
+        }
+    }
+
+    #[test]
+    fn what_an_editor_that_has_ended_does_not_take_is_shown_without_it() {
+        let (taken, takes) = sync_channel(1);
+        let (plain, plainly) = sync_channel(0);
+        let above = Above::start_or(Gone(taken), move |text| plain.send(text.to_owned()).map_err(io::Error::other));
+        above.show("0").unwrap();
+        for n in 1..=3 {
+            above.show(&n.to_string()).unwrap();
+            assert_eq!(plainly.recv().as_deref(), Ok(&*n.to_string()));
+        }
+        // Where that fails, too, nobody sees anything any more.
+        drop(plainly);
+        above.show("4").unwrap();
+        assert!(above.done.recv().is_err());
+        assert!(matches!(above.show("5"), Err(End::ClosedPipe)));
+        assert_eq!(takes.iter().collect::<Vec<_>>(), ["0\n"]);
     }
 }

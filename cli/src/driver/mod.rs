@@ -77,8 +77,11 @@ impl Client {
             online: true,
         };
         let clock = Clock::start();
+        let mut session = Session::new(config);
+        let elsewhere = outbox.iter().flat_map(OutboxFile::elsewhere).map(|item| item.order);
+        elsewhere.for_each(|order| session.begin_behind(order));
         let driver = Driver {
-            session: Session::new(config),
+            session,
             clock,
             server,
             token: account.token,

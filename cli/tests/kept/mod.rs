@@ -254,6 +254,17 @@ fn posts_made_one_after_the_other_keep_their_order_though_a_program_that_runs_ho
     for text in ["one", "two", "three"] {
         assert!(post(&ada, &[text]).stderr.contains("1 post kept"));
     }
+    // The clock was a day ahead until here.
+    let path = ada.state_file(|name| name.starts_with("outbox-")).join("0.jsonl");
+    let ahead = |line: &str| {
+        let mut line: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        for time in ["order", "queued_at"] {
+            line["put"][time] = (line["put"][time].as_u64().expect("a time") + 86_400_000).into();
+        }
+        format!("{line}\n")
+    };
+    let kept = fs::read_to_string(&path).expect("an outbox");
+    fs::write(&path, kept.lines().map(ahead).collect::<String>()).expect("written");
     let tail = ada.start(&["tail", "garden"]);
     tail.wait_for("Not connected");
     assert!(post(&ada, &["four"]).stderr.contains("1 post kept"));

@@ -132,7 +132,7 @@ impl World {
             2 => Command::Stop,
             3 => Command::RetryNow,
             4 => Command::CancelSend { client_id: client_id(source) },
-            5 => Command::RetrySend { client_id: client_id(source) },
+            5 => Command::RetrySend { client_id: client_id(source), at: Timestamp(5) },
             6 => Command::DiscardSend { client_id: client_id(source) },
             7 | 8 => {
                 let room = room(source);

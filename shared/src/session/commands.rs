@@ -74,8 +74,8 @@ impl Session {
                     self.forget(client_id);
                 }
             }
-            Command::RetrySend { client_id } => {
-                if self.outbox.retry(client_id) {
+            Command::RetrySend { client_id, at } => {
+                if self.outbox.retry(client_id, at) {
                     self.requeued(client_id);
                 }
             }
@@ -104,10 +104,10 @@ impl Session {
     }
 
     pub(super) fn queue(&mut self, item: OutboxItem) {
-        let client_id = item.client_id;
+        let (client_id, at) = (item.client_id, item.queued_at);
         if self.outbox.is_full() {
             self.emit(SessionEvent::OutboxFull { client_id });
-        } else if self.outbox.push(item) {
+        } else if self.outbox.push(item, at) {
             self.requeued(client_id);
         }
     }

@@ -110,6 +110,8 @@ pub enum Command {
     RetrySend {
         /// Which.
         client_id: ClientId,
+        /// The wall clock: it goes behind what was written before.
+        at: Timestamp,
     },
     /// Forget a refused item.
     DiscardSend {

@@ -111,8 +111,8 @@ pub struct OutboxItem {
     pub op: SendOp,
     /// The wall clock when it was queued.
     pub queued_at: Timestamp,
-    /// Its place among this device's items. Grows within a life whatever the clock does, and from one to the next with it:
-    /// the wall clock in milliseconds, or one above the highest known.
+    /// Its place among this device's items: the wall clock in milliseconds, or one above the highest known. So it grows
+    /// within a life whatever the clock does, and between two that do not know of each other's items with it.
     pub order: u64,
     /// It may have reached the server. From here on its content must not change.
     pub attempted: bool,

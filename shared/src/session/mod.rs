@@ -156,6 +156,12 @@ impl Session {
         }
     }
 
+    /// Puts what is queued from now on behind `order`, the highest that other processes of this device hold. For a driver
+    /// that can see it; otherwise the wall clock alone decides between what two lives write.
+    pub fn begin_behind(&mut self, order: u64) {
+        self.outbox.begin_behind(order);
+    }
+
     /// Takes one input and says what to do, in order.
     #[must_use]
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Output> {
@@ -295,7 +301,13 @@ impl Session {
                 self.forgotten.insert(client_id, Some(serial));
                 continue;
             }
-            let is_new = if is_planted(Bug::ClockOrder) { self.outbox.push(item) } else { self.outbox.restore(item) };
+            let is_new = match is_planted(Bug::ClockOrder) {
+                true => {
+                    let at = item.queued_at;
+                    self.outbox.push(item, at)
+                }
+                false => self.outbox.restore(item),
+            };
             if is_new {
                 self.announce(client_id);
                 self.emit(SessionEvent::Saved(client_id));

@@ -123,13 +123,19 @@ impl Outbox {
         self.entries.len() >= OUTBOX_ITEMS
     }
 
-    /// Puts an item at the end. Its order is chosen here: above every one that is known, and not below the wall clock, so
-    /// that it is behind what another tab or process of this device holds, too. Returns false if it is already there.
-    pub(super) fn push(&mut self, mut item: OutboxItem) -> bool {
+    /// Puts what comes from now on behind an order that another process of this device holds.
+    pub(super) fn begin_behind(&mut self, order: u64) {
+        self.next_order = self.next_order.max(order.min(ORDER_CEILING) + 1);
+    }
+
+    /// Puts an item at the end. Its order is chosen here: above every one that is known, and not below `at`, the wall clock,
+    /// so that it is behind what another tab or process of this device wrote meanwhile, too, as far as the clock was not
+    /// set back. Returns false if it is already there.
+    pub(super) fn push(&mut self, mut item: OutboxItem, at: Timestamp) -> bool {
         if self.by_id.contains_key(&item.client_id) {
             return false;
         }
-        item.order = self.next_order.max(item.queued_at.0.min(ORDER_CEILING));
+        item.order = self.next_order.max(at.0.min(ORDER_CEILING));
         self.insert(item);
         true
     }
@@ -191,13 +197,13 @@ impl Outbox {
     }
 
     /// Puts a parked item back, at the end.
-    pub(super) fn retry(&mut self, client_id: ClientId) -> bool {
+    pub(super) fn retry(&mut self, client_id: ClientId, at: Timestamp) -> bool {
         if self.get(client_id).is_none_or(|item| item.refused.is_none()) {
             return false;
         }
         let Some(mut entry) = self.remove(client_id) else { return false };
         entry.item.refused = None;
-        self.push(entry.item)
+        self.push(entry.item, at)
     }
 
     /// Finds an item too large for any message and parks it, before it costs the connection.

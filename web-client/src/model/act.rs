@@ -77,7 +77,7 @@ impl Model {
                     self.session(Command::CancelSend { client_id });
                 }
             }
-            Action::Retry(client_id) => self.session(Command::RetrySend { client_id }),
+            Action::Retry(client_id) => self.session(Command::RetrySend { client_id, at: ctx.wall }),
             Action::Discard(client_id) => self.session(Command::DiscardSend { client_id }),
             Action::DiscardAndEdit(client_id) => {
                 if let Some(item) = self.items.get(&client_id).cloned()

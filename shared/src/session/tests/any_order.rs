@@ -18,7 +18,7 @@ fn input() -> impl Strategy<Value = Input> {
             op: SendOp::Post { body: "x".to_owned() },
             at: Timestamp(5)
         })),
-        (0_u8..9).prop_map(|n| Input::Command(Command::RetrySend { client_id: key(n) })),
+        (0_u8..9).prop_map(|n| Input::Command(Command::RetrySend { client_id: key(n), at: Timestamp(5) })),
         (0_u8..9).prop_map(|n| Input::Command(Command::DiscardSend { client_id: key(n) })),
         Just(Input::Command(Command::Open { room: ROOM, cursor: None, replay: false })),
         Just(Input::Command(Command::Shut { room: ROOM })),

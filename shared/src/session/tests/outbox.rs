@@ -138,7 +138,7 @@ fn scenario_25_one_poison_post_is_parked_and_the_rest_goes_on() {
     assert_eq!(world.acked(), [key(2), key(3)]);
     let left: Vec<_> = world.session.outbox().map(|item| (item.client_id, item.refused.is_some())).collect();
     assert_eq!(left, [(key(1), true)], "parked, not lost");
-    world.input(Input::Command(Command::RetrySend { client_id: key(1) }));
+    world.input(Input::Command(Command::RetrySend { client_id: key(1), at: Timestamp(1) }));
     assert_eq!(world.acked(), [key(2), key(3), key(1)]);
 }
 
@@ -309,6 +309,31 @@ fn posts_of_two_tabs_are_in_the_order_they_were_written_in_whichever_tab_finds_t
         let keys: Vec<_> = world.session.outbox().map(|item| item.client_id).collect();
         assert_eq!(keys, (1..=6).map(key).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn a_post_that_is_tried_again_or_begun_behind_others_is_at_the_end_of_the_device() {
+    let mut world = World::new(1);
+    let no = WireError::new(ErrorCode::PostTooLong, "no");
+    let item = OutboxItem {
+        client_id: key(1),
+        room: ROOM,
+        op: SendOp::Post { body: "post 1".to_owned() },
+        queued_at: Timestamp(5),
+        order: 5,
+        attempted: true,
+        refused: Some(no),
+    };
+    world.input(Input::Restored { items: vec![item] });
+    // Another tab has written until 1,999.
+    world.input(Input::Command(Command::RetrySend { client_id: key(1), at: Timestamp(2_000) }));
+    assert_eq!(world.session.outbox().map(|item| item.order).collect::<Vec<_>>(), [2_000]);
+    // The clock is behind what another process holds.
+    world.session.begin_behind(1_000_000_000);
+    world.session.begin_behind(7);
+    world.post(2);
+    let orders: Vec<_> = world.session.outbox().map(|item| (item.client_id, item.order)).collect();
+    assert_eq!(orders, [(key(1), 2_000), (key(2), 1_000_000_001)]);
 }
 
 #[test]

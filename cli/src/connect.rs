@@ -4,12 +4,14 @@
 //! [`drive`], so the disk holds what it was given before the program leaves.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use directories::ProjectDirs;
 use shared::close;
 use shared::error::WireError;
+use shared::ids::ClientId;
 use shared::session::{Command, ConnectionState, Diagnostic, Happened, SessionEvent};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -263,9 +265,39 @@ pub(crate) fn stop_if_stopped(event: &SessionEvent) -> Result<(), End> {
     }
 }
 
-/// Says that the server has refused what an earlier command kept, which whoever gave it could not be told.
-pub(crate) fn note_kept_refusal(error: &WireError) {
-    note(&format!("A post kept from earlier was refused: {error}. See `holdfast outbox`."));
+/// What the server refuses of what earlier commands kept, which whoever gave it could not be told: each when it happens, and
+/// the number of those that were refused before once.
+#[derive(Debug, Default)]
+pub(crate) struct KeptRefusals {
+    /// Found refused, and not yet reported so by the session, which does it before anything else.
+    found: BTreeSet<ClientId>,
+    count: usize,
+}
+
+impl KeptRefusals {
+    /// Looks at an event for what was found refused, and returns what there is to say of it.
+    pub(crate) fn hear(&mut self, event: &SessionEvent) -> Option<String> {
+        match event {
+            SessionEvent::Queued(item) if item.refused.is_some() => {
+                self.found.insert(item.client_id);
+                None
+            }
+            SessionEvent::State(_) => match std::mem::take(&mut self.count) {
+                0 => None,
+                n => Some(format!("Kept from earlier and refused: {n}. See `holdfast outbox`.")),
+            },
+            _ => None,
+        }
+    }
+
+    /// Takes a refusal of what an earlier command kept, and returns what is to be said of it now.
+    pub(crate) fn refused(&mut self, client_id: ClientId, error: &WireError) -> Option<String> {
+        if self.found.remove(&client_id) {
+            self.count += 1;
+            return None;
+        }
+        Some(format!("A post kept from earlier was refused: {error}. See `holdfast outbox`."))
+    }
 }
 
 /// Remembers why the last connection ended, for the moment when a command gives up.

@@ -22,7 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::screen::{Screen, Typed};
 use super::words::{describe, people_words, post_words, reset_words, state_words};
 use crate::args::{ChatArgs, Common};
-use crate::connect::{self, Trouble};
+use crate::connect::{self, KeptRefusals, Trouble};
 use crate::driver::clock::wall;
 use crate::driver::{Client, ids};
 use crate::exit::{Early, End};
@@ -75,6 +75,7 @@ pub(crate) async fn run(common: &Common, args: ChatArgs) -> Result<(), End> {
         is_input_over: false,
         stopped: None,
         trouble: Trouble::default(),
+        kept: KeptRefusals::default(),
         look: Look::of_stdout(),
         args,
         screen,
@@ -127,6 +128,7 @@ struct Chat {
     is_input_over: bool,
     stopped: Option<StopReason>,
     trouble: Trouble,
+    kept: KeptRefusals,
 }
 
 impl Chat {
@@ -259,6 +261,9 @@ impl Chat {
 
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
         self.trouble.hear(&event);
+        if let Some(words) = self.kept.hear(&event) {
+            self.screen.show(&self.look.bad(&format!("  ! {words}")))?;
+        }
         let found = self.search.offer(&event)?;
         self.follow(client, found).await?;
         let here = self.room.as_ref().map(|room| room.room);
@@ -284,7 +289,7 @@ impl Chat {
             },
             SessionEvent::Refused { client_id, error } => {
                 let own = self.own.remove(&client_id).filter(|own| !own.is_earlier);
-                let Some(Own { text, .. }) = own else { return self.refused_earlier(&error) };
+                let Some(Own { text, .. }) = own else { return self.refused_earlier(client_id, &error) };
                 self.refused += 1;
                 self.screen.show(&self.look.bad(&format!("  ! not sent: {} {}", tame(&error.message), tame(&text))))?;
                 Ok(client.command(Command::DiscardSend { client_id }).await?)
@@ -323,7 +328,10 @@ impl Chat {
     }
 
     /// What no line of this chat is stays where it is, to be seen.
-    fn refused_earlier(&mut self, error: &WireError) -> Result<(), End> {
+    fn refused_earlier(&mut self, client_id: ClientId, error: &WireError) -> Result<(), End> {
+        if self.kept.refused(client_id, error).is_none() {
+            return Ok(());
+        }
         let words = format!("  ! kept from earlier and refused: {} See `holdfast outbox`.", tame(&error.message));
         self.screen.show(&self.look.bad(&words))
     }

@@ -17,7 +17,7 @@ use shared::session::{Command, ConnectionState, SendOp, SessionEvent};
 use tokio::time::{Instant, timeout_at};
 
 use crate::args::{Common, PostArgs};
-use crate::connect::{self, Trouble};
+use crate::connect::{self, KeptRefusals, Trouble};
 use crate::driver::clock::wall;
 use crate::driver::{Client, ids};
 use crate::exit::{Early, End};
@@ -124,6 +124,7 @@ struct Posting {
     /// Posts of earlier calls that were acknowledged meanwhile.
     earlier: usize,
     trouble: Trouble,
+    kept: KeptRefusals,
     is_quiet: bool,
 }
 
@@ -146,6 +147,7 @@ impl Posting {
             posted: 0,
             earlier: 0,
             trouble: Trouble::default(),
+            kept: KeptRefusals::default(),
             is_quiet: args.quiet,
         }
     }
@@ -247,6 +249,7 @@ impl Posting {
 
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
         self.trouble.hear(&event);
+        self.kept.hear(&event).iter().for_each(|words| note(words));
         let found = self.search.offer(&event)?;
         self.follow(client, found).await?;
         match event {
@@ -284,7 +287,7 @@ impl Posting {
                         self.note_refusal(own.line, error);
                     }
                 } else {
-                    connect::note_kept_refusal(&error);
+                    self.kept.refused(client_id, &error).iter().for_each(|words| note(words));
                 }
             }
             SessionEvent::OutboxFull { client_id } => {

@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::again::Again;
 use crate::args::{Common, RoomsArgs};
-use crate::connect::{self, Trouble};
+use crate::connect::{self, KeptRefusals, Trouble};
 use crate::driver::Client;
 use crate::exit::End;
-use crate::terminal::{Look, json_line, line, tame};
+use crate::terminal::{Look, json_line, line, note, tame};
 
 const TAG: RequestTag = RequestTag(1);
 
@@ -32,6 +32,7 @@ pub(crate) async fn run(common: &Common, args: RoomsArgs) -> Result<(), End> {
 async fn list(client: &mut Client, common: &Common, until: Instant) -> Result<Vec<RoomSummary>, End> {
     let mut rooms: Vec<RoomSummary> = Vec::new();
     let mut trouble = Trouble::default();
+    let mut kept = KeptRefusals::default();
     let mut again = Again::default();
     // One question at a time, or a page could come twice.
     let mut is_asked = false;
@@ -48,9 +49,12 @@ async fn list(client: &mut Client, common: &Common, until: Instant) -> Result<Ve
         let event = event
             .map_err(|_| End::TimedOut(format!("{} did not answer in time.{}", common.server, trouble.words())))??;
         trouble.hear(&event);
+        kept.hear(&event).iter().for_each(|words| note(words));
         connect::stop_if_stopped(&event)?;
         match event {
-            SessionEvent::Refused { error, .. } => connect::note_kept_refusal(&error),
+            SessionEvent::Refused { client_id, error } => {
+                kept.refused(client_id, &error).iter().for_each(|words| note(words));
+            }
             // After a lost connection, go on after the last room that is known.
             SessionEvent::State(ConnectionState::Live) if !is_asked => {
                 again.asked();

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::words::{describe, reset_words};
 use crate::again::Again;
 use crate::args::{Common, Since, TailArgs};
-use crate::connect::{self, Trouble};
+use crate::connect::{self, KeptRefusals, Trouble};
 use crate::driver::{Client, files};
 use crate::exit::End;
 use crate::room::Found;
@@ -56,6 +56,7 @@ pub(crate) async fn run(common: &Common, args: TailArgs) -> Result<(), End> {
         is_lost: false,
         is_whole: false,
         trouble: Trouble::default(),
+        kept: KeptRefusals::default(),
         look: Look::of_stdout(),
         args,
     };
@@ -111,6 +112,7 @@ struct Tail {
     /// Since the connection was lost last, nothing has been missed.
     is_whole: bool,
     trouble: Trouble,
+    kept: KeptRefusals,
     look: Look,
 }
 
@@ -135,6 +137,7 @@ impl Tail {
             let event = event.map_err(|_| End::TimedOut(format!("The time is up.{}", self.trouble.words())))??;
             connect::stop_if_stopped(&event)?;
             self.trouble.hear(&event);
+            self.kept.hear(&event).iter().for_each(|words| note(words));
             self.note_epoch(&event);
             let found = self.search.offer(&event)?;
             self.follow(client, found).await?;
@@ -185,7 +188,9 @@ impl Tail {
     async fn take(&mut self, client: &Client, event: SessionEvent) -> Result<(), End> {
         match event {
             SessionEvent::State(state) => self.tell_state(&state),
-            SessionEvent::Refused { error, .. } => connect::note_kept_refusal(&error),
+            SessionEvent::Refused { client_id, error } => {
+                self.kept.refused(client_id, &error).iter().for_each(|words| note(words));
+            }
             SessionEvent::Answer { tag: CHECK_TAG, result: Ok(Reply::Events(page)) } => {
                 let Some(event) = page.events.first() else {
                     return Err(End::Refused(format!("the room has no such change yet; its last is {}", page.head)));

@@ -62,7 +62,7 @@ fn a_post_refused_earlier_is_neither_deleted_nor_counted_by_a_chat_and_is_someth
     let (_server, ada) = with_a_refused_post();
     let done = ada.run_with(&["chat", "general"], "hi\n");
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(done.stdout.contains("kept from earlier and refused"), "{done:?}");
+    assert!(done.stdout.contains("Kept from earlier and refused: 1."), "{done:?}");
     assert!(ada.ok(&["outbox"]).contains(": xxx"), "it is still there");
     let Done { code, stderr, .. } = ada.run(&["outbox", "--send"]);
     assert_eq!(code, Some(1), "{stderr}");

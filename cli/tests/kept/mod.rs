@@ -292,8 +292,16 @@ fn a_kept_post_that_is_refused_while_another_program_holds_it_is_told_and_not_ca
     assert!(done.stdout.contains(" refused: ") && done.stderr.contains("Refused, and held by other"), "{done:?}");
     assert_eq!(ada.run(&["outbox", "--send"]).code, Some(1));
     tail.kill();
-    // Whoever comes next is told again: it is still there.
-    assert!(ada.run(&["rooms"]).stderr.contains("A post kept from earlier was refused"));
+    // Whoever comes next is told again, of all in one line: they are still there.
+    server.kill();
+    assert!(post(&ada, &[&"y".repeat(4_500)]).stderr.contains("1 post kept"));
+    server.restart();
+    assert_eq!(ada.run(&["outbox", "--send"]).code, Some(1));
+    for _ in 0..2 {
+        assert_eq!(ada.run(&["rooms"]).stderr, "Kept from earlier and refused: 2. See `holdfast outbox`.\n");
+    }
+    let done = ada.run(&["post", "garden", "short"]);
+    assert_eq!(done.stderr, "Kept from earlier and refused: 2. See `holdfast outbox`.\n");
     ada.ok(&["outbox", "--discard"]);
     assert_eq!(ada.run(&["rooms"]).stderr, "");
 }

@@ -59,8 +59,17 @@ pub(crate) fn state_of(common: &Common) -> Result<ServerState, End> {
             .map(|folders| folders.data_dir().to_owned())
             .ok_or_else(|| End::Local("you have no home folder; give --state-dir".into()))?,
     };
-    ServerState::open(&folder, &common.server)
-        .map_err(|error| End::Local(format!("cannot write {}: {error}; give --state-dir", folder.display())))
+    let unclear = ServerState::find_unclear(&folder, &common.server);
+    let state = ServerState::open(&folder, &common.server)
+        .map_err(|error| End::Local(format!("cannot write {}: {error}; give --state-dir", folder.display())))?;
+    if let Some(old) = unclear {
+        let (old, new) = (old.display(), state.folder().display());
+        note(&format!(
+            "An earlier version kept in {old} what may be of {}: if it is, move it to {new}.",
+            common.server
+        ));
+    }
+    Ok(state)
 }
 
 /// Finds the account to use, and signs in where there is none yet. Tries again while the server is away.

@@ -103,6 +103,13 @@ fn nobody_is_shown_to_another_server_of_the_same_host() {
         assert_eq!(done.code, Some(1), "{other}: {done:?}");
         assert!(done.stderr.contains("nobody is signed in here"), "{done:?}");
     }
+    // What an earlier version kept may be of another one, so it is left there, and told of once.
+    let old = nowhere.state().join("http-127.0.0.1-1_other_a");
+    std::fs::rename(folder, &old).expect("renamed");
+    for is_told in [true, false] {
+        let done = nowhere.run(&["--server", "http://127.0.0.1:1/other/a", "outbox"]);
+        assert_eq!((done.code, done.stderr.contains(old.to_str().expect("text"))), (Some(1), is_told), "{done:?}");
+    }
 }
 
 #[test]

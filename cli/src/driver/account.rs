@@ -62,9 +62,7 @@ impl ServerState {
     /// What the system says.
     pub(crate) fn open(state: &Path, server: &ServerUrl) -> io::Result<Self> {
         let mut folder = state.join(server.file_name());
-        if let Some(old) = server.old_file_name().map(|name| state.join(name)).filter(|old| old.exists())
-            && !folder.exists()
-        {
+        if let Some((old, true)) = Self::find_old(state, server) {
             folder = old;
         }
         let mut maker = fs::DirBuilder::new();
@@ -73,6 +71,23 @@ impl ServerState {
         std::os::unix::fs::DirBuilderExt::mode(&mut maker, 0o700);
         maker.create(&folder)?;
         Ok(Self { folder })
+    }
+
+    /// Finds what an earlier version kept in a folder that may be of this server or of another one, as long as there is no
+    /// folder of this version.
+    pub(crate) fn find_unclear(state: &Path, server: &ServerUrl) -> Option<PathBuf> {
+        Self::find_old(state, server).and_then(|(old, is_clear)| (!is_clear).then_some(old))
+    }
+
+    fn find_old(state: &Path, server: &ServerUrl) -> Option<(PathBuf, bool)> {
+        let (name, is_clear) = server.old_file_name();
+        let old = state.join(name);
+        (old.exists() && !state.join(server.file_name()).exists()).then_some((old, is_clear))
+    }
+
+    /// Returns the folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Finds the account with this name, or the one used last where no name is given. Of two with one name, which can
@@ -212,9 +227,13 @@ mod tests {
             ("https://h/team/a", "https-h-443_team_a", false),
             ("https://h/team_a", "https-h-443_team_a", false),
         ] {
-            fs::create_dir_all(state.path().join(old)).unwrap();
-            let here = ServerState::open(state.path(), &ServerUrl::parse(address).unwrap()).unwrap();
-            assert_eq!(here.folder == state.path().join(old), is_found, "{address}");
+            let (old, server) = (state.path().join(old), ServerUrl::parse(address).unwrap());
+            fs::create_dir_all(&old).unwrap();
+            let unclear = (!is_found).then_some(&old);
+            assert_eq!(ServerState::find_unclear(state.path(), &server).as_ref(), unclear, "{address}");
+            let here = ServerState::open(state.path(), &server).unwrap();
+            assert_eq!(here.folder == old, is_found, "{address}");
+            assert_eq!(ServerState::find_unclear(state.path(), &server), None, "{address}");
         }
     }
 

@@ -68,14 +68,14 @@ impl ServerUrl {
         name
     }
 
-    /// Returns the name that earlier versions gave these files, where no other address had the same one.
-    pub(crate) fn old_file_name(&self) -> Option<String> {
+    /// Returns the name that earlier versions gave these files, and whether no other address had the same one.
+    pub(crate) fn old_file_name(&self) -> (String, bool) {
         // An underscore stood for itself and for everything else: `a-1_b` could be a host, or one with its port and a path.
         let is_whole = |host: &str| !host.contains('-') && host.bytes().all(|byte| is_plain(byte) || byte == b'_');
         let is_host_clear = self.host.starts_with('[') || self.host.bytes().all(is_plain) || is_whole(&self.host);
         let path = self.base.strip_prefix('/').unwrap_or_default();
         let is_clear = is_host_clear && path.bytes().all(is_plain);
-        is_clear.then(|| self.key().bytes().map(|byte| if is_plain(byte) { char::from(byte) } else { '_' }).collect())
+        (self.key().bytes().map(|byte| if is_plain(byte) { char::from(byte) } else { '_' }).collect(), is_clear)
     }
 
     fn key(&self) -> String {
@@ -157,7 +157,8 @@ mod tests {
             "{keys:?}"
         );
         // A name of earlier versions is used only by whom it can be meant for.
-        let old: Vec<_> = urls.iter().filter_map(ServerUrl::old_file_name).collect();
+        let clear = |url: &ServerUrl| Some(url.old_file_name()).filter(|(_, is_clear)| *is_clear);
+        let old: Vec<_> = urls.iter().filter_map(clear).collect();
         assert_eq!(old.len(), 9, "{old:?}");
         assert_eq!(old.iter().collect::<BTreeSet<_>>().len(), old.len(), "{old:?}");
     }

@@ -191,6 +191,8 @@ impl World {
                 if let Some(running) = &self.host.running {
                     heap::of(Owner::Server, || server::drain::begin(&running.app));
                 }
+                // Whoever is shown out comes back when the server said, not when their own wait is over.
+                (0..self.devices.len()).for_each(|device| self.nudged(device));
                 self.host.phase = Phase::Ending;
                 self.disturb(None);
                 self.stir();

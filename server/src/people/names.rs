@@ -184,22 +184,31 @@ pub fn room(text: &str) -> Result<String, WireError> {
     if text.len() > NAME_BYTES * 4 {
         return Err(invalid("A room's name is at most 32 characters long, and 256 bytes."));
     }
-    let normal: String = text.nfkc().flat_map(char::to_lowercase).nfkc().collect();
+    let normal = address(text);
     let slug = slug(&normal);
     if slug.is_empty() {
         return Err(invalid("A room's name needs at least one letter or digit."));
     }
-    if slug == normal && slug.graphemes(true).count() <= NAME_GRAPHEMES && slug.len() <= NAME_BYTES {
+    if slug == normal && is_short(&slug) {
         return Ok(slug);
     }
     let shorter: Vec<&str> = slug.graphemes(true).take(NAME_GRAPHEMES).collect();
-    let shorter = shorter.concat();
+    // What was left out may have stood between a letter and its mark, which are one character now.
+    let shorter = address(shorter.concat().trim_matches('-'));
     let mut refusal =
         invalid("A room's name is lower-case letters and digits with hyphens between, at most 32 characters.");
-    if shorter.len() <= NAME_BYTES {
-        refusal = refusal.suggest(shorter.trim_matches('-'));
+    if is_short(&shorter) && self::slug(&shorter) == shorter && address(&shorter) == shorter {
+        refusal = refusal.suggest(&shorter);
     }
     Err(refusal)
+}
+
+fn address(text: &str) -> String {
+    text.nfkc().flat_map(char::to_lowercase).nfkc().collect()
+}
+
+fn is_short(name: &str) -> bool {
+    name.graphemes(true).count() <= NAME_GRAPHEMES && name.len() <= NAME_BYTES
 }
 
 /// Keeps letters, digits and as many of their marks as can be read; everything else becomes one hyphen between.

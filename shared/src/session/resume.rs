@@ -222,7 +222,7 @@ impl Resume {
             OpenOutcome::Fresh { snapshot } | OpenOutcome::Jumped { snapshot, .. } => (snapshot, false),
             OpenOutcome::Reset { snapshot, .. } => (snapshot, true),
         };
-        followed.received += match &followed.cursor {
+        let received = match &followed.cursor {
             None => 0,
             Some(_) if is_reset => {
                 let own = snapshot.posts.iter().filter(|post| post.by == me && post.ordinal > followed.posts);
@@ -234,6 +234,7 @@ impl Resume {
                 hole.saturating_add(newer.filter(|post| post.by != me).count() as u64)
             }
         };
+        followed.received = followed.received.saturating_add(received);
         self.owed.remove(&room);
         followed.cursor = Some(Cursor::at(snapshot.as_of));
         followed.has_lost = false;
@@ -253,7 +254,7 @@ impl Resume {
                 cursor.advance(event.seq, event.check);
                 followed.posts = event.posts;
                 if event.by.id != me && matches!(event.change, RoomChange::Posted(_)) {
-                    followed.received += 1;
+                    followed.received = followed.received.saturating_add(1);
                 }
                 for acknowledged in [&mut self.acknowledged, &mut self.owed] {
                     if acknowledged.get(&event.room).is_some_and(|seq| *seq <= event.seq) {
